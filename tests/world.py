@@ -1,0 +1,572 @@
+"""A hostile world in virtual time: the real decisions of ventilator, sink and workers over a simulated network.
+
+Every message passes through the real codec. Connections deliver in order, but with delays of their own, so that
+messages overtake each other across connections; they are cut at any moment, losing what is under way, and the two
+ends learn of it at different times, or only after the heartbeat. Results and receipts are doubled now and then.
+Processes are killed and restarted at any step. After every step each node's `check()` runs. The same seed gives the
+same world: nothing here iterates a set, and no order depends on hashing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
+
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.core.collector import Collector
+from zpipe.core.director import Admit, Director, End, Fill, Phase, Policy, Reply, Retire
+from zpipe.core.intake import Intake
+from zpipe.core.ledger import Ledger
+from zpipe.core.member import Close, Gone, Member, Open, Send, State
+
+VERSIONS = wire.Versions(wire.PROTOCOL, "0", "3.11", "3.1")
+HEARTBEAT = 10.0
+
+
+@dataclass
+class Scenario:
+    """What kind of world to make. Times in seconds; chances per message."""
+
+    items: int = 60
+    workers: int = 3
+    chunk: int | None = None
+    ordered: bool = False
+    reorder: int = 1 << 20
+    hits: tuple[int, ...] = ()
+    chaos: float = 30.0
+    kills: int = 4
+    cuts: int = 4
+    sink_cuts: int = 0
+    terms: int = 0
+    sink_dies: bool = False
+    doubled: float = 0.05
+    expect: int = 1
+    endless: bool = False
+    drain_at: float | None = None
+
+
+class Connection:
+    """One transport connection: two ordered directions, cut for good at most once."""
+
+    def __init__(self, world: World, client: Any, server: Any) -> None:
+        self.world = world
+        self.ends = [client, server]
+        self.alive = True
+        self.name = 0
+        self._last = [0.0, 0.0]
+
+    def send(self, side: int, frames: list[bytes]) -> None:
+        """Send from `side` (0: client) to the other."""
+        if not self.alive:
+            return
+        world = self.world
+        at = max(self._last[side], world.now + world.delay())
+        self._last[side] = at
+        receiver = self.ends[1 - side]
+        world.at(at, lambda: self.alive and receiver.receive(self, frames))
+
+    def cut(self, told: tuple[bool, bool] = (True, True)) -> None:
+        """Cut it. An end not told at once finds out by its heartbeat."""
+        if not self.alive:
+            return
+        self.alive = False
+        world = self.world
+        for end, soon in zip(self.ends, told, strict=True):
+            wait = world.delay() if soon else HEARTBEAT + world.delay()
+            world.at(world.now + wait, lambda end=end: end.broken(self))
+
+
+class Vent:
+    """The ventilator: director and ledger, with lanes that a node connects to."""
+
+    def __init__(self, world: World) -> None:
+        s = world.scenario
+        self.world = world
+        self.director = Director("job", Policy(VERSIONS, expect=s.expect), Ledger(Chunker(s.chunk)))
+        self.controls: dict[int, Connection] = {}
+        self.lanes: dict[int, Connection | None] = {}
+        self.tasked: dict[int, bool] = {}
+        self.end: End | None = None
+        self.names = 0
+
+    def connected(self, connection: Connection) -> None:
+        self.names += 1
+        connection.name = self.names
+        self.controls[self.names] = connection
+
+    def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        message, _ = wire.decode(frames)
+        self.perform(self.director.on_message(str(connection.name).encode(), message))
+        if isinstance(message, wire.Receipts):
+            self.fill_all()
+
+    def broken(self, connection: Connection) -> None:
+        for number, lane in list(self.lanes.items()):
+            if lane is connection:
+                self.perform(self.director.on_link_lost(number))
+                self.fill_all()
+                return
+        self.controls.pop(connection.name, None)
+
+    def perform(self, actions: list[Any]) -> None:
+        for action in actions:
+            if isinstance(action, Reply):
+                self.reply(action.identity, action.message)
+            elif isinstance(action, Admit):
+                self.lanes[action.lane] = None
+                self.reply(action.identity, self.director.welcome(action.lane, f"lane:{action.lane}"))
+            elif isinstance(action, Retire):
+                lane = self.lanes.pop(action.lane)
+                if lane is not None:
+                    lane.cut()
+            elif isinstance(action, Fill):
+                self.fill(action.lane)
+            elif isinstance(action, End):
+                self.end = action
+
+    def reply(self, identity: bytes, message: wire.Control) -> None:
+        connection = self.controls.get(int(identity))
+        if connection is not None:
+            connection.send(1, wire.encode(message))
+
+    def fill_all(self) -> None:
+        for number in list(self.director.ledger.lanes):
+            self.fill(number)
+
+    def fill(self, number: int) -> None:
+        ledger, world = self.director.ledger, self.world
+        connection = self.lanes.get(number)
+        if connection is None or number not in ledger.lanes:
+            return
+        if not self.tasked.get(number):
+            self.tasked[number] = True
+            connection.send(1, wire.encode(wire.Task("job", wire.JobSpec(wire.TaskSpec("import", "a:b")))))
+        while self.director.may_issue and ledger.lanes[number].credit > 0:
+            chunk = ledger.again(number)
+            if chunk is None:
+                left = None if world.scenario.endless else world.scenario.items - ledger.next
+                wanted = ledger.wanted(left)
+                count = wanted if left is None else min(wanted, left)
+                if count == 0:
+                    break
+                chunk = ledger.issue(number, count, "lines", [b"x" * count])
+                if left is not None and ledger.next == world.scenario.items:
+                    self.perform(self.director.on_exhausted())
+            if world.chance(0.02):
+                ledger.on_refused(chunk)
+                world.at(world.now + world.delay(), lambda: self.fill(number))
+                break
+            header = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items)
+            connection.send(1, wire.encode(header, chunk.payload))
+
+
+class Node:
+    """A member's transport: control and links, each reconnected or given up as the member decides."""
+
+    links: tuple[str, ...] = ()
+
+    def __init__(self, world: World, patience: float | None = None) -> None:
+        self.world = world
+        self.alive = True
+        self.gone: Gone | None = None
+        self.session = f"s{world.serial()}"
+        self.member = Member(self.join, self.links, url="url", now=world.now, patience=patience)
+        self.control: Connection | None = None
+        self.open: dict[str, Connection] = {}
+        world.at(world.now + world.delay(), self.dial)
+
+    def join(self, turn: int) -> wire.Control:
+        raise NotImplementedError
+
+    def dial(self) -> None:
+        if self.alive and self.control is None:
+            self.control = Connection(self.world, self, self.world.vent)
+            self.world.vent.connected(self.control)
+            self.perform(self.member.on_control_up(self.world.now))
+
+    def broken(self, connection: Connection) -> None:
+        if not self.alive:
+            return
+        if connection is self.control:
+            self.control = None
+            self.perform(self.member.on_control_down(self.world.now))
+            self.world.at(self.world.now + self.world.delay(), self.dial)
+            return
+        for name, other in list(self.open.items()):
+            if other is connection:
+                self.perform(self.member.on_link_down(name, self.world.now))
+
+    def perform(self, actions: list[Any]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                if self.control is not None:
+                    self.control.send(0, wire.encode(action.message))
+            elif isinstance(action, Open):
+                self.connect(action.welcome)
+            elif isinstance(action, Close):
+                for connection in self.open.values():
+                    connection.cut()
+                self.open.clear()
+            elif isinstance(action, Gone):
+                self.gone = action
+                self.die()
+
+    def connect(self, welcome: wire.Welcome) -> None:
+        lanes = self.world.vent.lanes
+        if welcome.lane in lanes and lanes[welcome.lane] is None:
+            lanes[welcome.lane] = self.attach("lane", self.world.vent)
+        else:
+            self.world.soon(lambda: self.perform(self.member.on_link_down("lane", self.world.now)))
+
+    def attach(self, name: str, server: Any) -> Connection:
+        connection = Connection(self.world, self, server)
+        self.open[name] = connection
+        turn = self.member.turn
+        self.world.soon(
+            lambda: self.alive
+            and self.member.turn == turn
+            and self.open.get(name) is connection
+            and self.perform(self.member.on_link_up(name, self.world.now))
+        )
+        return connection
+
+    def die(self) -> None:
+        self.alive = False
+        for connection in [*self.open.values(), *([self.control] if self.control else [])]:
+            connection.cut()
+        self.open.clear()
+
+    def tick(self) -> None:
+        if self.alive:
+            due = self.member.deadline()
+            if due is not None and due <= self.world.now:
+                self.perform(self.member.on_tick(self.world.now))
+
+
+class Worker(Node):
+    """A worker process: one thing at a time, so what arrives while it runs waits."""
+
+    links = ("lane", "results")
+
+    def __init__(self, world: World, slot: int, previous: int = 0, crashed: bool = False) -> None:
+        self.slot, self.previous, self.crashed = slot, previous, crashed
+        self.pid = world.serial()
+        super().__init__(world)
+        self.intake = Intake(self.member)
+        self.queue: list[Callable[[], None]] = []
+        self.busy = False
+        self.terminated = False
+
+    def join(self, turn: int) -> wire.Control:
+        return wire.Join(
+            VERSIONS, self.session, turn, "host", self.pid, self.slot, self.previous, "killed", self.crashed
+        )
+
+    def connect(self, welcome: wire.Welcome) -> None:
+        super().connect(welcome)
+        if self.world.sink.alive:
+            self.attach("results", self.world.sink)
+        else:
+            self.world.soon(lambda: self.perform(self.member.on_link_down("results", self.world.now)))
+
+    def perform(self, actions: list[Any]) -> None:
+        super().perform(self.intake.after(actions))
+
+    def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        self.later(lambda: self.handle(connection, frames))
+
+    def broken(self, connection: Connection) -> None:
+        self.later(lambda: Node.broken(self, connection))
+
+    def later(self, action: Callable[[], None]) -> None:
+        if self.busy:
+            self.queue.append(action)
+        elif self.alive:
+            action()
+
+    def handle(self, connection: Connection, frames: list[bytes]) -> None:
+        message, payload = wire.decode(frames)
+        if not isinstance(message, wire.Chunk):
+            if not isinstance(message, wire.Task):
+                self.perform(self.intake.on_message(message, self.world.now))
+            return
+        if connection is not self.open.get("lane") or not self.intake.on_chunk():
+            return
+        assert bytes(payload[0]) == b"x" * (message.stop - message.start)
+        self.busy = True
+        lane = self.member.welcome.lane
+        seconds = self.world.service(message.start, message.stop)
+        self.world.at(self.world.now + seconds, lambda: self.ran(message, lane, seconds))
+
+    def ran(self, chunk: wire.Chunk, lane: int, seconds: float) -> None:
+        if not self.alive:
+            return
+        self.busy = False
+        self.world.ran(chunk)
+        hit = next((h for h in self.world.scenario.hits if chunk.start <= h < chunk.stop), None)
+        stop = chunk.stop if hit is None else hit + 1
+        result = wire.Result("job", lane, chunk.start, stop, chunk.attempt, seconds, hit=hit)
+        results = self.open.get("results")
+        if results is not None:
+            frames = wire.encode(result, [b"v" * (stop - chunk.start)])
+            for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
+                results.send(0, frames)
+        if self.terminated:
+            self.perform(self.intake.on_terminate(self.world.now))
+        while self.queue and not self.busy and self.alive:
+            self.queue.pop(0)()
+
+    def terminate(self) -> None:
+        self.terminated = True
+        if not self.busy and self.alive:
+            self.perform(self.intake.on_terminate(self.world.now))
+
+
+class SimSink(Node):
+    """The sink: results in, receipts out, output kept as the list of indices written."""
+
+    links = ("lane",)
+
+    def __init__(self, world: World) -> None:
+        s = world.scenario
+        self.collector = Collector(ordered=s.ordered, reorder=s.reorder)
+        self.written: list[int] = []
+        self.finished: wire.Finished | None = None
+        self.stopped = False
+        super().__init__(world)
+
+    def join(self, turn: int) -> wire.Control:
+        done = list(self.collector.done)
+        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", self.collector.job, done)
+
+    def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        message, payload = wire.decode(frames)
+        if isinstance(message, wire.Result):
+            assert len(payload[0]) == message.stop - message.start
+            for result, _ in self.collector.on_result(message, payload, len(payload[0])):
+                self.written.extend(range(result.start, result.stop))
+            self.settle()
+            return
+        if isinstance(message, wire.Welcome):
+            self.collector.job = message.job
+        elif isinstance(message, wire.Total):
+            self.collector.on_total(message.items)
+            self.settle()
+        elif isinstance(message, wire.Stop):
+            self.stopped = True
+        self.perform(self.member.on_message(message, self.world.now))
+
+    def perform(self, actions: list[Any]) -> None:
+        super().perform(actions)
+        if any(isinstance(a, Send) and isinstance(a.message, wire.Ready) for a in actions):
+            self.settle(again=True)
+
+    def settle(self, again: bool = False) -> None:
+        """Send what is due; after a cut the last word may have been lost, so it is said again."""
+        if self.member.state is not State.READY or self.control is None:
+            return
+        c = self.collector
+        receipts = c.take_receipts()
+        if receipts or again:
+            message = wire.encode(wire.Receipts("job", receipts, c.full, c.limit))
+            for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
+                self.control.send(0, message)
+        if c.finished and (self.finished is None or again):
+            self.finished = wire.Finished("job", c.counted, c.failed, c.duplicates, c.hit)
+            self.control.send(0, wire.encode(self.finished))
+
+
+@dataclass
+class Crash(AssertionError):
+    """A broken invariant, with all that is needed to see it again."""
+
+    seed: int
+    scenario: Scenario
+    trace: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, {self.scenario}\n" + "\n".join(self.trace[-25:])
+
+
+class World:
+    """One run of one scenario from one seed."""
+
+    def __init__(self, seed: int, scenario: Scenario) -> None:
+        self.seed, self.scenario = seed, scenario
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.steps = 0
+        self._events: list[tuple[float, int, Callable[[], Any]]] = []
+        self._serial = 0
+        self.trace: list[str] = []
+        self.executions: dict[int, int] = {}
+        self.vent = Vent(self)
+        self.sink = SimSink(self)
+        self.workers = [Worker(self, slot) for slot in range(scenario.workers)]
+        self.seen = 0
+        self.counted: dict[int, int] = {}
+        if not scenario.items:
+            self.vent.perform(self.vent.director.on_exhausted())
+        self.mishaps()
+
+    # clockwork
+
+    def serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    def at(self, when: float, action: Callable[[], Any]) -> None:
+        heappush(self._events, (when, self.serial(), action))
+
+    def soon(self, action: Callable[[], Any]) -> None:
+        self.at(self.now + self.delay(), action)
+
+    def delay(self) -> float:
+        return self.random.choice((0.0005, 0.002, 0.05, self.random.random()))
+
+    def chance(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def service(self, start: int, stop: int) -> float:
+        return sum(0.001 if i % 7 else 0.2 + i % 5 for i in range(start, stop)) * self.random.random()
+
+    def ran(self, chunk: wire.Chunk) -> None:
+        self.trace.append(f"{self.now:8.3f} ran [{chunk.start}, {chunk.stop}) attempt {chunk.attempt}")
+        for index in range(chunk.start, chunk.stop):
+            self.executions[index] = self.executions.get(index, 0) + 1
+
+    # mishaps
+
+    def mishaps(self) -> None:
+        s = self.scenario
+        plans = [*[self.kill] * s.kills, *[self.cut] * s.cuts, *[self.cut_sink] * s.sink_cuts, *[self.term] * s.terms]
+        for plan in plans:
+            self.at(self.random.random() * s.chaos, plan)
+        if s.sink_dies:
+            self.at(self.random.random() * s.chaos, self.sink_death)
+        if s.drain_at is not None:
+            self.at(s.drain_at, lambda: self.vent.perform(self.vent.director.on_drain("drained", 130)))
+
+    def pick(self) -> Worker | None:
+        alive = [worker for worker in self.workers if worker.alive]
+        return self.random.choice(alive) if alive else None
+
+    def kill(self) -> None:
+        worker = self.pick()
+        if worker is None or self.vent.end is not None:
+            return
+        self.trace.append(f"{self.now:8.3f} kill slot {worker.slot}")
+        silent = self.chance(0.3)
+        worker.alive = False
+        for connection in [*worker.open.values(), *([worker.control] if worker.control else [])]:
+            connection.cut((True, not silent))
+        crashed = self.chance(0.5)
+        self.at(self.now + self.random.random(), lambda: self.restart(worker, crashed))
+
+    def restart(self, worker: Worker, crashed: bool = False) -> None:
+        if self.vent.end is None:
+            self.workers.append(Worker(self, worker.slot, worker.pid, crashed))
+
+    def cut(self) -> None:
+        worker = self.pick()
+        if worker is not None:
+            self._cut_one([*worker.open.values(), *([worker.control] if worker.control else [])])
+
+    def cut_sink(self) -> None:
+        sink = self.sink
+        self._cut_one([*sink.open.values(), *([sink.control] if sink.control else [])])
+
+    def _cut_one(self, connections: list[Connection]) -> None:
+        if connections:
+            self.trace.append(f"{self.now:8.3f} cut")
+            self.random.choice(connections).cut((self.chance(0.6), self.chance(0.6)))
+
+    def term(self) -> None:
+        worker = self.pick()
+        if worker is not None and self.vent.end is None:
+            self.trace.append(f"{self.now:8.3f} term slot {worker.slot}")
+            worker.terminate()
+            self.at(self.now + 1.0 + self.random.random(), lambda: self.restart(worker))
+
+    def sink_death(self) -> None:
+        if self.vent.end is not None:
+            return
+        self.trace.append(f"{self.now:8.3f} the sink dies")
+        old = self.sink
+        old.alive = False
+        for connection in [*old.open.values(), *([old.control] if old.control else [])]:
+            connection.cut()
+        for worker in self.workers:
+            if "results" in worker.open:
+                worker.open["results"].cut()
+        self.at(self.now + self.random.random(), lambda: self.new_sink())
+
+    def new_sink(self) -> None:
+        self.sink = SimSink(self)
+        self.seen = 0
+        self.counted.clear()
+
+    # the run
+
+    def run(self, limit: float = 600.0) -> World:
+        """Run to the end, checking after every step. Raises Crash."""
+        try:
+            while self._events and self.now < limit:
+                self.now, _, action = heappop(self._events)
+                action()
+                self.steps += 1
+                self.check()
+                if self.steps % 16 == 0 or not self._events or self._events[0][0] > self.now + 1.0:
+                    self.wake()
+                if self.vent.end is not None and not any(node.alive for node in [*self.workers, self.sink]):
+                    break
+            self.verdict()
+        except AssertionError as error:
+            raise Crash(self.seed, self.scenario, [*self.trace, repr(error)]) from error
+        return self
+
+    def wake(self) -> None:
+        for node in [*self.workers, self.sink]:
+            node.tick()
+        due = [d for node in [*self.workers, self.sink] if node.alive and (d := node.member.deadline()) is not None]
+        if due and (not self._events or min(due) < self._events[0][0]):
+            self.at(max(self.now, min(due)), lambda: None)
+
+    def check(self) -> None:
+        self.vent.director.check()
+        self.sink.collector.check()
+        self.sink.member.check()
+        for place, index in enumerate(self.sink.written[self.seen :], self.seen):
+            assert index not in self.counted, f"item {index} was written twice"
+            assert not self.scenario.ordered or index == place, f"item {index} was written out of order"
+            self.counted[index] = place
+        self.seen = len(self.sink.written)
+        for worker in self.workers:
+            if worker.alive:
+                worker.intake.check()
+
+    def verdict(self) -> None:
+        s, sink, end = self.scenario, self.sink, self.vent.end
+        assert end is not None, f"the job never ended: {self.vent.director.waiting('URL')!r}"
+        if s.sink_dies and end.error:
+            return
+        if s.drain_at is not None and end.error:
+            assert end.status == 130
+            assert sink.stopped
+            return
+        assert not end.error, end.error
+        assert self.vent.director.phase is Phase.OVER
+        if s.hits and s.ordered:
+            assert sink.written == list(range(min(s.hits) + 1)), sink.written
+        elif s.hits:
+            assert sink.collector.hit in s.hits
+            assert sink.collector.hit in sink.written
+        else:
+            assert sorted(sink.written) == list(range(s.items)), "items are missing"
+            assert sink.finished is not None
+            assert sink.finished.done == s.items
+        assert not any(worker.alive for worker in self.workers), "a worker never left"

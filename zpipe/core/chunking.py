@@ -1,0 +1,81 @@
+"""How many items go into the next chunk, and how many chunks down a lane at once. Knows timings, not lanes.
+
+Guided self-scheduling (Polychronopoulos and Kuck, 1987) for the tail: a chunk is at most `remaining / (2 × slots)`.
+Before it, a chunk is as many items as take `TARGET` seconds by the workers' own timings, less where they vary much.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Chunker", "window"]
+
+TARGET = 0.050
+"""Seconds a chunk aims at where items take much the same time."""
+
+TARGET_UNEVEN = 0.005
+"""Seconds it aims at where they vary wildly: enough to hide the cost of a message, too little to hide a straggler."""
+
+MAX_ITEMS = 16_384
+"""A longer chunk gains no throughput, and costs latency and memory."""
+
+MAX_BYTES = 1 << 20
+"""A chunk of big items stops growing here, counted on the heavier of its two legs."""
+
+GROWTH = 4
+"""A chunk is at most this many times the largest one whose time is known."""
+
+LANE_SECONDS = 0.010
+LANE_CHUNKS = 1024
+LANE_BYTES = 16 << 20
+DECAY = 0.8
+
+
+class Chunker:
+    """Chunk sizes from observed chunks. `fixed` items always, if given."""
+
+    __slots__ = ("_bytes", "_fixed", "_items", "_largest", "_seconds", "_variance")
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self._fixed = fixed
+        self._items = 0.0
+        self._seconds = 0.0
+        self._bytes = 0.0
+        self._variance = 0.0
+        self._largest = 0
+
+    def observe(self, items: int, seconds: float, size: int) -> None:
+        """A chunk of `items` took `seconds` on its worker; its heavier leg weighed `size` bytes."""
+        if self._items:
+            mean = self._seconds / self._items
+            # Spread of single items, from that of chunk means: the variance of a mean of n is 1/n of one's.
+            spread = items * ((seconds / items) / mean - 1.0) ** 2 if mean > 0 else 0.0
+            self._variance += (1 - DECAY) * (spread - self._variance)
+        self._items = self._items * DECAY + items
+        self._seconds = self._seconds * DECAY + seconds
+        self._bytes = self._bytes * DECAY + size
+        self._largest = max(self._largest, items)
+
+    def size(self, remaining: int | None, slots: int) -> int:
+        """Items for the next chunk; `remaining` in the source if known, `slots` workers to share them."""
+        if self._fixed is not None:
+            return self._fixed
+        if not self._items:
+            return 1
+        items = min(MAX_ITEMS, self._largest * GROWTH)
+        if self._seconds > 0:
+            target = max(TARGET_UNEVEN, TARGET / (1.0 + self._variance))
+            items = min(items, int(target * self._items / self._seconds))
+        if self._bytes > 0:
+            items = min(items, int(MAX_BYTES * self._items / self._bytes))
+        if remaining is not None:
+            items = min(items, remaining // (2 * max(slots, 1)))
+        return max(items, 1)
+
+
+def window(seconds: float, size: float) -> int:
+    """Chunks to keep in flight on a lane whose chunks take `seconds` and weigh `size` bytes each."""
+    if seconds >= LANE_SECONDS:
+        return 1
+    chunks = math.ceil(LANE_SECONDS / seconds) if seconds * LANE_CHUNKS > LANE_SECONDS else LANE_CHUNKS
+    return max(2, min(chunks, int(LANE_BYTES / max(size, 1.0))))

@@ -1,0 +1,129 @@
+"""The sink's decisions: which results count, in what order they are written, what is receipted, when it is over.
+
+A result counts if none of its items has counted before; one that has is a duplicate and is dropped, and receipted
+again since the first receipt may have been lost. One that only overlaps what is done is dropped too: the rest of its
+items are still outstanding with the ventilator, which will have them run. Payloads are opaque here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zpipe.core.ranges import RangeSet
+from zpipe.core.wire import Buffer, Receipt, Result
+
+__all__ = ["Collector"]
+
+Payload = Sequence[Buffer]
+
+
+class Collector:
+    """Counts every item's outcome exactly once. `reorder` bytes at most wait for earlier ones when `ordered`."""
+
+    def __init__(self, *, ordered: bool = False, reorder: int = 256 << 20) -> None:
+        self.ordered = ordered
+        self.reorder = reorder
+        self.job = ""
+        self.done = RangeSet()
+        self.total: int | None = None
+        self.limit: int | None = None
+        """In input order, the index after the first hit so far: what comes behind it is not wanted."""
+        self.hit: int | None = None
+        self.failed = 0
+        self.duplicates = 0
+        self.strays = 0
+        self._over = False
+        self._next = 0
+        self._waiting: dict[int, tuple[Result, Payload, int]] = {}
+        self._waiting_bytes = 0
+        self._receipts: list[Receipt] = []
+
+    def on_result(self, result: Result, payload: Payload, size: int) -> Sequence[tuple[Result, Payload]]:
+        """Take a result of `size` bytes; return what is to be written now, in this order."""
+        if result.job != self.job:
+            self.strays += 1
+            return ()
+        start, stop = result.start, result.stop
+        if self._over or (self.limit is not None and start >= self.limit):
+            return ()
+        if self.done.overlaps(start, stop):
+            self.duplicates += 1
+            if self.done.covers(start, stop):
+                self._receipt(result, size)
+            return ()
+        self.done.add(start, stop)
+        self.failed += len(result.failures)
+        self._receipt(result, size)
+        if not self.ordered:
+            if result.hit is not None:
+                self.hit = result.hit
+                self._over = True
+            return ((result, payload),)
+        if result.hit is not None and (self.limit is None or result.hit < self.limit):
+            self.hit = result.hit
+            self._cut(result.hit + 1)
+        self._waiting[start] = (result, payload, size)
+        self._waiting_bytes += size
+        return self._in_order()
+
+    def _receipt(self, result: Result, size: int) -> None:
+        self._receipts.append(
+            Receipt(result.start, result.stop, result.lane, result.seconds, len(result.failures), size)
+        )
+
+    def _in_order(self) -> list[tuple[Result, Payload]]:
+        ready = []
+        while self._next in self._waiting:
+            result, payload, size = self._waiting.pop(self._next)
+            self._waiting_bytes -= size
+            self._next = result.stop
+            ready.append((result, payload))
+        return ready
+
+    def _cut(self, limit: int) -> None:
+        self.limit = limit
+        for start in [start for start in self._waiting if start >= limit]:
+            result, _, size = self._waiting.pop(start)
+            self._waiting_bytes -= size
+            self.failed -= len(result.failures)
+
+    def on_total(self, total: int) -> None:
+        """The job has `total` items."""
+        self.total = total
+
+    def take_receipts(self) -> list[Receipt]:
+        """Return the receipts due since the last call."""
+        receipts, self._receipts = self._receipts, []
+        return receipts
+
+    @property
+    def full(self) -> bool:
+        """Whether the reorder buffer is at its bound, so that only what fills the gap should be issued."""
+        return self._waiting_bytes > self.reorder
+
+    @property
+    def counted(self) -> int:
+        """Items whose outcome counts."""
+        return (
+            self.done.count
+            if self.limit is None
+            else sum(min(b, self.limit) - a for a, b in self.done if a < self.limit)
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether every wanted item's outcome is here (and, in order, has been returned for writing)."""
+        if self._over:
+            return True
+        end = self.total if self.limit is None else self.limit
+        return end is not None and (end == 0 or self.done.covers(0, end))
+
+    def check(self) -> None:
+        """Assert that what is done is counted once, and what waits is done and not yet in order."""
+        self.done.check()
+        assert self._waiting_bytes == sum(size for _, _, size in self._waiting.values())
+        for start, (result, _, _) in self._waiting.items():
+            assert start > self._next
+            assert self.done.covers(start, result.stop)
+        if self.finished:
+            assert not self._waiting, "finished with results not returned for writing"

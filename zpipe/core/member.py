@@ -1,0 +1,261 @@
+"""How a node belongs to a ventilator: joins, gets its links, and joins again whenever one of them is cut.
+
+Shared by worker and sink. There is one way back from every kind of cut: close the links, join with the next turn, get
+a new lane. What was under way on the old lane is then requeued by the ventilator and deduplicated by the sink.
+
+    AWAY ──control up──▶ ASKED ──Welcome──▶ LINKING ──all links up──▶ READY ──leave──▶ LEAVING ──▶ GONE
+      ▲                    ▲                   │                        │
+      └───control down─────┴──────link down────┴────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from zpipe.core import wire
+
+__all__ = ["Action", "Close", "Gone", "Member", "Open", "Say", "Send", "State"]
+
+RESEND = 5.0
+"""Seconds between two sayings of what is waited for, and two sendings of an unanswered join."""
+
+
+class State(Enum):
+    """Where a member is in belonging."""
+
+    AWAY = "away"
+    ASKED = "asked"
+    LINKING = "linking"
+    READY = "ready"
+    LEAVING = "leaving"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this down the control connection."""
+
+    message: wire.Control
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Connect the links this welcome names."""
+
+    welcome: wire.Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the links; what is queued in them is void."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell the person."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The member is done: end with this error, or well if it is empty. `refused`: a fresh start would not help."""
+
+    error: str = ""
+    refused: bool = False
+
+
+Action = Send | Open | Close | Say | Gone
+
+
+class Member:
+    """The belonging of one node. `join(turn)` makes its join message; `links` are the names of its links.
+
+    `patience` is how many seconds it looks for a ventilator before it gives up (None: for ever). `stay`: after a job
+    it waits for the next one instead of leaving.
+    """
+
+    def __init__(
+        self,
+        join: Callable[[int], wire.Control],
+        links: tuple[str, ...],
+        *,
+        url: str,
+        now: float,
+        patience: float | None = None,
+        stay: bool = False,
+        grace: float = 10.0,
+    ) -> None:
+        self._join = join
+        self._names = links
+        self._url = url
+        self._patience = patience
+        self._stay = stay
+        self._grace = grace
+        self.state = State.AWAY
+        self.turn = 0
+        self.welcome: wire.Welcome | None = None
+        self._up: set[str] = set()
+        self._held = ""
+        self._since = now
+        self._next = now + RESEND
+        self._said = ("", now)
+
+    # connections
+
+    def on_control_up(self, now: float) -> list[Action]:
+        """The control connection stands."""
+        if self.state is not State.AWAY:
+            return []
+        return self._ask(now)
+
+    def on_control_down(self, now: float) -> list[Action]:
+        """The control connection is cut; the transport goes on trying to restore it."""
+        if self.state in (State.AWAY, State.GONE):
+            return []
+        if self.state is State.LEAVING:
+            return self._go()
+        linked = self.state in (State.LINKING, State.READY)
+        self._enter(State.AWAY, now)
+        return [Close()] if linked else []
+
+    def on_link_up(self, name: str, now: float) -> list[Action]:
+        """A link stands."""
+        if self.state is not State.LINKING or self.welcome is None:
+            return []
+        self._up.add(name)
+        if len(self._up) < len(self._names):
+            return []
+        self._enter(State.READY, now)
+        return [Send(wire.Ready(self.welcome.lane))]
+
+    def on_link_down(self, name: str, now: float) -> list[Action]:  # noqa: ARG002 - one way back from any cut
+        """A link is cut: all of them are given up and the member joins afresh."""
+        if self.state is State.LEAVING:
+            return self._go()
+        if self.state not in (State.LINKING, State.READY):
+            return []
+        return [Close(), *self._ask(now)]
+
+    def _ask(self, now: float) -> list[Action]:
+        self.turn += 1
+        self._enter(State.ASKED, now)
+        return [Send(self._join(self.turn))]
+
+    def _enter(self, state: State, now: float) -> None:
+        self.state = state
+        self._up.clear()
+        self._held = ""
+        self._since = now
+        self._next = now + RESEND
+        if state is not State.READY and state is not State.LINKING:
+            self.welcome = None
+
+    # messages
+
+    def on_message(self, message: Any, now: float) -> list[Action]:
+        """The ventilator said something that concerns belonging; anything else is ignored."""
+        if isinstance(message, wire.Welcome):
+            if self.state is not State.ASKED or message.turn != self.turn:
+                return []
+            self._enter(State.LINKING, now)
+            self.welcome = message
+            return [Open(message)]
+        if isinstance(message, wire.Hold):
+            if self.state is not State.ASKED:
+                return []
+            self._held = message.reason
+            return self._say(f"{self._url} has us wait: {message.reason}", now)
+        if isinstance(message, wire.Refuse):
+            self.state = State.GONE
+            return [Close(), Gone(f"{self._url} refused us: {message.reason}", refused=True)]
+        if isinstance(message, wire.Bye):
+            return self._bye(message, now)
+        return []
+
+    def _bye(self, message: wire.Bye, now: float) -> list[Action]:
+        if self.state is State.GONE:
+            return []
+        if self._stay and self.state is not State.LEAVING:
+            # The ventilator closes behind its Bye; its connection's end, or the next one's join, goes on from here.
+            self._enter(State.AWAY, now)
+            return [Close()]
+        error = f"the job at {self._url} failed: {message.failed}" if message.failed else ""
+        self.state = State.GONE
+        return [Close(), Gone(error, refused=True)]
+
+    # leaving
+
+    def on_leave(self, message: wire.Control | None, now: float) -> list[Action]:
+        """The node wants to go; `message` asks the ventilator for its leave, when there is something to settle."""
+        if self.state in (State.LEAVING, State.GONE):
+            return []
+        if self.state is State.READY and message is not None:
+            self.state = State.LEAVING
+            self._since = now
+            return [Send(message)]
+        return self._go()
+
+    def _go(self) -> list[Action]:
+        self.state = State.GONE
+        return [Close(), Gone()]
+
+    # time
+
+    def deadline(self) -> float | None:
+        """When `on_tick` is next due."""
+        if self.state in (State.READY, State.GONE):
+            return None
+        if self.state is State.LEAVING:
+            return self._since + self._grace
+        if self.state is State.AWAY and self._patience is not None:
+            return min(self._next, self._since + self._patience)
+        return self._next
+
+    def on_tick(self, now: float) -> list[Action]:
+        """Time passed."""
+        if self.state is State.LEAVING and now >= self._since + self._grace:
+            return self._go()
+        if self.state is State.AWAY and self._patience is not None and now >= self._since + self._patience:
+            self.state = State.GONE
+            why = f"no ventilator answered at {self._url} for {self._patience:g} s; is it running, is the port open?"
+            return [Close(), Gone(why, refused=True)]
+        if self.state in (State.READY, State.LEAVING, State.GONE) or now < self._next:
+            return []
+        self._next = now + RESEND
+        waiting = [Say(self.waiting(now))]
+        if self.state is State.ASKED:
+            return [*waiting, Send(self._join(self.turn))]
+        return [*waiting]
+
+    def waiting(self, now: float) -> str:
+        """What the member waits for, and since when, as a sentence."""
+        seconds = f"for {now - self._since:.0f} s"
+        if self.state is State.AWAY:
+            return f"waiting {seconds} for a ventilator at {self._url}; it connects as soon as there is one"
+        if self.state is State.LINKING:
+            assert self.welcome is not None
+            missing = [name for name in self._names if name not in self._up]
+            where = {"lane": self.welcome.endpoint, "results": self.welcome.sink}
+            what = {"lane": "our lane from the ventilator", "results": "the sink"}
+            return "; ".join(f"{what[n]} is unreachable at {where[n]}: trying {seconds}" for n in missing)
+        return f"waiting {seconds} at {self._url}: {self._held or 'connected, but no answer to our join yet'}"
+
+    def _say(self, text: str, now: float) -> list[Action]:
+        # Answers to resent joins repeat; a person wants them when they change and every few seconds.
+        said, when = self._said
+        if text == said and now < when + RESEND:
+            return []
+        self._said = (text, now)
+        self._next = now + RESEND
+        return [Say(text)]
+
+    def check(self) -> None:
+        """Assert that the state and what goes with it agree."""
+        assert (self.welcome is not None) == (self.state in (State.LINKING, State.READY, State.LEAVING)) or (
+            self.state is State.GONE
+        )
+        assert self._up <= set(self._names)

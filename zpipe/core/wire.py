@@ -1,0 +1,322 @@
+"""Messages between nodes: typed headers in MessagePack, payloads as opaque frames. Never unpickles.
+
+A message is one or more frames. The first is a header: a tagged array, decoded into exactly one of the Structs
+below or refused with `WireError`. A small single-frame payload rides inside the header (`body`), which halves the
+frames a no-op chunk costs; a large one, or one with out-of-band buffers, follows as frames of its own, without a copy.
+
+    control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Leave, Unfit, Receipts, Finished
+    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Total, Stop, Bye
+    lane     (ventilator) PUSH → PULL (one worker)         Task, then Chunks
+    results  (worker) PUSH → PULL (sink)                   Result
+
+    join       = Join *Hold (Welcome Ready / Refuse)      ; again, with the next turn, whenever a connection is cut
+    work       = Task *Chunk                              ; the ventilator keeps a lane's chunks under its window
+    receipt    = Result Receipts                          ; worker → sink → ventilator
+    leave      = Leave *Receipts Bye                      ; handed back what was not started, the rest is receipted
+    end        = Total *Receipts Finished Bye             ; counted, not guessed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from zpipe.errors import WireError
+
+__all__ = [
+    "MAX_FRAMES",
+    "PROTOCOL",
+    "Buffer",
+    "Bye",
+    "Chunk",
+    "Control",
+    "Encoding",
+    "Failure",
+    "Finished",
+    "Hold",
+    "ItemKind",
+    "JobSpec",
+    "Join",
+    "Leave",
+    "Message",
+    "Ready",
+    "Receipt",
+    "Receipts",
+    "Refuse",
+    "Result",
+    "SinkJoin",
+    "Stop",
+    "Task",
+    "TaskSpec",
+    "Total",
+    "Unfit",
+    "Versions",
+    "Welcome",
+    "decode",
+    "encode",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+PROTOCOL = 1
+"""Rises whenever a message changes; a join with another number is refused."""
+
+INLINE_BYTES = 16_384
+"""A single-frame payload up to this many bytes is copied into the header frame."""
+
+MAX_FRAMES = 100_000
+"""A message of more frames is refused."""
+
+ItemKind = Literal["pickle", "lines", "json"]
+"""How a chunk's items are carried: a pickled list, or raw lines of text, or raw lines of JSON."""
+
+Encoding = Literal["values", "json", "raw", "pickle"]
+"""What a worker makes of its values: a pickled list for folding, or records ready to be written."""
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A message's header."""
+
+
+class TaskSpec(msgspec.Struct, frozen=True, gc=False):
+    """A function a worker has to run, by one of four ways to carry it.
+
+    import: `name` is `module:function`. file: `name` is `path/file.py:function` and `data` the file's text.
+    command: `name` is a command template. pickle: `data` is a pickled function, `name` what to call it in messages.
+    """
+
+    kind: Literal["import", "file", "command", "pickle"]
+    name: str
+    data: bytes = b""
+    shell: bool = False
+
+
+class JobSpec(msgspec.Struct, frozen=True, gc=False):
+    """What a worker has to know of a job: sent once to each worker."""
+
+    task: TaskSpec
+    encoding: Encoding = "values"
+    until: TaskSpec | None = None
+    first: bool = False
+    text_encoding: str = "utf-8"
+    separator: bytes = b"\n"
+    max_result: int = 256 * 1024 * 1024
+
+
+class Versions(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What must agree between nodes: protocol number, and (major, minor) of Python and cloudpickle."""
+
+    protocol: int
+    zpipe: str
+    python: str
+    cloudpickle: str
+
+
+class Join(_Header, frozen=True, tag="join"):
+    """A worker asks for a lane. `session` is drawn once per process; `turn` rises with each fresh start of it.
+
+    `previous` is the pid of the slot's last process (0: none), `ended` how that ended, and `crashed` whether by its
+    own fault.
+    """
+
+    versions: Versions
+    session: str
+    turn: int
+    host: str
+    pid: int
+    slot: int
+    previous: int = 0
+    ended: str = ""
+    crashed: bool = False
+
+
+class SinkJoin(_Header, frozen=True, tag="sink"):
+    """A sink offers `endpoint` for results, wanting them in `encoding`; `done` is what it has of `job` already."""
+
+    versions: Versions
+    session: str
+    turn: int
+    host: str
+    pid: int
+    endpoint: str
+    encoding: Encoding
+    job: str = ""
+    done: list[tuple[int, int]] = []
+
+
+class Welcome(_Header, frozen=True, tag="welcome"):
+    """The ventilator's answer to the join of the same `turn`: a lane, and for a worker where results go.
+
+    An endpoint whose host is `*` is on the host the joiner reached the ventilator at.
+    """
+
+    job: str
+    turn: int
+    lane: int
+    endpoint: str
+    sink: str = ""
+
+
+class Hold(_Header, frozen=True, tag="hold"):
+    """The ventilator heard a join but can't answer it yet, for this reason."""
+
+    reason: str
+
+
+class Refuse(_Header, frozen=True, tag="refuse"):
+    """The ventilator will not have this node, for this reason."""
+
+    reason: str
+
+
+class Ready(_Header, frozen=True, tag="ready"):
+    """All connections of this lane's node stand: chunks may come down it, or results to it."""
+
+    lane: int
+
+
+class Leave(_Header, frozen=True, tag="leave"):
+    """The worker takes no more: of the chunks sent down its lane it has taken the first `taken`."""
+
+    lane: int
+    taken: int
+
+
+class Unfit(_Header, frozen=True, tag="unfit"):
+    """The worker can't load the job's task, for this reason."""
+
+    lane: int
+    reason: str
+
+
+class Task(_Header, frozen=True, tag="task"):
+    """The job's functions: down the lane, ahead of the first chunk."""
+
+    job: str
+    spec: JobSpec
+
+
+class Chunk(_Header, frozen=True, tag="chunk"):
+    """Items `[start, stop)` of the job, on their `attempt`-th attempt (from 1)."""
+
+    start: int
+    stop: int
+    attempt: int
+    items: ItemKind
+    body: memoryview | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One item's error: `index` in the job, the exception's type and message, its traceback as text."""
+
+    index: int
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Result(_Header, frozen=True, tag="result"):
+    """Outcomes of items `[start, stop)`: `seconds` is how long the worker took, `hit` the index that ends the job."""
+
+    job: str
+    lane: int
+    start: int
+    stop: int
+    attempt: int
+    seconds: float
+    failures: list[Failure] = []
+    hit: int | None = None
+    body: memoryview | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The sink has the outcomes of `[start, stop)`, `failed` of them errors, from `lane`, which took `seconds`."""
+
+    start: int
+    stop: int
+    lane: int
+    seconds: float
+    failed: int
+    size: int
+
+
+class Receipts(_Header, frozen=True, tag="receipts"):
+    """What the sink took since the last one. `full`: hold new chunks back, the reorder buffer is at its bound.
+
+    `limit`, once set, is the index behind the first hit in input order: nothing from there on is wanted.
+    """
+
+    job: str
+    receipts: list[Receipt]
+    full: bool = False
+    limit: int | None = None
+
+
+class Total(_Header, frozen=True, tag="total"):
+    """The job has this many items, known now that its source has ended."""
+
+    job: str
+    items: int
+
+
+class Stop(_Header, frozen=True, tag="stop"):
+    """Ventilator → sink: the job ends here as it is (`reason`); keep what is done, finish nothing more."""
+
+    job: str
+    reason: str
+
+
+class Finished(_Header, frozen=True, tag="finished"):
+    """Sink → ventilator: the output stands (`error` empty) or can't be (`error` says why)."""
+
+    job: str
+    done: int
+    failed: int
+    duplicates: int = 0
+    hit: int | None = None
+    error: str = ""
+
+
+class Bye(_Header, frozen=True, tag="bye"):
+    """Ventilator → worker or sink: nothing more is wanted of you. `failed` is why, if the job went wrong."""
+
+    failed: str = ""
+
+
+Control = Join | SinkJoin | Welcome | Hold | Refuse | Ready | Leave | Unfit | Receipts | Total | Stop | Finished | Bye
+Message = Control | Task | Chunk | Result
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def encode(header: Message, payload: Sequence[Buffer] = ()) -> list[Buffer]:
+    """Return the frames of a message. `payload` is empty but for Chunk and Result."""
+    if not payload:
+        return [_encoder.encode(header)]
+    if len(payload) == 1 and len(payload[0]) <= INLINE_BYTES:
+        return [_encoder.encode(msgspec.structs.replace(header, body=payload[0]))]
+    return [_encoder.encode(header), *payload]
+
+
+def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
+    """Return a message's header and its payload frames. Raises WireError for anything the protocol does not know."""
+    if not 0 < len(frames) <= MAX_FRAMES:
+        raise WireError(f"a message of {len(frames)} frames (1 to {MAX_FRAMES} are allowed)")
+    try:
+        header = _decoder.decode(frames[0])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"a header that is no zpipe message: {error}") from None
+    payload = frames[1:]
+    if isinstance(header, Chunk | Result):
+        if not 0 <= header.start < header.stop:
+            raise WireError(f"{type(header).__name__} with the range [{header.start}, {header.stop})")
+        if header.body is not None:
+            if payload:
+                raise WireError(f"{type(header).__name__} with a payload both inside and behind its header")
+            payload = [header.body]
+    elif payload:
+        raise WireError(f"{type(header).__name__} with a payload")
+    return header, payload
