@@ -100,7 +100,7 @@ class Vent:
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         message, _ = wire.decode(frames)
-        self.perform(self.director.on_message(str(connection.name).encode(), message))
+        self.perform(self.director.on_message(str(connection.name).encode(), message, self.world.now))
         if isinstance(message, wire.Receipts):
             self.fill_all()
 
@@ -219,6 +219,7 @@ class Node:
         lanes = self.world.vent.lanes
         if welcome.lane in lanes and lanes[welcome.lane] is None:
             lanes[welcome.lane] = self.attach("lane", self.world.vent)
+            self.world.soon(lambda: self.world.vent.director.on_linked(welcome.lane))
         else:
             self.world.soon(lambda: self.perform(self.member.on_link_down("lane", self.world.now)))
 
@@ -532,7 +533,12 @@ class World:
     def wake(self) -> None:
         for node in [*self.workers, self.sink]:
             node.tick()
+        director = self.vent.director
+        if (late := director.deadline()) is not None and late <= self.now:
+            self.vent.perform(director.on_tick(self.now))
         due = [d for node in [*self.workers, self.sink] if node.alive and (d := node.member.deadline()) is not None]
+        if (late := director.deadline()) is not None:
+            due.append(late)
         if due and (not self._events or min(due) < self._events[0][0]):
             self.at(max(self.now, min(due)), lambda: None)
 

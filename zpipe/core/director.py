@@ -16,6 +16,10 @@ from zpipe.core.ledger import Ledger
 __all__ = ["Action", "Admit", "Director", "End", "Fill", "Lost", "Phase", "Policy", "Reply", "Retire", "Tell"]
 
 
+LINK = 10.0
+"""Seconds an admitted node has to connect to its lane; one that died in between leaves no other trace."""
+
+
 class Phase(Enum):
     """Where the job is: gathering its nodes, running, waiting for the sink to finish, over."""
 
@@ -99,6 +103,8 @@ class _Node:
     identity: bytes
     join: wire.Join | wire.SinkJoin
     lane: int
+    since: float = 0.0
+    linked: bool = False
     ready: bool = False
     leaving: bool = False
 
@@ -188,12 +194,12 @@ class Director:
 
     # messages
 
-    def on_message(self, identity: bytes, message: Any) -> list[Action]:
+    def on_message(self, identity: bytes, message: Any, now: float) -> list[Action]:
         """A control message came."""
         if self.phase is Phase.OVER:
             return [Reply(identity, wire.Bye())]
         if isinstance(message, wire.Join | wire.SinkJoin):
-            return self._on_join(identity, message)
+            return self._on_join(identity, message, now)
         if isinstance(message, wire.Receipts):
             return self.on_receipts(message) if self._is_sink(identity) and message.job == self.job else []
         if isinstance(message, wire.Finished):
@@ -204,7 +210,7 @@ class Director:
         if node is None or node.identity != identity:
             return []
         if isinstance(message, wire.Ready):
-            return self._on_ready(node)
+            return self._on_ready(node, now)
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message.taken)
         return self._on_unfit(node, message.reason)
@@ -223,7 +229,7 @@ class Director:
 
     # joining
 
-    def _on_join(self, identity: bytes, join: wire.Join | wire.SinkJoin) -> list[Action]:
+    def _on_join(self, identity: bytes, join: wire.Join | wire.SinkJoin, now: float) -> list[Action]:
         reason = self._unwelcome(join)
         who = _Node(identity, join, 0).name
         if reason:
@@ -237,12 +243,12 @@ class Director:
         self._waiting = {i: j for i, j in self._waiting.items() if j.session != join.session}
         actions: list[Action] = self._drop(node, "it joined afresh") if node is not None else []
         if isinstance(join, wire.SinkJoin):
-            return actions + self._admit_sink(identity, join)
+            return actions + self._admit_sink(identity, join, now)
         actions += self._verdict(join)
         if not self._sink_stands:
             self._waiting[identity] = join
             return [*actions, Reply(identity, wire.Hold(self._no_sink()))]
-        return actions + self._admit(identity, join)
+        return actions + self._admit(identity, join, now)
 
     def _unwelcome(self, join: wire.Join | wire.SinkJoin) -> str:
         ours, theirs = self.policy.versions, join.versions
@@ -262,12 +268,12 @@ class Director:
                 )
         return ""
 
-    def _admit(self, identity: bytes, join: wire.Join | wire.SinkJoin) -> list[Action]:
+    def _admit(self, identity: bytes, join: wire.Join | wire.SinkJoin, now: float) -> list[Action]:
         self._lanes += 1
-        self._nodes[self._lanes] = _Node(identity, join, self._lanes)
+        self._nodes[self._lanes] = _Node(identity, join, self._lanes, now)
         return [Admit(identity, self._lanes)]
 
-    def _admit_sink(self, identity: bytes, join: wire.SinkJoin) -> list[Action]:
+    def _admit_sink(self, identity: bytes, join: wire.SinkJoin, now: float) -> list[Action]:
         if self._sink is not None and join.session != self._sink_session:
             # Not refused: it may be the successor of one whose death has not been noticed yet. It asks again.
             return [Reply(identity, wire.Hold(f"there is a sink already, {self._sink.name}; a job has one"))]
@@ -279,7 +285,7 @@ class Director:
             lost = f"the sink was started anew, and the {self.ledger.done:,} results its first process had are gone"
             return [Reply(identity, wire.Refuse(f"{lost}; start the job anew")), *self.on_failed(lost)]
         self._sink_session = join.session
-        actions = self._admit(identity, join)
+        actions = self._admit(identity, join, now)
         self._sink = self._nodes[self._lanes]
         for start, stop in join.done:
             self.ledger.on_done(start, stop)
@@ -305,15 +311,15 @@ class Director:
         self.ledger.on_verdict(lane, crashed=join.crashed)
         return [Tell(f"{name} had ended: {join.ended}")] if join.ended else []
 
-    def _on_ready(self, node: _Node) -> list[Action]:
+    def _on_ready(self, node: _Node, now: float) -> list[Action]:
         if node.ready:
             return []
-        node.ready = True
+        node.ready = node.linked = True
         if node.sink:
             actions: list[Action] = self._total()
             waiting, self._waiting = self._waiting, {}
             for identity, join in waiting.items():
-                actions += self._admit(identity, join)
+                actions += self._admit(identity, join, now)
             return actions
         self.counts.joined += 1
         self.ledger.on_ready(node.lane)
@@ -323,6 +329,21 @@ class Director:
         return [Fill(node.lane)]
 
     # going
+
+    def on_linked(self, lane: int) -> None:
+        """The transport says that a node has connected to this lane: from now on its loss will be noticed."""
+        node = self._nodes.get(lane)
+        if node is not None:
+            node.linked = True
+
+    def deadline(self) -> float | None:
+        """When `on_tick` is next due."""
+        return min((node.since + LINK for node in self._nodes.values() if not node.linked), default=None)
+
+    def on_tick(self, now: float) -> list[Action]:
+        """Time passed: give up on nodes that were admitted and never connected."""
+        late = [node for node in self._nodes.values() if not node.linked and now >= node.since + LINK]
+        return [action for node in late for action in self._drop(node, "it never connected to its lane")]
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
         """The transport says that the node at the other end of a lane is gone."""
