@@ -101,14 +101,11 @@ class Vent:
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         message, _ = wire.decode(frames)
         self.perform(self.director.on_message(str(connection.name).encode(), message, self.world.now))
-        if isinstance(message, wire.Receipts):
-            self.fill_all()
 
     def broken(self, connection: Connection) -> None:
         for number, lane in list(self.lanes.items()):
             if lane is connection:
                 self.perform(self.director.on_link_lost(number))
-                self.fill_all()
                 return
         self.controls.pop(connection.name, None)
 
@@ -132,10 +129,6 @@ class Vent:
         connection = self.controls.get(int(identity))
         if connection is not None:
             connection.send(1, wire.encode(message))
-
-    def fill_all(self) -> None:
-        for number in list(self.director.ledger.lanes):
-            self.fill(number)
 
     def fill(self, number: int) -> None:
         ledger, world = self.director.ledger, self.world
@@ -228,10 +221,12 @@ class Node:
         self.open[name] = connection
         turn = self.member.turn
         self.world.soon(
-            lambda: self.alive
-            and self.member.turn == turn
-            and self.open.get(name) is connection
-            and self.perform(self.member.on_link_up(name, self.world.now))
+            lambda: (
+                self.alive
+                and self.member.turn == turn
+                and self.open.get(name) is connection
+                and self.perform(self.member.on_link_up(name, self.world.now))
+            )
         )
         return connection
 
@@ -258,7 +253,7 @@ class Worker(Node):
         self.pid = world.serial()
         super().__init__(world)
         self.intake = Intake(self.member)
-        self.queue: list[Callable[[], None]] = []
+        self.queues: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])
         self.busy = False
         self.terminated = False
 
@@ -278,14 +273,15 @@ class Worker(Node):
         super().perform(self.intake.after(actions))
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
-        self.later(lambda: self.handle(connection, frames))
+        self.later(lambda: self.handle(connection, frames), connection is self.open.get("lane"))
 
     def broken(self, connection: Connection) -> None:
-        self.later(lambda: Node.broken(self, connection))
+        self.later(lambda: Node.broken(self, connection), False)
 
-    def later(self, action: Callable[[], None]) -> None:
+    def later(self, action: Callable[[], None], lane: bool) -> None:
+        """Do it now, or after the chunk that is being run: what control and monitors say comes before more chunks."""
         if self.busy:
-            self.queue.append(action)
+            self.queues[lane].append(action)
         elif self.alive:
             action()
 
@@ -318,8 +314,8 @@ class Worker(Node):
                 results.send(0, frames)
         if self.terminated:
             self.perform(self.intake.on_terminate(self.world.now))
-        while self.queue and not self.busy and self.alive:
-            self.queue.pop(0)()
+        while any(self.queues) and not self.busy and self.alive:
+            (self.queues[0] or self.queues[1]).pop(0)()
 
     def terminate(self) -> None:
         self.terminated = True

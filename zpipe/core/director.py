@@ -63,7 +63,7 @@ class Retire:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A worker's lane is ready: send the task down it, then chunks."""
+    """A worker's lane may have credit: send the task down it if it has not had it, then chunks."""
 
     lane: int
 
@@ -104,7 +104,6 @@ class _Node:
     join: wire.Join | wire.SinkJoin
     lane: int
     since: float = 0.0
-    linked: bool = False
     ready: bool = False
     leaving: bool = False
 
@@ -141,6 +140,7 @@ class Director:
     counts: _Counts = field(default_factory=_Counts)
     finished: wire.Finished | None = None
     _nodes: dict[int, _Node] = field(default_factory=dict)
+    _unlinked: dict[int, _Node] = field(default_factory=dict)
     _waiting: dict[bytes, wire.Join] = field(default_factory=dict)
     _turns: dict[str, int] = field(default_factory=dict)
     _gone: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
@@ -270,7 +270,7 @@ class Director:
 
     def _admit(self, identity: bytes, join: wire.Join | wire.SinkJoin, now: float) -> list[Action]:
         self._lanes += 1
-        self._nodes[self._lanes] = _Node(identity, join, self._lanes, now)
+        self._nodes[self._lanes] = self._unlinked[self._lanes] = _Node(identity, join, self._lanes, now)
         return [Admit(identity, self._lanes)]
 
     def _admit_sink(self, identity: bytes, join: wire.SinkJoin, now: float) -> list[Action]:
@@ -284,12 +284,17 @@ class Director:
         if join.session != self._sink_session and self.ledger.done:
             lost = f"the sink was started anew, and the {self.ledger.done:,} results its first process had are gone"
             return [Reply(identity, wire.Refuse(f"{lost}; start the job anew")), *self.on_failed(lost)]
+        actions: list[Action] = []
+        if join.session != self._sink_session:
+            # What workers have sent may have reached it before it knew the job, and been dropped: all of it again.
+            for node in [n for n in self._nodes.values() if not n.sink]:
+                actions += self._drop(node, "the sink was started anew")
         self._sink_session = join.session
-        actions = self._admit(identity, join, now)
+        actions += self._admit(identity, join, now)
         self._sink = self._nodes[self._lanes]
         for start, stop in join.done:
             self.ledger.on_done(start, stop)
-        return actions
+        return [*actions, *self._refill(), *self._closing()]
 
     def _sink_unwelcome(self, join: wire.SinkJoin) -> str:
         if self.local_sink is not None:
@@ -314,7 +319,8 @@ class Director:
     def _on_ready(self, node: _Node, now: float) -> list[Action]:
         if node.ready:
             return []
-        node.ready = node.linked = True
+        node.ready = True
+        self._unlinked.pop(node.lane, None)
         if node.sink:
             actions: list[Action] = self._total()
             waiting, self._waiting = self._waiting, {}
@@ -332,17 +338,15 @@ class Director:
 
     def on_linked(self, lane: int) -> None:
         """The transport says that a node has connected to this lane: from now on its loss will be noticed."""
-        node = self._nodes.get(lane)
-        if node is not None:
-            node.linked = True
+        self._unlinked.pop(lane, None)
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        return min((node.since + LINK for node in self._nodes.values() if not node.linked), default=None)
+        return min((node.since + LINK for node in self._unlinked.values()), default=None)
 
     def on_tick(self, now: float) -> list[Action]:
         """Time passed: give up on nodes that were admitted and never connected."""
-        late = [node for node in self._nodes.values() if not node.linked and now >= node.since + LINK]
+        late = [node for node in self._unlinked.values() if now >= node.since + LINK]
         return [action for node in late for action in self._drop(node, "it never connected to its lane")]
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
@@ -352,6 +356,7 @@ class Director:
 
     def _drop(self, node: _Node, how: str) -> list[Action]:
         del self._nodes[node.lane]
+        self._unlinked.pop(node.lane, None)
         if node.sink:
             self._sink = None
             return [
@@ -367,7 +372,11 @@ class Director:
         self._gone[node.join.host, node.join.pid] = (node.lane, node.name)
         if len(self._gone) > 10_000:
             del self._gone[next(iter(self._gone))]
-        return [*actions, Lost(node.name, how, requeued), *self._closing()]
+        return [*actions, Lost(node.name, how, requeued), *self._refill(), *self._closing()]
+
+    def _refill(self) -> list[Action]:
+        """Chunks wait to be sent again: whoever has credit may have them."""
+        return [Fill(number) for number, lane in self.ledger.lanes.items() if lane.credit > 0]
 
     def _on_leave(self, node: _Node, taken: int) -> list[Action]:
         if node.sink:
@@ -399,14 +408,21 @@ class Director:
 
     def on_receipts(self, message: wire.Receipts) -> list[Action]:
         """The sink has these. Lanes with new credit are the ledger's to tell; leaving workers may go now."""
-        self.ledger.full = message.full
+        was_full, self.ledger.full = self.ledger.full, message.full
         if message.limit is not None:
             self.ledger.on_limit(message.limit)
         actions: list[Action] = []
+        free: dict[int, None] = {}
         for receipt in message.receipts:
             lane = self.ledger.on_receipt(receipt)
-            if lane is not None and lane.leaving and not lane.held:
-                actions += self._release(self._nodes[lane.number])
+            if lane is not None:
+                free[lane.number] = None
+                if lane.leaving and not lane.held:
+                    actions += self._release(self._nodes[lane.number])
+        if was_full and not message.full:
+            actions += self._refill()
+        else:
+            actions += [Fill(number) for number in free]
         self._fit = self._fit or bool(message.receipts)
         return actions + self._closing()
 

@@ -44,13 +44,14 @@ class Chunk:
 class Lane:
     """One worker's incarnation as the ledger sees it. `held` is in the order sent."""
 
-    __slots__ = ("held", "leaving", "number", "seconds", "sent", "size", "window")
+    __slots__ = ("held", "leaving", "number", "receipts", "seconds", "sent", "size", "window")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.held: dict[int, Chunk] = {}
         self.window = 1
         self.sent = 0
+        self.receipts = 0
         self.leaving = False
         self.seconds = 0.0
         self.size = 0.0
@@ -64,7 +65,10 @@ class Lane:
         """Smooth the chunk service time and weight, and set the window by them."""
         self.seconds = 0.8 * self.seconds + 0.2 * seconds if self.seconds else seconds
         self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
-        self.window = window(self.seconds, self.size)
+        self.receipts += 1
+        # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
+        # what has been sent can't be had back.
+        self.window = min(window(self.seconds, self.size), 1 + self.receipts)
 
 
 class Ledger:

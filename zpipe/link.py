@@ -1,0 +1,228 @@
+"""Sockets and waiting: the one place that knows how ZeroMQ's are made, watched, and polled. Decides nothing.
+
+A `Loop` waits on the `ZMQ_FD`s of all its sockets in one selector. Such a descriptor tells of changes, not of states:
+whoever is called must read until there is nothing left, or say that there is more; and after a send on a socket that
+also receives, the socket must be looked at again (`Loop.again`), since the send may have swallowed the change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import selectors
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from zpipe.core.wire import Buffer
+from zpipe.errors import UsageError
+
+__all__ = [
+    "CLOSED",
+    "DOWN",
+    "FAILED",
+    "UP",
+    "Loop",
+    "Watch",
+    "bind",
+    "make_context",
+    "make_socket",
+    "raise_limits",
+    "receive",
+    "send",
+]
+
+COPY_BYTES = 131_072
+"""Frames below this are copied into ZeroMQ's own memory; above, the caller's memory is sent as it is."""
+
+UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+FAILED = int(
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+DOWN = int(zmq.EVENT_DISCONNECTED)
+CLOSED = int(zmq.EVENT_CLOSED)
+
+
+def raise_limits() -> int:
+    """Raise the soft limit of open files to the hard one; return about how many workers that allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 1_048_576) if hard != resource.RLIM_INFINITY else 1_048_576
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return max(1, (soft - 64) // 5)
+
+
+def make_context() -> Any:
+    """Return a context of this process, able to hold as many lanes as the open-file limit allows."""
+    context: Any = zmq.Context()
+    context.set(zmq.MAX_SOCKETS, min(65_535, max(1023, 2 * raise_limits())))
+    context.set(zmq.IPV6, 1)
+    return context
+
+
+def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = True) -> Any:
+    """Return a socket that never blocks, never queues for nobody, and notices a silent peer after `heartbeat` s."""
+    made = context.socket(kind)
+    made.set(zmq.LINGER, 0)
+    made.set(zmq.SNDHWM, 0)
+    made.set(zmq.RCVHWM, 0 if kind in (zmq.ROUTER, zmq.DEALER) else 1000)
+    made.set(zmq.IMMEDIATE, 1)
+    made.set(zmq.HEARTBEAT_IVL, max(1, int(heartbeat * 250)))
+    made.set(zmq.HEARTBEAT_TIMEOUT, max(1, int(heartbeat * 750)))
+    made.set(zmq.HEARTBEAT_TTL, max(100, int(heartbeat * 1000)))
+    made.set(zmq.HANDSHAKE_IVL, max(1000, int(heartbeat * 1000)))
+    if reconnect:
+        made.set(zmq.RECONNECT_IVL, 50)
+        made.set(zmq.RECONNECT_IVL_MAX, 2000)
+    else:
+        made.set(zmq.RECONNECT_IVL, -1)
+    if kind == zmq.ROUTER:
+        made.set(zmq.ROUTER_MANDATORY, 1)
+    return made
+
+
+def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
+    """Bind a socket at `endpoint`, or at the first free one of `ports` there; return where. Raises UsageError."""
+    base = endpoint.rpartition(":")[0]
+    tries = [f"{base}:{port}" for port in ports] if ports and endpoint.startswith("tcp://") else [endpoint]
+    for n, where in enumerate(tries, 1):
+        try:
+            made.bind(where)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EADDRINUSE and n < len(tries):
+                continue
+            raise UsageError(_why_unbound(where, error, len(tries))) from None
+        return str(made.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+    raise AssertionError("unreachable")
+
+
+def _why_unbound(where: str, error: zmq.ZMQError, tried: int) -> str:
+    if error.errno == zmq.EADDRINUSE:
+        what = f"all {tried} lane ports are" if tried > 1 else f"{where} is"
+        return f"{what} in use by another process; stop that one, or choose another address or port 0 for any"
+    if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        return f"{where} is no address of this host; bind one of its own, or 127.0.0.1"
+    return f"{where} can't be bound: {os.strerror(error.errno) if error.errno else error}"
+
+
+def send(made: Any, frames: Sequence[Buffer]) -> bool:
+    """Send a message without blocking; return False if the other side is not there to take it."""
+    try:
+        for frame in frames[:-1]:
+            made.send(frame, zmq.SNDMORE | zmq.DONTWAIT, copy=len(frame) < COPY_BYTES)
+        last = frames[-1]
+        made.send(last, zmq.DONTWAIT, copy=len(last) < COPY_BYTES)
+    except zmq.ZMQError as error:
+        if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+            return False
+        raise
+    return True
+
+
+def receive(made: Any) -> list[Buffer] | None:
+    """Return the next message's frames, or None when there is none now."""
+    try:
+        frames: list[Buffer] = [made.recv(zmq.DONTWAIT)]
+    except zmq.Again:
+        return None
+    while made.getsockopt(zmq.RCVMORE):
+        frames.append(made.recv(copy=False).buffer)
+    return frames
+
+
+class Loop:
+    """Waits for any of many sockets and descriptors, and calls back. Used by one thread; `wake` by any."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._calls: dict[Any, Callable[[], bool]] = {}
+        self._due: dict[Any, None] = {}
+        self._ear, self._mouth = socket.socketpair()
+        self._ear.setblocking(False)
+        self._mouth.setblocking(False)
+        self._selector.register(self._ear, selectors.EVENT_READ, None)
+
+    def add(self, made: Any, call: Callable[[], bool]) -> None:
+        """Call `call` when `made`, a zmq socket, may have something; it returns True if it left something unread."""
+        self._calls[made] = call
+        self._selector.register(made.get(zmq.FD), selectors.EVENT_READ, made)
+        self._due[made] = None
+
+    def add_fd(self, fd: int, call: Callable[[], bool]) -> None:
+        """Call `call` when the descriptor is readable. Raises PermissionError for one that can't be waited on."""
+        self._selector.register(fd, selectors.EVENT_READ, fd)
+        self._calls[fd] = call
+
+    def again(self, made: Any) -> None:
+        """Look at this socket in the next turn, whatever its descriptor says."""
+        if made in self._calls:
+            self._due[made] = None
+
+    def remove(self, made: Any) -> None:
+        """Forget a socket (before it is closed) or a descriptor."""
+        if self._calls.pop(made, None) is not None:
+            self._due.pop(made, None)
+            self._selector.unregister(made if isinstance(made, int) else made.get(zmq.FD))
+
+    def turn(self, timeout: float | None) -> None:
+        """Wait `timeout` seconds at most (None: for ever) and make the calls that are due."""
+        if self._due:
+            timeout = 0
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    while self._ear.recv(4096):
+                        pass
+            else:
+                self._due[key.data] = None
+        due, self._due = self._due, {}
+        for made in due:
+            call = self._calls.get(made)
+            if call is not None and call():
+                self.again(made)
+
+    def wake(self) -> None:
+        """End the wait under way, or the next one, at once. Safe from any thread and from a signal handler."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._mouth.send(b"\0")
+
+    def close(self) -> None:
+        """Let go of the selector; sockets are their owners' to close."""
+        self._selector.close()
+        self._ear.close()
+        self._mouth.close()
+
+
+class Watch:
+    """Tells of a socket's connections: `call(UP | DOWN | FAILED | CLOSED)`, from its monitor."""
+
+    def __init__(self, loop: Loop, made: Any, call: Callable[[int], None]) -> None:
+        self._loop, self._made, self._call = loop, made, call
+        self._monitor = made.get_monitor_socket(UP | DOWN | FAILED | CLOSED)
+        self._monitor.set(zmq.LINGER, 0)
+        loop.add(self._monitor, self._read)
+
+    def _read(self) -> bool:
+        while not self._monitor.closed:
+            frames = receive(self._monitor)
+            if frames is None:
+                return False
+            self._call(struct.unpack_from("=H", frames[0])[0])
+        return False
+
+    def close(self) -> None:
+        """Close the watched socket and its monitor; what is queued in it is dropped."""
+        if self._monitor.closed:
+            return
+        self._loop.remove(self._monitor)
+        self._loop.remove(self._made)
+        self._made.disable_monitor()
+        self._monitor.close()
+        self._made.close()
