@@ -364,15 +364,15 @@ class Director:
                 Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True),
             ]
         requeued = self.ledger.on_lost(node.lane)
-        actions: list[Action] = [Retire(node.lane)]
+        actions: list[Action] = [Retire(node.lane), *(self._refill() if requeued else [])]
         if node.leaving or not node.ready:
-            return actions
+            return [*actions, *self._closing()]
         self.counts.lost += 1
         assert isinstance(node.join, wire.Join)
         self._gone[node.join.host, node.join.pid] = (node.lane, node.name)
         if len(self._gone) > 10_000:
             del self._gone[next(iter(self._gone))]
-        return [*actions, Lost(node.name, how, requeued), *self._refill(), *self._closing()]
+        return [*actions, Lost(node.name, how, requeued), *self._closing()]
 
     def _refill(self) -> list[Action]:
         """Chunks wait to be sent again: whoever has credit may have them."""

@@ -1,0 +1,304 @@
+"""The options that several commands share, and how they become arguments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from zpipe import endpoints
+from zpipe.core.director import Policy
+from zpipe.core.wire import JobSpec
+from zpipe.errors import UsageError
+from zpipe.summary import Summary
+
+__all__ = [
+    "SETTINGS",
+    "conclude",
+    "job_options",
+    "job_spec",
+    "node_options",
+    "open_source",
+    "output_options",
+    "policy",
+    "sink_output",
+]
+
+SETTINGS: dict[str, Any] = {
+    "auto_envvar_prefix": "ZPIPE",
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """Bytes, with a k, M or G behind."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        text = value.strip().upper().removesuffix("B").removesuffix("I")
+        factor = {"K": 10, "M": 20, "G": 30}.get(text[-1:], 0)
+        try:
+            size = int(float(text[:-1] if factor else text) * 2**factor)
+        except ValueError:
+            size = 0
+        if size < 1:
+            self.fail(f"{value!r} is no size; write for example 64M or 2G", param, ctx)
+        return size
+
+
+def _apply(options: list[Callable[[F], F]]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def job_options(function: F) -> F:
+    """What to run on what: for `run` and `ventilator`."""
+    return _apply(
+        [
+            click.argument("task", required=False, metavar="[TASK]"),
+            click.option(
+                "--command",
+                metavar="CMD",
+                help="Run a command per item instead of TASK: 'gzip -k {}'. "
+                "{} is the item, {.} without extension, {/} its base name, {//} its folder, {#} its number from 1.",
+            ),
+            click.option("--shell", is_flag=True, help="Give the command to /bin/sh; items are quoted."),
+            click.option(
+                "-i", "--input", metavar="FILE", help="Items are the lines of FILE; - is stdin (the default)."
+            ),
+            click.option("--jsonl", is_flag=True, help="Each line of the input is a JSON value."),
+            click.option("-0", "--null", is_flag=True, help="Items of the input end with a NUL byte, not a newline."),
+            click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the input's text."),
+            click.option("--range", "range_", metavar="START:STOP[:STEP]", help="Items are these integers."),
+            click.option("--glob", metavar="PATTERN", help="Items are the files that match; ** crosses folders."),
+            click.option("--source", metavar="MODULE:FUNCTION", help="Items are what this function yields."),
+            click.option(
+                "--first",
+                is_flag=True,
+                help="Stop at the first result that is true (or satisfies --until), and write only that one.",
+            ),
+            click.option("--until", metavar="MODULE:FUNCTION", help="Stop at the first result this is true of."),
+            click.option(
+                "--chunk",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Items a chunk; by default as many as suit the workers' own timings.",
+            ),
+            click.option(
+                "--expect-workers",
+                type=click.IntRange(min=1),
+                default=1,
+                metavar="N",
+                help="Begin when N workers are ready.  [default: 1]",
+            ),
+            click.option("--mixed-versions", is_flag=True, help="Let workers of other Python versions join."),
+            click.option(
+                "--max-result",
+                type=_Size(),
+                default="256M",
+                show_default=True,
+                metavar="SIZE",
+                help="An item fails if its result is larger.",
+            ),
+            click.option(
+                "--lane-ports",
+                metavar="LOW-HIGH",
+                help="Ports for the workers' lanes, for firewalls; by default any free ones.",
+            ),
+        ]
+    )(function)
+
+
+def node_options(function: F) -> F:
+    """What every node has."""
+    return _apply(
+        [
+            click.option(
+                "--heartbeat",
+                type=click.FloatRange(min=0.2),
+                default=10.0,
+                show_default=True,
+                metavar="S",
+                help="Seconds of silence after which a host counts as gone.",
+            ),
+            click.option("-q", "--quiet", is_flag=True, help="No progress; errors only."),
+        ]
+    )(function)
+
+
+def output_options(function: F) -> F:
+    """Where results go: for `run` and `sink`."""
+    return _apply(
+        [
+            click.option(
+                "-o",
+                "--output",
+                metavar="FILE",
+                help="Write results to FILE, whole or not at all; - is stdout (the default).",
+            ),
+            click.option(
+                "--format",
+                "format_",
+                type=click.Choice(["json", "raw", "pickle"]),
+                default="json",
+                show_default=True,
+                help="json: a line {index, item, value} or {index, item, error} per item. raw: the "
+                "values as text. pickle: a pickled dict per item, for values JSON can't carry.",
+            ),
+            click.option("--raw", is_flag=True, help="The same as --format raw."),
+            click.option("--ordered", is_flag=True, help="Results in the items' order, not as they come."),
+            click.option(
+                "--reduce",
+                "reduce_",
+                metavar="MODULE:FUNCTION",
+                help="Fold all values into one with "
+                "FUNCTION(so_far, value), and write that; in the order they come, unless --ordered.",
+            ),
+            click.option("--initial", metavar="JSON", help="What the fold begins with; by default the first value."),
+            click.option(
+                "--json",
+                "json_",
+                is_flag=True,
+                help="The summary as a JSON object: on stdout if results go to a file, else on stderr.",
+            ),
+        ]
+    )(function)
+
+
+def open_source(
+    *,
+    input: str | None,  # noqa: A002 - the option's name
+    jsonl: bool,
+    null: bool,
+    range_: str | None,
+    glob: str | None,
+    source: str | None,
+    **_: Any,
+) -> Any:
+    """Return the one source that was asked for. Raises UsageError."""
+    from zpipe import feeder, lines, sources
+
+    given = {"--input": input, "--range": range_, "--glob": glob, "--source": source}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} are both sources of items; give one")
+    if (jsonl or null) and named and named != ["--input"]:
+        raise UsageError(f"--jsonl and --null tell how --input is read; they don't go with {named[0]}")
+    if range_ is not None:
+        return sources.IterSource(sources.parse_range(range_), f"--range {range_}")
+    if glob is not None:
+        return feeder.glob_source(glob)
+    if source is not None:
+        return feeder.callable_source(source)
+    if input is None and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("no items: give --input FILE, --range, --glob or --source, or pipe lines into stdin")
+    return lines.open_lines(input or "-", separator=b"\0" if null else b"\n", kind="json" if jsonl else "lines")
+
+
+def job_spec(
+    *,
+    task: str | None,
+    command: str | None,
+    shell: bool,
+    until: str | None,
+    first: bool,
+    encoding: str,
+    max_result: int,
+    null: bool,
+    **_: Any,
+) -> JobSpec:
+    """Return what workers are told. Raises UsageError and TaskError."""
+    from zpipe import tasks
+
+    if (task is None) == (command is None):
+        both = "TASK and --command are both given; give one" if task else "nothing to run: give TASK or --command"
+        raise UsageError(f"{both}; TASK is module:function or path/file.py:function")
+    if shell and command is None:
+        raise UsageError("--shell goes with --command")
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise UsageError(f"--encoding {encoding!r} is not known to Python; try utf-8 or latin-1") from None
+    return JobSpec(
+        tasks.command(command, shell) if command is not None else tasks.describe(task or ""),
+        until=tasks.describe(until) if until is not None else None,
+        first=first,
+        text_encoding=encoding,
+        separator=b"\0" if null else b"\n",
+        max_result=max_result,
+    )
+
+
+def policy(*, expect_workers: int, mixed_versions: bool, **_: Any) -> Policy:
+    """Return what is asked of nodes."""
+    from zpipe.versions import our_versions
+
+    return Policy(our_versions(), expect=expect_workers, mixed=mixed_versions)
+
+
+def lane_ports(text: str | None) -> range:
+    """Return the ports for lanes. Raises UsageError."""
+    return endpoints.parse_ports(text) if text else range(0)
+
+
+def sink_output(
+    *, output: str | None, format_: str, raw: bool, reduce_: str | None, initial: str | None, **_: Any
+) -> Any:
+    """Return the output that was asked for. Raises UsageError and TaskError."""
+    from zpipe import outputs, tasks
+
+    if raw and format_ == "pickle":
+        raise UsageError("--raw and --format pickle are both given; give one")
+    fold = None
+    if reduce_ is not None:
+        reducer = tasks.import_object(reduce_)
+        if not callable(reducer):
+            raise UsageError(f"--reduce {reduce_} is no function")
+        fold = (reducer, initial is not None, _json(initial))
+    elif initial is not None:
+        raise UsageError("--initial goes with --reduce")
+    return outputs.open_output(output, "raw" if raw else format_, fold)  # type: ignore[arg-type]
+
+
+def _json(text: str | None) -> Any:
+    import json
+
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--initial {text!r} is not JSON: {error}") from None
+
+
+def progress(quiet: bool, output: str | None) -> Any:
+    """Return what shows the job's progress on stderr."""
+    from zpipe.progress import make_progress
+
+    shared = output in (None, "-") and sys.stdout is not None and sys.stdout.isatty()
+    return make_progress(quiet, sys.stderr, shared=shared)
+
+
+def conclude(summary: Summary, *, quiet: bool, as_json: bool, output: str | None) -> None:
+    """Tell how the job ended, and exit with its status."""
+    to_stdout = output not in (None, "-")
+    if as_json:
+        click.echo(summary.json().decode(), err=not to_stdout)
+    elif not summary.closed and (not quiet or summary.error):
+        click.echo(summary.line(), err=True)
+        more = summary.error.splitlines()[1:]
+        if more:
+            click.echo("\n".join(more), err=True)
+    sys.exit(summary.exit_status)

@@ -1,0 +1,67 @@
+"""`zpipe run`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zpipe.cli import options
+from zpipe.endpoints import bindable
+
+__all__ = ["command"]
+
+
+@click.command(
+    "run",
+    context_settings=options.SETTINGS,
+    epilog="""\b
+Examples:
+  zpipe run tasks.py:checksum --input files.txt --output sums.jsonl
+  zpipe run --command 'gzip -k {}' --glob 'logs/**/*.log'
+  zpipe run math:factorial --range 1:1000 --reduce operator:add
+  zpipe run crack.py:attempt --source crack.py:ranges --first --raw
+
+TASK is module:function, or path/file.py:function; it is called with each item. A task may call zpipe.current() for
+the item's index and attempt.
+""",
+)
+@options.job_options
+@options.output_options
+@click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Worker processes here.  [default: the cores this process may use]",
+)
+@click.option("--bind", metavar="URL", help="Let workers elsewhere join at this address too, e.g. tcp://0.0.0.0:5557.")
+@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@options.node_options
+def command(**given: Any) -> None:
+    """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
+    from zpipe.drive import run_job
+    from zpipe.errors import UsageError
+    from zpipe.slots import cores
+
+    workers = cores() if given["workers"] is None else given["workers"]
+    if workers == 0 and given["bind"] is None:
+        raise UsageError("--workers 0 leaves nobody to work; add --bind URL for workers elsewhere to join")
+    bind = bindable(given["bind"], insecure=given["insecure"]) if given["bind"] is not None else None
+    ports = options.lane_ports(given["lane_ports"])
+    spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)
+    output = options.sink_output(**given)
+    summary = run_job(
+        source,
+        spec,
+        output,
+        policy,
+        options.progress(given["quiet"], given["output"]),
+        workers=workers,
+        bind=bind,
+        ordered=given["ordered"],
+        chunk=given["chunk"],
+        heartbeat=given["heartbeat"],
+        lane_ports=ports,
+    )
+    options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

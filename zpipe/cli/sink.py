@@ -1,0 +1,59 @@
+"""`zpipe sink`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zpipe.cli import options
+from zpipe.endpoints import RESULTS_PORT, bindable, connectable
+
+__all__ = ["command"]
+
+
+@click.command(
+    "sink",
+    context_settings=options.SETTINGS,
+    epilog="""\b
+Examples:
+  zpipe sink tcp://127.0.0.1:5557 --output sums.jsonl
+  zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --insecure --reduce operator:add
+""",
+)
+@click.argument("url", envvar="ZPIPE_URL")
+@options.output_options
+@click.option(
+    "--bind",
+    metavar="URL",
+    help="Where workers bring results.  [default: port 5558 of loopback, or next to an ipc URL]",
+)
+@click.option("--advertise", default="", metavar="URL", help="The address workers are told, if it is not --bind's.")
+@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@click.option(
+    "--connect-timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="S",
+    help="Give up if no ventilator answers for S seconds.  [default: wait]",
+)
+@options.node_options
+def command(**given: Any) -> None:
+    """Collect the results of the job whose ventilator is at URL."""
+    from zpipe.drive import run_sink
+
+    url = connectable(given["url"])
+    default = f"{url}.results" if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"
+    bind = bindable(given["bind"] or default, RESULTS_PORT, insecure=given["insecure"])
+    advertise = connectable(given["advertise"], RESULTS_PORT) if given["advertise"] else ""
+    output = options.sink_output(**given)
+    summary = run_sink(
+        output,
+        options.progress(given["quiet"], given["output"]),
+        url=url,
+        bind=bind,
+        advertise=advertise,
+        ordered=given["ordered"],
+        heartbeat=given["heartbeat"],
+        patience=given["connect_timeout"],
+    )
+    options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

@@ -1,0 +1,51 @@
+"""`zpipe ventilator`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zpipe.cli import options
+from zpipe.endpoints import bindable
+
+__all__ = ["command"]
+
+
+@click.command(
+    "ventilator",
+    context_settings=options.SETTINGS,
+    epilog="""\b
+Examples:
+  zpipe ventilator tasks.py:checksum --input files.txt
+  zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --insecure --expect-workers 64
+then
+  zpipe sink tcp://HOST:5557 --output sums.jsonl        once, where the results should land
+  zpipe worker tcp://HOST:5557                          on as many hosts as you like, now or later
+""",
+)
+@options.job_options
+@click.option(
+    "--bind", default="tcp://127.0.0.1:5557", show_default=True, metavar="URL", help="Where workers and the sink join."
+)
+@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@click.option("--json", "json_", is_flag=True, help="The summary as a JSON object on stdout.")
+@options.node_options
+def command(**given: Any) -> None:
+    """Read a job's items and send them to whatever workers join; the results go to a sink of its own."""
+    from zpipe.drive import run_ventilator
+
+    bind = bindable(given["bind"], insecure=given["insecure"])
+    ports = options.lane_ports(given["lane_ports"])
+    spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)
+    summary = run_ventilator(
+        source,
+        spec,
+        policy,
+        options.progress(given["quiet"], "elsewhere"),
+        bind=bind,
+        chunk=given["chunk"],
+        heartbeat=given["heartbeat"],
+        lane_ports=ports,
+    )
+    options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output="elsewhere")

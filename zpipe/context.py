@@ -1,0 +1,57 @@
+"""What a task may ask about the item it is working on.
+
+The rule: it costs nothing per item. The runner says once per chunk where it starts and which list its outcomes go
+to; the running item's index is worked out only when it is asked for. This file does not know what runs the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+import msgspec
+
+__all__ = ["Context", "current", "running"]
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """The running item: its `index` in the job (from 0) and `attempt` (from 1), the worker's name, the job's id."""
+
+    index: int
+    attempt: int
+    worker: str
+    job: str
+
+
+_Chunk = tuple[int, Sized, int, str, str]
+"""The running chunk's start, the outcomes known of it, its attempt, the worker and the job."""
+
+_running: _Chunk | None = None
+
+
+def current() -> Context:
+    """Return what is known of the item that the calling task is working on.
+
+    Raises RuntimeError outside a task.
+    """
+    if _running is None:
+        raise RuntimeError("zpipe.current() tells of the running item: call it inside a task, while an item runs")
+    start, outcomes, attempt, worker, job = _running
+    return Context(start + len(outcomes), attempt, worker, job)
+
+
+class running:  # noqa: N801 - used as a function; a generator's context manager costs a microsecond more
+    """Let `current` answer for a chunk that begins at `start` and whose outcomes gather in `outcomes`, one an item."""
+
+    __slots__ = ("_before", "_chunk")
+
+    def __init__(self, start: int, outcomes: Sized, attempt: int, worker: str, job: str) -> None:
+        self._chunk = (start, outcomes, attempt, worker, job)
+        self._before: _Chunk | None = None
+
+    def __enter__(self) -> None:
+        global _running
+        self._before, _running = _running, self._chunk
+
+    def __exit__(self, *_: object) -> None:
+        global _running  # noqa: PLW0603 - one chunk runs at a time, and tasks are called with their item alone
+        _running = self._before

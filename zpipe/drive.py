@@ -1,0 +1,387 @@
+"""Runs nodes to their end: one loop, its deadlines, the person's interrupts and progress, and the summary.
+
+`run_job` is a whole pipeline in one call: ventilator and sink in this thread, workers as local slots; the other two
+run one role of it. What a node decides is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zpipe import endpoints, link
+from zpipe.core import wire
+from zpipe.core.director import Policy
+from zpipe.outputs import Output, OutputClosed
+from zpipe.progress import Progress, Snapshot
+from zpipe.sink import Sink, SinkNode
+from zpipe.slots import Config
+from zpipe.sources import Source
+from zpipe.summary import Summary
+from zpipe.ventilator import Ventilator
+
+__all__ = ["run_job", "run_sink", "run_ventilator"]
+
+GRACE = 1.0
+"""Seconds local workers have to leave after the job's end before they are killed."""
+
+Say = Callable[[str, bool], None]
+
+
+class _Interrupts:
+    """Counts SIGINT and SIGTERM while it is entered in the main thread; elsewhere signals are the caller's."""
+
+    def __init__(self, loop: link.Loop) -> None:
+        self._loop = loop
+        self.count = 0
+        self.handled = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupts:  # noqa: PYI034 - typing.Self came with Python 3.11
+        if threading.current_thread() is threading.main_thread():
+            self._before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self.count += 1
+        self._loop.wake()
+
+
+class _LocalSlots:
+    """The supervisor of this process's own workers, and what it says."""
+
+    def __init__(self, loop: link.Loop, config: Config, say: Say) -> None:
+        self._loop, self._say, self._rest = loop, say, b""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "zpipe.slots"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(config) + b"\n")
+        self._process.stdin.flush()
+        self._fd = self._process.stdout.fileno()
+        os.set_blocking(self._fd, False)
+        loop.add_fd(self._fd, self._hear)
+
+    def _hear(self) -> bool:
+        try:
+            data = os.read(self._fd, 65_536)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove(self._fd)
+            self._process.wait()
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._say(line.decode(errors="replace"), False)
+        return False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the supervisor is no more."""
+        return self._process.poll() is not None
+
+    def stop(self, grace: float) -> None:
+        """Give the workers `grace` seconds to leave by themselves, then have them killed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._loop.remove(self._fd)
+        self._process.terminate()  # those that had no lane yet were told nothing
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
+        self._process.stdin.close()  # the lifeline: whatever is still there is killed by the kernel
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@contextlib.contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder only this user can enter, for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="zpipe-", dir=_short_folder()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> str | None:
+    """A socket's path may have about 100 bytes; some temporary folders alone are longer."""
+    return "/tmp" if len(tempfile.gettempdir()) > 40 else None  # noqa: S108 - mkdtemp makes the private one in it
+
+
+class _Drive:
+    """The loop around one node or two, with interrupts and progress."""
+
+    def __init__(self, loop: link.Loop, progress: Progress, interrupts: _Interrupts) -> None:
+        self.loop, self.progress, self.interrupts = loop, progress, interrupts
+        self.began = time.monotonic()
+
+    def turn(self, deadline: float | None, snapshot: Callable[[], Snapshot]) -> float:
+        """Wait for the next event or deadline, show progress if due; return the time."""
+        now = time.monotonic()
+        show = self.progress.deadline(now)
+        if show <= now:
+            self.progress.update(snapshot(), now)
+            show = self.progress.deadline(now)
+        due = show if deadline is None else min(show, deadline)
+        self.loop.turn(min(60.0, max(0.0, due - now)))
+        return time.monotonic()
+
+    def interrupted(self, drain: Callable[[], None], abort: Callable[[], None]) -> None:
+        """Act on the person's interrupts since the last call: the first drains, the second stops."""
+        while self.interrupts.handled < self.interrupts.count:
+            self.interrupts.handled += 1
+            if self.interrupts.handled == 1:
+                self.progress.say("interrupted: finishing what is in flight; once more to stop now", error=True)
+                drain()
+            else:
+                abort()
+
+
+def run_job(
+    source: Source,
+    spec: wire.JobSpec,
+    output: Output,
+    policy: Policy,
+    progress: Progress,
+    *,
+    workers: int,
+    bind: str | None = None,
+    ordered: bool = False,
+    chunk: int | None = None,
+    heartbeat: float = 10.0,
+    lane_ports: Sequence[int] = (),
+) -> Summary:
+    """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
+
+    Raises UsageError for an address that can't be bound. Whatever goes wrong later is told in the summary.
+    """
+    with contextlib.ExitStack() as stack:
+        url = bind or f"ipc://{stack.enter_context(_private_folder())}/control"
+        loop = link.Loop()
+        stack.callback(loop.close)
+        say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
+        context = link.make_context()
+        stack.callback(context.term)
+        ventilator = Ventilator(
+            loop, context, source, spec, policy, say=say, chunk=chunk, heartbeat=heartbeat, lane_ports=lane_ports
+        )
+        stack.callback(ventilator.close)
+
+        def deliver(message: wire.Receipts | wire.Finished) -> None:
+            if isinstance(message, wire.Receipts):
+                ventilator.on_receipts(message)
+            else:
+                ventilator.on_finished(message)
+
+        sink = Sink(loop, context, output, deliver=deliver, say=say, ordered=ordered, heartbeat=heartbeat)
+        stack.callback(sink.close)
+        slots: _LocalSlots | None = None
+        if workers and bind is None:
+            # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
+            slots = _LocalSlots(loop, Config(url, workers, heartbeat), say)
+        try:
+            reach = ventilator.bind(url)
+            if bind is not None:
+                progress.say(f"listening; start workers with: zpipe worker {reach}")
+                if workers:
+                    slots = _LocalSlots(loop, Config(_local(ventilator.bound), workers, heartbeat), say)
+            sink.bind(endpoints.sibling(ventilator.bound, "results"))
+            sink.collector.job = ventilator.director.job
+            with _Interrupts(loop) as interrupts:
+                drive = _Drive(loop, progress, interrupts)
+                ventilator.start(sink)
+                _spin(drive, ventilator, slots if bind is None else None)
+            return _conclude(drive, ventilator, sink)
+        finally:
+            ventilator.close()
+            if slots is not None:
+                slots.stop(GRACE)
+
+
+def _local(bound: str) -> str:
+    """The bound address as this very host reaches it."""
+    return bound.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace("tcp://[::]:", "tcp://[::1]:")
+
+
+def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> None:
+    """Turn the loop until the ventilator's job has ended. `slots`: the only workers there can be."""
+
+    def snapshot() -> Snapshot:
+        total, exact = ventilator.total()
+        ledger = ventilator.ledger
+        return Snapshot(
+            done=ledger.done,
+            failed=ledger.failed,
+            total=total,
+            exact=exact,
+            workers=ventilator.director.workers,
+            elapsed=time.monotonic() - drive.began,
+            started=ventilator.director.may_issue,
+            note=ventilator.waiting(),
+        )
+
+    while ventilator.ended is None:
+        now = drive.turn(ventilator.deadline(), snapshot)
+        drive.interrupted(
+            lambda: ventilator.drain("interrupted", 130), lambda: ventilator.abort("stopped by a second interrupt", 130)
+        )
+        ventilator.on_tick(now)
+        if slots is not None and slots.ended and ventilator.ended is None:
+            ventilator.abort("all local workers have ended before the job was done; see above why", 1)
+    drive.progress.close(snapshot())
+
+
+def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summary:
+    """Make the summary of a job that has ended, abandoning the output if the job is not whole."""
+    ended, ledger, director = ventilator.ended, ventilator.ledger, ventilator.director
+    assert ended is not None
+    finished = director.finished
+    collector = sink.collector if sink is not None else None
+    done = collector.counted if collector is not None else finished.done if finished else ledger.done
+    failed = collector.failed if collector is not None else finished.failed if finished else ledger.failed
+    seconds = time.monotonic() - drive.began
+    total = ventilator.total()[0] if not ledger.exhausted else ledger.next
+    hit = finished.hit if finished is not None else None
+    quiet = sink is not None and isinstance(sink.error, OutputClosed)
+    return Summary(
+        done=done,
+        failed=failed,
+        total=total if ledger.exhausted else None,
+        seconds=seconds,
+        items_per_second=done / seconds if seconds > 0 else 0.0,
+        workers=director.counts.joined,
+        lost=director.counts.lost,
+        requeued=ledger.requeued,
+        duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
+        hit=hit,
+        interrupted=ended.status == 130 and bool(ended.error),
+        error=ended.error,
+        status=ended.status or 1,
+        closed=quiet,
+        note=sink.abandon() if sink is not None and ended.error else "",
+    )
+
+
+def run_ventilator(
+    source: Source,
+    spec: wire.JobSpec,
+    policy: Policy,
+    progress: Progress,
+    *,
+    bind: str,
+    chunk: int | None = None,
+    heartbeat: float = 10.0,
+    lane_ports: Sequence[int] = (),
+) -> Summary:
+    """Run the ventilator of a job whose workers and sink are elsewhere. Raises UsageError."""
+    with contextlib.ExitStack() as stack:
+        loop = link.Loop()
+        stack.callback(loop.close)
+        context = link.make_context()
+        stack.callback(context.term)
+        say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
+        ventilator = Ventilator(
+            loop, context, source, spec, policy, say=say, chunk=chunk, heartbeat=heartbeat, lane_ports=lane_ports
+        )
+        stack.callback(ventilator.close)
+        url = ventilator.bind(bind)
+        progress.say(
+            f"listening; start a sink with: zpipe sink {url} --output FILE, and workers with: zpipe worker {url}"
+        )
+        with _Interrupts(loop) as interrupts:
+            drive = _Drive(loop, progress, interrupts)
+            ventilator.start()
+            _spin(drive, ventilator, None)
+        return _conclude(drive, ventilator, None)
+
+
+def run_sink(
+    output: Output,
+    progress: Progress,
+    *,
+    url: str,
+    bind: str,
+    advertise: str = "",
+    ordered: bool = False,
+    heartbeat: float = 10.0,
+    patience: float | None = None,
+) -> Summary:
+    """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
+    with contextlib.ExitStack() as stack:
+        loop = link.Loop()
+        stack.callback(loop.close)
+        context = link.make_context()
+        stack.callback(context.term)
+        say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
+        node = SinkNode(loop, context, output, url, say=say, ordered=ordered, heartbeat=heartbeat, patience=patience)
+        stack.callback(node.close)
+        node.start(bind, advertise)
+        sink, collector = node.sink, node.sink.collector
+        with _Interrupts(loop) as interrupts:
+            drive = _Drive(loop, progress, interrupts)
+
+            def snapshot() -> Snapshot:
+                return Snapshot(
+                    done=collector.counted,
+                    failed=collector.failed,
+                    total=collector.total,
+                    exact=True,
+                    elapsed=time.monotonic() - drive.began,
+                    started=bool(collector.counted),
+                )
+
+            stopped = False
+
+            def stop() -> None:
+                nonlocal stopped
+                stopped = True
+
+            while node.gone is None and not stopped:
+                now = drive.turn(node.deadline(), snapshot)
+                drive.interrupted(stop, stop)
+                node.on_tick(now)
+            progress.close(snapshot())
+        whole = sink.finished is not None and not sink.finished.error
+        error = "" if whole else _why_not(node, stopped)
+        seconds = time.monotonic() - drive.began
+        return Summary(
+            done=collector.counted,
+            failed=collector.failed,
+            total=collector.total,
+            seconds=seconds,
+            items_per_second=collector.counted / seconds if seconds > 0 else 0.0,
+            duplicates=collector.duplicates,
+            hit=collector.hit,
+            interrupted=stopped and not whole,
+            error=error,
+            closed=isinstance(sink.error, OutputClosed),
+            note="" if whole else sink.abandon(),
+        )
+
+
+def _why_not(node: SinkNode, stopped: bool) -> str:
+    if node.sink.error is not None:
+        return str(node.sink.error)
+    if stopped:
+        return "interrupted before the job's end"
+    if node.stopped:
+        return f"the job ended before it was whole: {node.stopped}"
+    return (node.gone.error if node.gone is not None else "") or "the ventilator ended the job before it was whole"

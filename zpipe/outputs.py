@@ -1,0 +1,349 @@
+"""Where results end up, at the sink: a file, standard output, a fold, or a callback.
+
+One rule: an output is whole or it is not there. A file appears under its name only when the job is whole; until
+then what there is stands in `<name>.partial`. Payloads come deduplicated and in the order wanted; this file
+must not know about chunks, workers, sockets or receipts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import json
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NoReturn, Protocol
+
+import msgspec
+
+from zpipe import serialize
+from zpipe.core.wire import Buffer, Encoding
+from zpipe.errors import OutputError, UsageError
+
+__all__ = ["CallOutput", "FileOutput", "FoldOutput", "Format", "Output", "OutputClosed", "StreamOutput", "open_output"]
+
+Format = Literal["json", "raw", "pickle"]
+"""How results are written: a line of JSON each, a line of text each, or a pickle each."""
+
+_Reducer = Callable[[Any, Any], Any]
+
+_BUFFER = 1024 * 1024
+_STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+_MENDS = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place you may write to"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or choose another output"),
+    errno.ENOENT: "make its folder first",
+    errno.EBUSY: "let it end, or choose another output",
+    errno.EISDIR: "name a file inside it",
+}
+
+
+class OutputClosed(OutputError):
+    """Whoever read the output went away (`zpipe run ... | head`): no one is left to tell."""
+
+
+class Output(Protocol):
+    """What the sink asks of an output, from one thread. `encoding` says what workers make of their values.
+
+    For "json", "raw" and "pickle" a chunk's frames are whole records as bytes; for "values" they are the list of
+    its successful values, in index order, from `serialize.dumps`. No frames, or an empty one: no records.
+    """
+
+    encoding: Encoding
+
+    def write(self, frames: Sequence[Buffer]) -> None:
+        """Take one chunk's payload. Raises OutputError."""
+
+    def flush(self) -> None:
+        """Make what was written visible: the sink is about to wait. Raises OutputError."""
+
+    def finish(self) -> None:
+        """Make the output stand: the job is whole. Raises OutputError."""
+
+    def abandon(self) -> str:
+        """Keep what there is of a job that is not whole, and say in a sentence where ("": nothing is kept).
+
+        Never raises; it may follow a call that did.
+        """
+
+
+class _ByteOutput:
+    """Records written through a buffered binary file."""
+
+    def __init__(self, file: BinaryIO, name: str, encoding: Format) -> None:
+        self.encoding: Encoding = encoding
+        self._file = file
+        self._name = name
+        self._wrote = False
+        self._cut = False
+
+    def write(self, frames: Sequence[Buffer]) -> None:
+        """Append one chunk's records. Raises OutputError, or OutputClosed when the reader went away."""
+        try:
+            self._file.writelines(frames)
+        except OSError as error:
+            self._fail(error)
+        self._wrote = True
+
+    def flush(self) -> None:
+        """Hand what was written to the system. Raises as `write` does."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def finish(self) -> None:
+        """Push out what is left. Raises as `write` does."""
+        self.flush()
+        self._close()
+
+    def abandon(self) -> str:
+        """Push out what is left, if that still goes, and say that it went there."""
+        if self._file.closed:
+            return ""
+        self._close()
+        return f"the results so far went to {self._name}" if self._wrote and not self._cut else ""
+
+    def _fail(self, error: OSError, cut: bool = True) -> NoReturn:
+        self._cut = cut
+        if error.errno == errno.EPIPE:
+            raise OutputClosed(f"can't write {self._name}: its reader went away; let it read to the end") from None
+        raise OutputError(f"can't write {self._name}: {_reason(error)}") from None
+
+    def _close(self) -> None:
+        # What failed fails again when its buffer is flushed; the file is closed all the same.
+        try:
+            self._file.close()
+        except OSError:
+            self._cut = True
+
+
+class StreamOutput(_ByteOutput):
+    """Records written straight to standard output, which is left open. Raises UsageError when it is closed."""
+
+    def __init__(self, encoding: Format, fd: int = 1) -> None:
+        name = "standard output"
+        try:
+            super().__init__(open(fd, "wb", 64 * 1024, closefd=False), name, encoding)  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(f"can't write {name}: {_reason(error)}") from None
+
+
+class FileOutput(_ByteOutput):
+    """Records collected in `<path>.partial` and moved to `path`, synced to disk, once the job is whole.
+
+    The partial file is locked while it is written; one left behind by an earlier run is begun anew. A file that is
+    replaced passes its permissions on; a symbolic link stays one, its target is replaced. What is no regular file (a
+    device, a FIFO) is written to directly. Raises UsageError when `path` can't be written, or another run writes it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], encoding: Format) -> None:
+        name = os.fspath(path)
+        self._target = target = Path(os.path.realpath(name) if Path(name).is_symlink() else name)
+        self._partial = target.with_name(f"{target.name}.partial") if target.name else target
+        self._direct = _is_direct(name)
+        try:
+            # Appending matters for /dev/fd/N alone: it may be a file that the shell opened with >>.
+            file = open(name, "ab", _BUFFER) if self._direct else _open_partial(target, self._partial)  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(f"can't write {name}: {_reason(error)}") from None
+        super().__init__(file, name, encoding)
+
+    def finish(self) -> None:
+        """Sync the records to disk and put them in place under the output's name. Raises OutputError."""
+        self.flush()
+        if not self._direct:
+            try:
+                os.fsync(self._file.fileno())
+                self._partial.replace(self._target)
+            except OSError as error:
+                self._fail(error, cut=False)
+            _sync_folder(self._target.parent)
+        self._close()
+
+    def abandon(self) -> str:
+        """Keep the partial file, unless it is empty, and say where it is."""
+        if self._direct or self._file.closed:
+            return super().abandon()
+        with contextlib.suppress(OSError):
+            self._file.flush()
+        size = os.fstat(self._file.fileno()).st_size
+        if not size:
+            # Before the lock goes, or the file removed could be another run's.
+            with contextlib.suppress(OSError):
+                self._partial.unlink()
+        self._close()
+        cut = " (its last record may be cut short)" if self._cut else ""
+        return f"the results so far are in {self._partial}{cut}" if size else ""
+
+
+class _ValueOutput:
+    """Lists of values, taken as they come."""
+
+    encoding: Encoding = "values"
+    _take: Callable[[list[Any]], object]
+
+    def write(self, frames: Sequence[Buffer]) -> None:
+        """Take one chunk's values. Raises OutputError when they can't be unpickled here."""
+        if not frames or not len(frames[0]):
+            return
+        try:
+            values: list[Any] = serialize.loads(frames)
+        except Exception as error:
+            what = f"results can't be unpickled where they are collected: {_told(error)}"
+            mend = "make the module that defines them importable there, or return plain data"
+            raise OutputError(f"{what}; {mend}") from error
+        if values:
+            self._take(values)
+
+    def flush(self) -> None:
+        """Do nothing: values are not held back."""
+
+    def finish(self) -> None:
+        """Do nothing: all values were taken."""
+
+    def abandon(self) -> str:
+        """Keep nothing."""
+        return ""
+
+
+class CallOutput(_ValueOutput):
+    """Each chunk's list of values passed to a callback, whose exceptions go through as they are."""
+
+    def __init__(self, on_values: Callable[[list[Any]], object]) -> None:
+        self._take = on_values
+
+
+class FoldOutput(_ValueOutput):
+    """All values folded into one with `reducer(folded, value)`, written to `target` once the job is whole.
+
+    Without an initial value the first value starts the fold. `value` is what is folded so far. The target's
+    encoding says how it is written; without a target it is only kept. `write` raises OutputError when the
+    reducer raises, with its traceback.
+    """
+
+    def __init__(
+        self, reducer: _Reducer, has_initial: bool = False, initial: Any = None, target: Output | None = None
+    ) -> None:
+        self.value = initial
+        self._reducer = reducer
+        self._started = has_initial
+        self._target = target
+
+    def _take(self, values: list[Any]) -> None:
+        start = (self.value,) if self._started else ()
+        try:
+            self.value = functools.reduce(self._reducer, values, *start)
+        except Exception as error:
+            name = getattr(self._reducer, "__qualname__", repr(self._reducer))
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            raise OutputError(f"the reducer {name} raised {_told(error)}; mend it\n{trace}") from error
+        self._started = True
+
+    def finish(self) -> None:
+        """Write the folded value. Raises OutputError when there is none, or it can't be written as asked."""
+        if not self._started:
+            raise OutputError("nothing to fold: no item gave a value; give an initial value (--initial)")
+        if self._target is not None:
+            self._target.write([_record(self.value, self._target.encoding)])
+            self._target.finish()
+
+    def abandon(self) -> str:
+        """Keep nothing: a part of a fold is not an answer."""
+        return "" if self._target is None else self._target.abandon()
+
+
+def open_output(path: str | None, format: Format, fold: tuple[_Reducer, bool, Any] | None = None) -> Output:  # noqa: A002
+    """Return the output for `path` (None or "-": standard output).
+
+    With `fold`, which is (reducer, has_initial, initial), one folded value is written in place of a record for
+    each item. Raises UsageError when the output can't be written, or pickles would go to a terminal.
+    """
+    if path in _STDOUT_NAMES and format == "pickle" and os.isatty(1):
+        raise UsageError("pickles can't be shown on a terminal; give --output FILE, or another --format")
+    target = StreamOutput(format) if path is None or path in _STDOUT_NAMES else FileOutput(path, format)
+    return target if fold is None else FoldOutput(*fold, target)
+
+
+def _record(value: Any, encoding: Encoding) -> bytes:
+    """Return one record of `value`. Raises OutputError when it can't be had in that encoding."""
+    try:
+        if encoding == "json":
+            return _json(value) + b"\n"
+        if encoding == "raw":
+            return (value if isinstance(value, bytes) else str(value).encode(errors="surrogateescape")) + b"\n"
+        return serialize.dump_record(value)
+    except Exception as error:
+        what = f"the folded value, of type {type(value).__name__}, can't be written as {encoding}"
+        mend = "ask for --format pickle, or return plain data" if encoding == "json" else "return plain data"
+        raise OutputError(f"{what}: {_told(error)}; {mend}") from error
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain)
+    except Exception:  # noqa: BLE001 - lone surrogates or odd keys, which the standard encoder may know
+        return json.dumps(value, allow_nan=False, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy's scalars and arrays, what a sum of results often is
+        return value.tolist()
+    raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or error}; {_MENDS.get(error.errno or 0, 'choose another output')}"
+
+
+def _is_direct(name: str) -> bool:
+    """Tell whether opening `name` itself is right: it is no regular file that could be replaced."""
+    descriptor = name.startswith(("/dev/fd/", "/dev/std", "/proc/"))
+    return descriptor or name.endswith("/") or (Path(name).exists() and not Path(name).is_file())
+
+
+def _open_partial(target: Path, partial: Path) -> BinaryIO:
+    """Return the partial file, locked and empty. Raises OSError, EBUSY when another run has the lock."""
+    replaced = target.stat().st_mode & 0o777 if target.exists() else None
+    if replaced is not None and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is read-only")
+    while True:
+        with contextlib.ExitStack() as undo:
+            # It is emptied under its lock only: it may be another run's.
+            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            file = undo.enter_context(open(fd, "wb", _BUFFER))
+            _lock(fd)
+            # The run that had the lock may have moved its file into place since it was opened here.
+            if partial.exists() and os.path.samestat(os.fstat(fd), partial.stat()):
+                file.truncate(0)
+                if replaced is not None:
+                    os.fchmod(fd, replaced)
+                undo.pop_all()
+                return file
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another run is writing it") from None
+    except OSError as error:
+        # Some network file systems have no locks; a job must run there too.
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    # The file stands by now: a file system that can't sync a folder must not fail the job.
+    with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        undo.callback(os.close, fd)
+        os.fsync(fd)

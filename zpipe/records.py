@@ -1,0 +1,326 @@
+"""What is made of a chunk's outcomes on the worker: records ready to be written, or pickled values to be folded.
+
+The rule: an outcome that can't be carried fails its own item and no other. The common case is one call into C for the
+whole chunk; only when that fails, or comes out too large, is it taken item by item to find whose fault it is.
+This file does not know how values come about, nor where records go.
+
+    json    a line for each item: {"index","item","value"} or {"index","item","error":{"type","message","traceback"}},
+            and for a command also "exit", "stdout", "stderr". Bytes are base64, NaN and infinities null, dates ISO
+            8601, paths text, NumPy's scalars and arrays plain numbers and lists. An item JSON can't hold is its repr
+    pickle  a pickle for each item, to be read by calling pickle.load again and again: a dict with the same keys
+    raw     the value as text, ended by a newline unless it has one. A command's is its stdout exactly; None and
+            failed items write nothing
+    values  one pickled list of the values of the items that did not fail, in the order of their indices
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from zpipe import serialize
+from zpipe.core.wire import MAX_FRAMES, Buffer, Encoding
+
+__all__ = ["Batch", "Error", "encode", "message_text"]
+
+Error = dict[str, Any]
+"""An item's error: "type", "message" and "traceback" as text, and for a command "exit", "stdout" and "stderr"."""
+
+_Row = tuple[int, Any, Any]
+_LONGEST = 20_000
+
+
+class Batch(msgspec.Struct):
+    """The outcomes of items from index `start` on. Of a failed one `errors` has the error, `values` a placeholder."""
+
+    start: int
+    items: Any
+    values: list[Any] = []
+    errors: dict[int, Error] = {}
+
+    def rows(self) -> Iterator[_Row]:
+        """Yield (index, item, value) of each outcome."""
+        return zip(range(self.start, self.start + len(self.values)), self.items, self.values, strict=False)
+
+    def done(self) -> list[tuple[int, Any]]:
+        """Return (index, value) of each item that did not fail."""
+        return [(index, value) for index, value in enumerate(self.values, self.start) if index not in self.errors]
+
+    def fail(self, index: int, error: Error) -> None:
+        """Make an item a failed one, and let its value go."""
+        self.values[index - self.start] = None
+        self.errors[index] = error
+
+    def only(self, index: int | None) -> Batch:
+        """Return a batch of the one item at `index`, or of none, that shares this one's errors."""
+        at = slice(0) if index is None else slice(index - self.start, index - self.start + 1)
+        return Batch(self.start if index is None else index, self.items[at], self.values[at], self.errors)
+
+
+def encode(batch: Batch, encoding: Encoding, limit: int, command: bool = False) -> list[Buffer]:
+    """Return the frames for a chunk's outcomes, at least one. `command`: the values are results of commands.
+
+    An outcome that can't be encoded, or takes more than `limit` bytes, becomes one of the batch's errors.
+    """
+    if encoding == "values":
+        return _values(batch, limit)
+    if encoding == "json":
+        return [_json(batch, limit)]
+    if encoding == "pickle":
+        return [_pickle(batch, limit)]
+    return [_raw(batch, limit, command)]
+
+
+def message_text(text: object) -> str:
+    """Return an exception's message, or any text, as it can travel: of bounded length, and valid Unicode."""
+    try:
+        said = str(text)
+    except Exception:  # noqa: BLE001 - a user's own __str__
+        return f"<a {type(text).__name__} whose str() fails>"
+    if len(said) > _LONGEST:
+        half = _LONGEST // 2
+        said = f"{said[:half]}\n[{len(said) - 2 * half} characters left out]\n{said[-half:]}"
+    return said.encode("utf-8", "backslashreplace").decode()
+
+
+def _refuse(batch: Batch, index: int, value: Any, can: str, error: Exception) -> None:
+    """Fail an item whose value can't be encoded."""
+    mend = "return plain data" if can == "be pickled" else "ask for --format pickle, or return plain data"
+    said = f"the value of item {index}, a {type(value).__name__}, can't {can}: {message_text(error)}; {mend}"
+    batch.fail(index, {"type": type(error).__name__, "message": said, "traceback": ""})
+
+
+def _refuse_size(batch: Batch, index: int, size: int, limit: int) -> None:
+    """Fail an item whose result is too large."""
+    said = (
+        f"the result of item {index} is {_size_text(size)}, over the limit of {_size_text(limit)}: "
+        "write it to a file and return its path, or raise --max-result"
+    )
+    batch.fail(index, {"type": "ValueError", "message": said, "traceback": ""})
+
+
+def _size_text(size: float) -> str:
+    if size < 1024:
+        return f"{size} bytes"
+    unit = "KB" if size < 1024**2 else "MB" if size < 1024**3 else "GB"
+    size /= {"KB": 1024, "MB": 1024**2, "GB": 1024**3}[unit]
+    return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}"
+
+
+def _values(batch: Batch, limit: int) -> list[Buffer]:
+    """Return the frames of one pickled list."""
+    frames = _try_values(batch)
+    if frames is not None and _size(frames) <= limit:
+        return frames
+    known = len(batch.errors)
+    for index, value in batch.done():
+        try:
+            size = _size(serialize.dumps(value))
+        except Exception as error:  # noqa: BLE001, PERF203 - whatever fails, fails its item
+            _refuse(batch, index, value, "be pickled", error)
+        else:
+            if size > limit:
+                _refuse_size(batch, index, size, limit)
+    if frames is None or len(batch.errors) > known:
+        frames = _try_values(batch)
+    return frames if frames is not None else _values_apart(batch)
+
+
+def _try_values(batch: Batch) -> list[Buffer] | None:
+    """Return the frames of the values of the items that did not fail, or None when they can't be pickled together."""
+    values = [value for _, value in batch.done()] if batch.errors else batch.values
+    try:
+        frames = serialize.dumps(values)
+        return frames if len(frames) < MAX_FRAMES else [serialize.dump_record(values)]
+    except Exception:  # noqa: BLE001 - some item's fault: the slow way finds whose
+        return None
+
+
+def _values_apart(batch: Batch) -> list[Buffer]:
+    """Fail what is left of values that can be pickled one by one, once, but not together."""
+    for index, value in batch.done():
+        _refuse(
+            batch, index, value, "be pickled", ValueError("it could be once, and not again with its chunk's others")
+        )
+    return serialize.dumps([])
+
+
+def _size(frames: list[Buffer]) -> int:
+    return sum(map(len, frames))
+
+
+def _pickle(batch: Batch, limit: int) -> Buffer:
+    """Return a pickle for each item of the batch."""
+    if not batch.errors:
+        dump = serialize.dump_record
+        try:
+            data = b"".join(
+                [dump({"index": index, "item": item, "value": value}) for index, item, value in batch.rows()]
+            )
+            if len(data) <= limit:
+                return data
+        except Exception:  # noqa: BLE001, S110 - some item's fault: the slow way finds whose
+            pass
+    return _Records(batch, serialize.dump_record, "be pickled", limit).all()
+
+
+class _Records:
+    """The records of a batch, each made by `dump`, which raises for what can't `can`."""
+
+    def __init__(self, batch: Batch, dump: Callable[[dict[str, Any]], bytes], can: str, limit: int) -> None:
+        self._batch, self._dump, self._can, self._limit = batch, dump, can, limit
+
+    def all(self) -> bytes:
+        """Return the records in order."""
+        return b"".join([self._record(*row) for row in self._batch.rows()])
+
+    def _record(self, index: int, item: Any, value: Any) -> bytes:
+        if index not in self._batch.errors:
+            try:
+                data = self._show(index, item, "value", value)
+            except Exception as error:  # noqa: BLE001 - whatever fails, fails its item
+                _refuse(self._batch, index, value, self._can, error)
+            else:
+                if len(data) <= self._limit:
+                    return data
+                _refuse_size(self._batch, index, len(data), self._limit)
+        return self._error_record(index, item)
+
+    def _error_record(self, index: int, item: Any) -> bytes:
+        """Return the record of an item's error, without a command's output when that takes too much."""
+        error = self._batch.errors[index]
+        data = self._show(index, item, "error", error)
+        if len(data) <= self._limit:
+            return data
+        return self._show(index, item, "error", {key: error[key] for key in ("type", "message", "traceback")})
+
+    def _show(self, index: int, item: Any, key: str, outcome: Any) -> bytes:
+        """Return a record that holds the item, or its repr when it can't be held."""
+        try:
+            data = self._dump({"index": index, "item": item, key: outcome})
+            if len(data) <= self._limit:
+                return data
+        except Exception:  # noqa: BLE001, S110 - the item or the outcome: without the item we know which
+            pass
+        return self._dump({"index": index, "item": _repr(item), key: outcome})
+
+
+def _repr(item: Any) -> str:
+    """Return an item's repr, of bounded length whatever it holds."""
+    import reprlib
+
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 200
+    return short.repr(item)
+
+
+class _Done(msgspec.Struct, gc=False):
+    index: int
+    item: Any
+    value: Any
+
+
+class _Failed(msgspec.Struct, gc=False):
+    index: int
+    item: Any
+    error: Error
+
+
+def _json(batch: Batch, limit: int) -> Buffer:
+    """Return the batch's lines of JSON."""
+    try:
+        lines = _encoder.encode_lines(_json_rows(batch))
+        if len(lines) <= limit:
+            return lines
+    except Exception:  # noqa: BLE001, S110 - some item's fault: the slow way finds whose
+        pass
+    return _Records(batch, _dump_json, "be written as JSON", limit).all()
+
+
+def _json_rows(batch: Batch) -> list[_Done | _Failed]:
+    errors = batch.errors
+    if not errors:
+        return list(map(_Done, range(batch.start, batch.start + len(batch.values)), batch.items, batch.values))
+    return [
+        _Failed(index, item, errors[index]) if index in errors else _Done(index, item, value)
+        for index, item, value in batch.rows()
+    ]
+
+
+def _dump_json(record: dict[str, Any]) -> bytes:
+    """Return a record's line. Lone surrogates take the standard library's slower way."""
+    try:
+        return _encoder.encode(record) + b"\n"
+    except Exception:  # noqa: BLE001 - json.dumps says what is wrong, if anything is
+        import json
+
+        return json.dumps(record, allow_nan=False, default=_builtins).encode() + b"\n"
+
+
+def _builtins(value: Any) -> Any:
+    return msgspec.to_builtins(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a value of a type that msgspec does not know."""
+    for kind in (str, float, int):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    listed = getattr(value, "tolist", None)
+    if listed is None:
+        raise TypeError(f"JSON has nothing for a {type(value).__name__}")
+    return listed()
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+
+
+_PLAIN_TEXT = {str, int, float, bool}
+
+
+def _raw(batch: Batch, limit: int, command: bool) -> Buffer:
+    """Return the batch's values as text."""
+    data = None if command or batch.errors else _try_lines(batch.values)
+    if data is not None and len(data) <= limit:
+        return data
+    return b"".join([_raw_value(batch, limit, command, index, value) for index, value in batch.done()])
+
+
+def _try_lines(values: list[Any]) -> bytes | None:
+    """Return values that are numbers or single lines as lines, or None when some are something else."""
+    kinds = set(map(type, values))
+    if not values or not kinds <= _PLAIN_TEXT:
+        return None
+    try:
+        text = "\n".join(values if kinds == {str} else map(str, values)) + "\n"
+        return text.encode("utf-8", "surrogateescape") if text.count("\n") == len(values) else None
+    except ValueError:  # a lone surrogate, or a whole number of too many digits
+        return None
+
+
+def _raw_value(batch: Batch, limit: int, command: bool, index: int, value: Any) -> bytes:
+    """Return one value as text, or nothing and a failed item."""
+    try:
+        data = _text(value["stdout"] or None) if command else _text(value)
+    except Exception as error:  # noqa: BLE001 - whatever fails, fails its item
+        _refuse(batch, index, value, "be written as text", error)
+        return b""
+    if len(data) > limit:
+        _refuse_size(batch, index, len(data), limit)
+        return b""
+    return data
+
+
+def _text(value: Any) -> bytes:
+    if value is None:
+        return b""
+    if isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value)
+    else:
+        data = str(value).encode("utf-8", "surrogateescape")
+    return data if data.endswith(b"\n") else data + b"\n"

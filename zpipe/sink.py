@@ -1,0 +1,276 @@
+"""The sink's shell: takes results, writes what the collector lets through, sends receipts. Decides nothing itself.
+
+`Sink` is the results socket with collector and output; it may share the ventilator's loop, and then its receipts are
+function calls. `SinkNode` is a sink on its own, a member of a ventilator elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import zmq
+
+from zpipe import endpoints, link
+from zpipe.core import wire
+from zpipe.core.collector import Collector
+from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
+from zpipe.errors import OutputError, WireError
+from zpipe.outputs import Output
+from zpipe.versions import host_name, our_versions
+
+__all__ = ["Sink", "SinkNode"]
+
+SLICE = 0.002
+"""Seconds of results taken before their receipts go out and others get their turn."""
+
+SHOWN = 5
+"""Failed items a person is told of one by one; all are in the output and the count."""
+
+
+class Sink:
+    """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end."""
+
+    def __init__(
+        self,
+        loop: link.Loop,
+        context: Any,
+        output: Output,
+        *,
+        deliver: Callable[[wire.Receipts | wire.Finished], None],
+        say: Callable[[str, bool], None],
+        ordered: bool = False,
+        heartbeat: float = 10.0,
+    ) -> None:
+        self._loop, self._output, self._deliver, self._say = loop, output, deliver, say
+        self.collector = Collector(ordered=ordered)
+        self.finished: wire.Finished | None = None
+        self.error: OutputError | None = None
+        self.endpoint = ""
+        self.encoding = output.encoding
+        self._results = link.make_socket(context, zmq.PULL, heartbeat=heartbeat)
+        self._malformed = 0
+        self._dirty = False
+        self._full = False
+
+    def bind(self, endpoint: str) -> str:
+        """Bind the results socket; return the endpoint, announced. Raises UsageError."""
+        self.endpoint = endpoints.announce(link.bind(self._results, endpoint))
+        self._loop.add(self._results, self._on_results)
+        return self.endpoint
+
+    def _on_results(self) -> bool:
+        until = time.monotonic() + SLICE
+        more = True
+        while more and time.monotonic() < until and self.finished is None:
+            frames = link.receive(self._results)
+            more = frames is not None
+            if frames is not None:
+                self._take(frames)
+        self.settle()
+        if not more and self._dirty and self.finished is None:
+            self._guard(self._output.flush)
+            self._dirty = False
+        return more and self.finished is None
+
+    def _take(self, frames: list[wire.Buffer]) -> None:
+        try:
+            result, payload = wire.decode(frames)
+        except WireError as error:
+            result, payload = error, ()
+        if not isinstance(result, wire.Result):
+            self._malformed += 1
+            if self._malformed == 1:
+                self._say(f"dropped a malformed message on the results port: {result}", True)
+            return
+        size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
+        if payload and result.body is None and self.collector.ordered:
+            # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
+            payload = [bytes(frame) for frame in payload]
+        for accepted, records in self.collector.on_result(result, payload, size):
+            if accepted.failures:
+                self._tell(accepted.failures)
+            self._dirty = True
+            self._guard(partial(self._output.write, records))
+
+    def _guard(self, write: Callable[[], object]) -> None:
+        """Write; the first failure ends the job, and nothing is written after it."""
+        if self.error is not None:
+            return
+        try:
+            write()
+        except OutputError as error:
+            self.error = error
+            self._finish(str(error))
+
+    def _tell(self, failures: list[wire.Failure]) -> None:
+        shown = self.collector.failed - len(failures)
+        for n, failure in enumerate(failures[: max(0, SHOWN - shown)], shown):
+            more = "; further failures are not shown one by one" if n == SHOWN - 1 else ""
+            trace = f"\n{failure.traceback.rstrip()}" if failure.traceback else ""
+            self._say(f"item {failure.index} failed: {failure.type}: {failure.message}{more}{trace}", True)
+
+    def settle(self) -> None:
+        """Send the receipts that are due, and the end if this is it."""
+        collector = self.collector
+        receipts = collector.take_receipts()
+        if receipts or collector.full != self._full:
+            self._full = collector.full
+            self._deliver(wire.Receipts(collector.job, receipts, collector.full, collector.limit))
+        if collector.finished and self.finished is None:
+            self._guard(self._output.finish)
+            if self.error is None:
+                self._finish("")
+
+    def _finish(self, error: str) -> None:
+        if self.finished is None:
+            c = self.collector
+            self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, error)
+            self._deliver(self.finished)
+
+    def on_total(self, total: int) -> None:
+        """The job has `total` items."""
+        self.collector.on_total(total)
+        self.settle()
+
+    def abandon(self) -> str:
+        """The job is not whole: keep what there is; return where it is, or nothing."""
+        return "" if self.finished is not None and not self.finished.error else self._output.abandon()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._loop.remove(self._results)
+        self._results.close()
+
+
+class SinkNode:
+    """A sink that belongs to a ventilator elsewhere. `gone` says how it ended once it did."""
+
+    def __init__(
+        self,
+        loop: link.Loop,
+        context: Any,
+        output: Output,
+        url: str,
+        *,
+        say: Callable[[str, bool], None],
+        ordered: bool = False,
+        heartbeat: float = 10.0,
+        patience: float | None = None,
+    ) -> None:
+        self._loop, self._context, self._say, self._url, self._heartbeat = loop, context, say, url, heartbeat
+        self.sink = Sink(loop, context, output, deliver=self._send, say=say, ordered=ordered, heartbeat=heartbeat)
+        self.advertised = ""
+        self.gone: Gone | None = None
+        self.stopped = ""
+        session, versions, host = secrets.token_hex(8), our_versions(), host_name()
+
+        def join(turn: int) -> wire.SinkJoin:
+            c = self.sink.collector
+            return wire.SinkJoin(
+                versions, session, turn, host, os.getpid(), self.advertised, output.encoding, c.job, list(c.done)
+            )
+
+        self.member = Member(join, ("lane",), url=url, now=time.monotonic(), patience=patience)
+        self._lane: link.Watch | None = None
+        self._control = link.make_socket(context, zmq.DEALER, heartbeat=heartbeat)
+        self._watch = link.Watch(loop, self._control, self._on_control_event)
+        loop.add(self._control, self._on_control)
+
+    def start(self, bind: str, advertise: str) -> None:
+        """Bind the results socket and look for the ventilator. Raises UsageError."""
+        announced = self.sink.bind(bind)
+        self.advertised = advertise or announced
+        if not advertise and bind.startswith("tcp://") and not announced.startswith("ipc"):
+            port = announced.rpartition(":")[2]
+            self.advertised = f"tcp://{endpoints.address_towards(self._url)}:{port}"
+        self._control.connect(self._url)
+
+    def _on_control_event(self, event: int) -> None:
+        now = time.monotonic()
+        if event == link.UP:
+            self._perform(self.member.on_control_up(now))
+        elif event == link.DOWN:
+            self._perform(self.member.on_control_down(now))
+        elif event == link.FAILED:
+            self._say(f"something answers at {self._url} that is no zpipe ventilator of this kind", True)
+
+    def _on_lane_event(self, turn: int, event: int) -> None:
+        if turn != self.member.turn:
+            return
+        now = time.monotonic()
+        up = event == link.UP
+        self._perform(self.member.on_link_up("lane", now) if up else self.member.on_link_down("lane", now))
+        if up and self.member.state is State.READY:
+            # A cut may have lost the last receipts; the join told what is done, and this tells the rest.
+            self.sink.settle()
+            if self.sink.finished is not None:
+                self._send(self.sink.finished)
+
+    def _on_control(self) -> bool:
+        while self.gone is None:
+            frames = link.receive(self._control)
+            if frames is None:
+                return False
+            try:
+                message, _ = wire.decode(frames)
+            except WireError as error:
+                self._say(f"dropped a malformed message from {self._url}: {error}", True)
+                continue
+            self._on_message(message)
+        return False
+
+    def _on_message(self, message: Any) -> None:
+        collector = self.sink.collector
+        if isinstance(message, wire.Welcome) and not collector.job:
+            collector.job = message.job
+        elif isinstance(message, wire.Total) and message.job == collector.job:
+            self.sink.on_total(message.items)
+        elif isinstance(message, wire.Stop) and message.job == collector.job:
+            self.stopped = message.reason
+        self._perform(self.member.on_message(message, time.monotonic()))
+
+    def _send(self, message: wire.Control) -> None:
+        link.send(self._control, wire.encode(message))
+        self._loop.again(self._control)
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Send):
+                self._send(action.message)
+            elif isinstance(action, Open):
+                made = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
+                turn = action.welcome.turn
+                self._lane = link.Watch(self._loop, made, partial(self._on_lane_event, turn))
+                made.connect(endpoints.resolve(action.welcome.endpoint, self._url))
+            elif isinstance(action, Close):
+                if self._lane is not None:
+                    self._lane.close()
+                    self._lane = None
+            elif isinstance(action, Say):
+                self._say(action.text, False)
+            elif isinstance(action, Gone):
+                self.gone = action
+
+    def deadline(self) -> float | None:
+        """When `on_tick` is next due."""
+        return self.member.deadline()
+
+    def on_tick(self, now: float) -> None:
+        """Time passed."""
+        self._perform(self.member.on_tick(now))
+
+    def leave(self) -> None:
+        """The person wants this sink to end, whatever becomes of the job."""
+        self._perform(self.member.on_leave(None, time.monotonic()))
+
+    def close(self) -> None:
+        """Close every socket."""
+        if self._lane is not None:
+            self._lane.close()
+        self.sink.close()
+        self._watch.close()

@@ -1,0 +1,343 @@
+"""Slots: a supervisor forks one worker process per slot, watches them, and leaves nothing behind.
+
+The supervisor is a process of its own that runs no task, holds no socket and has one thread, so forking is safe and a
+new slot costs milliseconds. Each slot leads a process group, and holds the reading end of a pipe whose writing end only
+the supervisor has; should the supervisor vanish, even by SIGKILL, the kernel itself kills the whole group (Linux), or a
+thread in the slot does (elsewhere). The same kind of pipe ties the supervisor to the process that embeds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import os
+import platform
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import msgspec
+
+from zpipe.worker import Past, Worker
+
+__all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
+
+LEFT, REFUSED = 100, 101
+"""How a slot's process says that it left in order, or that a fresh one would fare no better. All else is a crash."""
+
+STEADY = 10.0
+"""Seconds after which a process counts as having started well."""
+
+HASTY, PATIENCE = 1.0, 10
+"""A slot whose processes end within HASTY seconds of their start, PATIENCE times in a row, is given up."""
+
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
+"""Signals a process brings on itself; any other comes from outside and is nobody's fault here."""
+
+F_SETSIG = 10
+"""Linux: which signal a descriptor's changes raise; `fcntl` does not name it everywhere."""
+
+REPEAT = 4.0
+"""Seconds in which the same words from several slots are passed on once."""
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What a supervisor has to know. `patience`: seconds to look for a ventilator (None: for ever)."""
+
+    url: str
+    slots: int
+    heartbeat: float = 10.0
+    patience: float | None = None
+    stay: bool = False
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One slot: its process, if any, and what came before. `lifeline` is our end of its pipe."""
+
+    number: int
+    pid: int = 0
+    lifeline: int = -1
+    started: float = 0.0
+    due: float | None = 0.0
+    hasty: int = 0
+    crashes: int = 0
+    past: Past = field(default_factory=Past)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def ended(status: int) -> tuple[str, bool]:
+    """Return how a process with this wait status ended, in words, and whether by its own fault."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit status {code}", True
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"killed by {name}", -code in FAULTS
+
+
+def tie(fd: int, *, group: bool) -> None:
+    """Have this process (or its whole `group`) killed when the last writer of the pipe `fd` is gone."""
+    if hasattr(os, "O_ASYNC") and hasattr(fcntl, "F_SETOWN") and platform.system() == "Linux":
+        fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+        with selectors.DefaultSelector() as poll:
+            poll.register(fd, selectors.EVENT_READ)
+            if poll.select(0):  # the writer went before this was armed: no change is left to come
+                _kill_self(group)
+        return
+    import threading
+
+    def watch() -> None:
+        while os.read(fd, 1):
+            pass
+        _kill_self(group)
+
+    threading.Thread(target=watch, daemon=True, name="zpipe-lifeline").start()
+
+
+def _kill_self(group: bool) -> None:
+    if group:
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Supervisor:
+    """Keeps `config.slots` worker processes at work. `say(text)` tells the person; `run` returns an exit status."""
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self._config, self._say = config, say
+        self._slots = [_Slot(number) for number in range(config.slots)]
+        self._words, self._voice = os.pipe()
+        self._ear, self._mouth = socket.socketpair()
+        self._signals = 0
+        self._interrupted = False
+        self._refused = False
+        self._said: dict[str, float] = {}
+        self._rest = b""
+
+    def run(self) -> int:
+        """Work until every slot has left; 0 if all did in order, 1 if not, 130 if interrupted."""
+        before = self._listen()
+        gc.freeze()
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._ear, selectors.EVENT_READ)
+                selector.register(self._words, selectors.EVENT_READ)
+                while self._step(time.monotonic()):
+                    due = min((s.due for s in self._slots if s.due is not None), default=None)
+                    selector.select(None if due is None else max(0.0, due - time.monotonic()))
+                    self._hear()
+        finally:
+            self._kill()
+            self._hear()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(-1)
+        return 130 if self._interrupted else int(self._refused)
+
+    # signals
+
+    def _listen(self) -> dict[int, Any]:
+        self._ear.setblocking(False)
+        self._mouth.setblocking(False)
+        os.set_blocking(self._words, False)
+        signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+        handlers: dict[int, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_signal)
+        handlers[signal.SIGCHLD] = lambda *_: None
+        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        self._interrupted = self._interrupted or number == signal.SIGINT
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._ear.recv(4096):
+                pass
+        data = b""
+        with contextlib.suppress(BlockingIOError):
+            while more := os.read(self._words, 65_536):
+                data += more
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        now = time.monotonic()
+        for line in lines:
+            text = line.decode(errors="replace")
+            if now - self._said.get(text, -REPEAT) >= REPEAT:
+                self._said[text] = now
+                self._say(text)
+        if len(self._said) > 1000:
+            self._said = {text: at for text, at in self._said.items() if now - at < REPEAT}
+
+    # slots
+
+    def _step(self, now: float) -> bool:
+        """Reap, start and stop what is due; return whether there is anything left to wait for."""
+        for slot in self._slots:
+            if slot.pid:
+                self._reap(slot, now)
+        if self._signals > 1:
+            return False
+        for slot in self._slots:
+            if self._signals:
+                slot.due = None
+                if slot.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(slot.pid, signal.SIGTERM)
+            elif not slot.pid and slot.due is not None and slot.due <= now:
+                self._start(slot, now)
+        return any(slot.pid or slot.due is not None for slot in self._slots)
+
+    def _start(self, slot: _Slot, now: float) -> None:
+        reading, slot.lifeline = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Until the child has its own handler, a SIGTERM must end it rather than be taken by our handler's copy.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._become(slot, reading)  # does not come back
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(reading)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        slot.pid, slot.started, slot.due = pid, now, None
+
+    def _reap(self, slot: _Slot, now: float) -> None:
+        pid, status = os.waitpid(slot.pid, os.WNOHANG)
+        if not pid:
+            return
+        self._end_group(slot)
+        how, crashed = ended(status)
+        code = os.waitstatus_to_exitcode(status)
+        slot.pid = 0
+        if code in (LEFT, REFUSED):
+            self._refused = self._refused or code == REFUSED
+            return
+        slot.past = Past(pid, how, crashed)
+        lived = now - slot.started
+        slot.hasty = slot.hasty + 1 if lived < HASTY else 0
+        slot.crashes = slot.crashes + 1 if (crashed or lived < HASTY) and lived < STEADY else 0
+        text = f"worker {pid} of slot {slot.number} ended: {how}"
+        if self._signals:
+            self._say(text)
+        elif slot.hasty >= PATIENCE:
+            self._refused = True
+            self._say(f"{text}, {slot.hasty} times within {HASTY:g} s of its start: slot {slot.number} is given up")
+        else:
+            wait = min(30.0, 0.05 * 2.0**slot.crashes) if slot.crashes else 0.0
+            slot.due = now + wait
+            self._say(f"{text}; a new one starts {f'in {wait:.1f} s' if wait >= 0.1 else 'at once'}")
+
+    def _end_group(self, slot: _Slot) -> None:
+        """What a worker has started (commands, mostly) ends with it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(slot.pid, signal.SIGKILL)
+        os.close(slot.lifeline)
+        slot.lifeline = -1
+
+    def _kill(self) -> None:
+        for slot in self._slots:
+            if slot.pid:
+                pid = slot.pid
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                self._end_group(slot)
+                os.waitpid(pid, 0)
+                slot.pid = 0
+
+    # in the child
+
+    def _become(self, slot: _Slot, reading: int) -> NoReturn:
+        code = 70
+        try:
+            os.setpgid(0, 0)
+            for other in self._slots:
+                if other.lifeline >= 0:
+                    os.close(other.lifeline)
+            tie(reading, group=True)
+            self._ear.close()
+            self._mouth.close()
+            os.close(self._words)
+            code = _work(self._config, slot, self._voice)
+        except BaseException:  # noqa: BLE001 - whatever it is, a forked child must not run its parent's code
+            sys.excepthook(*sys.exc_info())
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+
+def _work(config: Config, slot: _Slot, voice: int) -> int:
+    """Be the worker of a slot; return the exit status that tells the supervisor how it went."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)  # what tasks print must not mix with results
+
+    def say(text: str) -> None:
+        for line in text.splitlines():
+            os.write(voice, line.encode(errors="replace")[:4000] + b"\n")
+
+    worker = Worker(
+        config.url,
+        slot=slot.number,
+        say=say,
+        past=slot.past,
+        heartbeat=config.heartbeat,
+        patience=config.patience,
+        stay=config.stay,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+    gone = worker.run()
+    if gone.error:
+        say(gone.error)
+    worker.close()
+    return REFUSED if gone.error else LEFT
+
+
+def main() -> None:
+    """Be a supervisor for the process at the other end of stdin, which wrote the config there as one line of JSON."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            sys.exit(1)
+        line += byte
+    config = msgspec.json.decode(line, type=Config)
+    lifeline = os.dup(0)
+    os.set_inheritable(lifeline, False)
+    tie(lifeline, group=False)
+    voice = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(voice, text.encode(errors="replace")[:4000] + b"\n")
+
+    sys.exit(Supervisor(config, say).run())
+
+
+if __name__ == "__main__":
+    main()

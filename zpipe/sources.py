@@ -1,0 +1,241 @@
+"""Where items come from: what a source is, and items that are in memory already.
+
+A source hands out items in batches, never blocks, and does no work per item in Python if that can be avoided.
+It knows nothing of chunks, workers or sockets: whoever asks decides how many items it wants.
+Items that come from files are in `zpipe.lines`, items that have to be waited for in `zpipe.feeder`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import msgspec
+
+from zpipe.core.wire import Buffer, ItemKind
+from zpipe.errors import SourceError, UsageError
+from zpipe.serialize import dumps
+
+__all__ = ["Batch", "IterSource", "Source", "failure", "length_of", "pack", "parse_range"]
+
+MAX_ITEMS = 2**63 - 1
+"""A job of more items can't be counted on the wire."""
+
+TRACEBACK_LINES = 6
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """`count` items (1 or more) as the payload frames of a message, carried as `kind` says.
+
+    pickle: a pickled sequence of items. lines, json: one frame, the items joined by the source's separator.
+    """
+
+    count: int
+    kind: ItemKind
+    frames: list[Buffer]
+
+
+class Source(Protocol):
+    """What the ventilator reads items from. All but the `wake` it was given is called in the ventilator's thread."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no item will ever come any more: all were taken, or the source was closed."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether `remaining()` is exact."""
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Begin; called once. Any thread may call `wake` later, to say that a `take` that gave None now gives more."""
+
+    def fileno(self) -> int | None:
+        """Return the descriptor to wait on for reading while `take` gives None; None if there is none to wait on."""
+
+    def take(self, most: int) -> Batch | None:
+        """Return 1 to `most` items, or None when there is none now (`exhausted` says whether there ever will be).
+
+        Raises SourceError when the source failed, once all items before the failure were taken, and each time after.
+        """
+
+    def remaining(self) -> int | None:
+        """Return how many items were not taken yet, as far as known: `exact` says whether it is an estimate."""
+
+    def close(self) -> None:
+        """Let go of threads and files. May be called more than once, and never waits for a source that is blocked."""
+
+
+class IterSource:
+    """Items of an iterable that never blocks: a list, a range, a quick generator.
+
+    Sequences are sliced, so a `range` is never spelled out; what has a length has an exact `remaining()`.
+    `name` is what messages call it. Raises UsageError for what can't be iterated.
+    """
+
+    def __init__(self, iterable: Iterable[Any], name: str) -> None:
+        self._name = name
+        self._length = length_of(iterable)
+        self._sequence = _sliceable(iterable)
+        self._iterator = _iterate(iterable, name)
+        self._taken = 0
+        self._ended = False
+        self._error = ""
+        self._cause: BaseException | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all items were taken."""
+        return self._ended and not self._error
+
+    @property
+    def exact(self) -> bool:
+        """Whether the iterable has a length, or its end was seen."""
+        return not self._error and self.remaining() is not None
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Do nothing: `take` gives None only at the end."""
+
+    def fileno(self) -> None:
+        """Return None: there is nothing to wait on."""
+
+    def take(self, most: int) -> Batch | None:
+        """Return 1 to `most` items, None at the end. Raises SourceError when the iterable failed."""
+        if not self._ended:
+            items = self._next(most)
+            if items:
+                batch, error = pack(items, self._taken, self._name)
+                self._ended = self._ended or bool(error)
+                self._error = error or self._error
+                if batch is not None:
+                    self._taken += batch.count
+                    return batch
+        if self._error:
+            raise SourceError(self._error) from self._cause
+        return None
+
+    def remaining(self) -> int | None:
+        """Return how many items were not taken yet, None when that can't be known."""
+        if self._ended:
+            return 0
+        length = length_of(self._sequence) if self._sequence is not None else self._length
+        return None if length is None or length < self._taken else length - self._taken
+
+    def close(self) -> None:
+        """Let go of the iterable: no item comes any more."""
+        self._ended, self._error = True, ""
+        self._sequence, self._iterator = None, iter(())
+
+    def _next(self, most: int) -> Sequence[Any]:
+        items: list[Any] = []
+        try:
+            if self._sequence is not None:
+                part = self._sequence[self._taken : self._taken + most]
+                self._ended = not len(part)
+                return part if type(part) in (range, list, tuple) else list(part)
+            items.extend(islice(self._iterator, most))  # keeps what came before an exception
+            self._ended = len(items) < most
+        except Exception as error:  # noqa: BLE001 - whatever the user's iterable raises
+            self._ended = True
+            self._error = failure(self._name, self._taken + len(items), error)
+            self._cause = error
+        return items
+
+
+def pack(items: Sequence[Any], first: int, name: str) -> tuple[Batch | None, str]:
+    """Return `items` (1 or more, the first of them is item `first` of source `name`) as a batch, and no error.
+
+    If one of them can't be pickled: the batch of those before it (None if it is the first) and what is wrong with it.
+    """
+    try:
+        return Batch(len(items), "pickle", dumps(items)), ""
+    except Exception as error:  # noqa: BLE001 - pickling runs the items' own methods
+        reason = error
+    for place, item in enumerate(items):
+        try:
+            dumps(item)
+        except Exception as error:  # noqa: BLE001, PERF203 - only once a batch has failed
+            batch = pack(items[:place], first, name)[0] if place else None
+            return batch, (
+                f"{name}: item {first + place}, of type {_type_name(item)}, can't be sent to a worker, because "
+                f"pickling it failed: {_brief(error)}. Let the source give something plain in its place (a path, "
+                "a key, a tuple of values) and make the object of it in the task"
+            )
+    return None, (
+        f"{name}: items {first} to {first + len(items) - 1} can't be sent to a worker: each can be pickled, but not "
+        f"all together: {_brief(reason)}. Make the items smaller, or ask for smaller chunks"
+    )
+
+
+def failure(name: str, index: int, error: BaseException) -> str:
+    """Return what to tell the user when source `name` raised `error` where its item `index` should have come."""
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
+    said = (
+        f"{name} failed at item {index}: {_brief(error)}. The items before it were taken: mend the source and run the "
+        "job again. It failed here:"
+    )
+    return "\n    ".join([said, *trace[-TRACEBACK_LINES:]])
+
+
+def length_of(iterable: Any) -> int | None:
+    """Return the length an iterable claims to have, None if it has none."""
+    if not hasattr(type(iterable), "__len__"):
+        return None
+    try:
+        return len(iterable)
+    except OverflowError:
+        raise UsageError(
+            f"a source of more than {MAX_ITEMS} items can't be counted: split it into several jobs"
+        ) from None
+    except Exception:  # noqa: BLE001 - some iterables have a __len__ that says by raising that they don't know
+        return None
+
+
+def parse_range(text: str) -> range:
+    """Return the range that `START:STOP`, `START:STOP:STEP` or `STOP` asks for, which may be empty.
+
+    Raises UsageError for anything else, a step of zero, and more items than can be counted.
+    """
+    try:
+        numbers = [int(part) for part in text.split(":")]
+        if len(numbers) > 3:
+            raise ValueError
+        found = range(*numbers)
+    except ValueError:
+        raise UsageError(
+            f"the range {text!r} is not START:STOP[:STEP] in whole numbers with a step other than 0: "
+            "write for instance 0:1000, 0:1_000_000:10 or 10:0:-1"
+        ) from None
+    length_of(found)
+    return found
+
+
+def _sliceable(iterable: Any) -> Sequence[Any] | None:
+    """Return the iterable if slices of it can be taken, else None."""
+    if not isinstance(iterable, Sequence):
+        return None
+    try:
+        iterable[:0]
+    except Exception:  # noqa: BLE001 - a deque, for one, is a Sequence without slices
+        return None
+    return iterable
+
+
+def _iterate(iterable: Any, name: str) -> Iterator[Any]:
+    try:
+        return iter(iterable)
+    except TypeError:
+        raise UsageError(
+            f"{name}: items can't be taken from a {_type_name(iterable)}, which is not iterable: give a list, a "
+            "range, a generator or the like"
+        ) from None
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _brief(error: BaseException) -> str:
+    return f"{_type_name(error)}: {error}" if str(error) else _type_name(error)

@@ -1,0 +1,84 @@
+"""How a job ended: the counts, as a line for a person, an object for a program, and an exit status.
+
+One rule: everything that is told about a finished job is told from here, so that the three never disagree.
+This file must not know how the counts came about, nor where the line is shown.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from zpipe.progress import rate_text
+
+__all__ = ["Summary"]
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a job.
+
+    `done` counts the items whose outcome was received, `failed` those of them that are dead letters, `total` all
+    items of the job (None: the source was not read to its end). `seconds` is how long it took, `items_per_second`
+    the mean. `workers` ever joined and `lost` of them went without leave; `requeued` chunks were sent again and
+    `duplicates` results dropped. `hit` is the index of the item that ended the job, `error` why it could not be
+    done ("" when it could) and `status` that error's exit status. `closed`: whoever read the results has gone. `note`
+    says where the output is.
+    """
+
+    done: int
+    failed: int = 0
+    total: int | None = None
+    seconds: float = 0.0
+    items_per_second: float = 0.0
+    workers: int = 0
+    lost: int = 0
+    requeued: int = 0
+    duplicates: int = 0
+    hit: int | None = None
+    interrupted: bool = False
+    error: str = ""
+    status: int = FAILED
+    closed: bool = False
+    note: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """130 when interrupted, 1 when an item failed, is missing, or the job did; 0 when all is done."""
+        if self.interrupted:
+            return INTERRUPTED
+        missing = self.hit is None and self.total is not None and self.done < self.total
+        if self.error:
+            return self.status
+        return FAILED if self.failed or missing else DONE
+
+    def line(self) -> str:
+        """Return the one line that tells a person all this, "zpipe: " ahead of it and no newline behind."""
+        parts = [f"{self._count()} in {self.seconds:,.1f} s ({rate_text(self.items_per_second)} items/s)"]
+        if self.hit is not None:
+            parts.append(f"ended by item {self.hit:,}")
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if self.lost:
+            parts.append(f"{self.lost:,} worker{'s' * (self.lost != 1)} lost")
+        if self.requeued:
+            parts.append(f"{self.requeued:,} chunk{'s' * (self.requeued != 1)} sent again")
+        text = ", ".join(parts)
+        if self.error:
+            text = f"{text}: {self.error.splitlines()[0]}"
+        return f"zpipe: {self._verdict()}{text}{f'; {self.note}' if self.note else ''}"
+
+    def json(self) -> bytes:
+        """Return one JSON object of all fields and `exit_status`, on one line with no newline behind."""
+        return msgspec.json.encode({**msgspec.structs.asdict(self), "exit_status": self.exit_status})
+
+    def _verdict(self) -> str:
+        if self.interrupted:
+            return "interrupted: "
+        return "failed: " if self.error else ""
+
+    def _count(self) -> str:
+        whole = self.total is None or self.done >= self.total
+        of = "" if whole else f" of {self.total:,}"
+        one = (self.done if whole else self.total) == 1
+        return f"{self.done:,}{of} item{'' if one else 's'} done"
