@@ -12,10 +12,11 @@ import textwrap
 import threading
 import time
 import tracemalloc
+import weakref
 from collections import UserList, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from itertools import count, cycle
+from itertools import count, cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,18 @@ TEXTS = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\r\n", b"\0", b" ", b"xyz
 MOSTS = st.lists(st.integers(1, 50), min_size=1, max_size=8)
 
 
+class Watched(bytearray):
+    """Knows how often and how far it was searched by counting."""
+
+    looked = times = 0
+
+    def count(self, sub: bytes, start: int, end: int) -> int:  # type: ignore[override]
+        """Count as ever."""
+        self.looked += max(0, min(end, len(self)) - start)
+        self.times += 1
+        return super().count(sub, start, end)
+
+
 class TestCutting:
     """Lines come out whole, whatever the blocks and the batches are."""
 
@@ -213,39 +226,33 @@ class TestCutting:
         cutter._mean = mean
         assert cutter.upto(buffer, 0, len(buffer), n) == (wanted, end)
 
-    def test_finds_the_nth_without_counting_everything_over_and_over(self) -> None:
-        """However wrong the first guess is, the bytes looked at are a small multiple of those there are."""
+    @pytest.mark.parametrize(
+        ("text", "n"),
+        [
+            (b"\n" * 5000 + b"x" * 1_000_000 + b"\n", 4990),
+            (b"x" * 1_000_000 + b"\n" * 5000, 4990),
+            (b"\n" * 1000 + b"x" * 1_000_000 + b"\n" * 100, 1050),
+        ],
+        ids=["dense first", "dense last", "a gap"],
+    )
+    def test_finds_the_nth_in_few_looks(self, text: bytes, n: int) -> None:
+        """However wrong the first guess is, few guesses and a small multiple of the bytes there are do."""
+        buffer = Watched(text)
+        cutter = Cutter(b"\n")
+        cutter.upto(bytearray(b"\n" * 500), 0, 500, 500)  # which tells it how long lines are: wrongly
+        assert cutter.upto(buffer, 0, len(buffer), n)[0] == n
+        assert buffer.looked < 5 * len(buffer)
+        assert buffer.times < 100
 
-        class Counting(bytearray):
-            looked = 0
-
-            def count(self, sub: bytes, start: int, end: int) -> int:  # type: ignore[override]
-                self.looked += end - start
-                return super().count(sub, start, end)
-
-        for text, n in [(b"\n" * 5000 + b"x" * 1_000_000 + b"\n", 4990), (b"x" * 1_000_000 + b"\n" * 5000, 4990)]:
-            buffer = Counting(text)
-            cutter = Cutter(b"\n")
-            assert cutter.upto(buffer, 0, len(buffer), n)[0] == n
-            assert buffer.looked < 5 * len(buffer)
-
-    def test_small_batches_look_at_little(self, tmp_path: Path) -> None:
+    def test_small_batches_look_at_little(self) -> None:
         """Taking few lines of a full block does not count the whole block each time."""
-        looked = 0
-
-        class Watched(bytearray):
-            def count(self, sub: bytes, start: int, end: int) -> int:  # type: ignore[override]
-                nonlocal looked
-                looked += end - start
-                return super().count(sub, start, end)
-
         buffer = Watched(b"abcdefg\n" * 100_000)
         cutter, at = Cutter(b"\n"), 0
         for _ in range(1000):
             got, at = cutter.upto(buffer, at, len(buffer), 100)
             assert got == 100
         assert at == len(buffer)
-        assert looked < 3 * len(buffer)
+        assert buffer.looked < 3 * len(buffer)
 
 
 class TestRegularFile:
@@ -294,6 +301,14 @@ class TestRegularFile:
                 left -= batch.count
                 assert source.remaining() == left
             assert (left, source.exact) == (0, True)
+
+    def test_estimates_with_blank_lines_in_mind(self, tmp_path: Path) -> None:
+        """Blank lines that are skipped count for the mean length of items."""
+        with stored(b"[12345]\n\n        \n" * 10_000, tmp_path, block=1024, kind="json") as source:
+            for _ in range(20):
+                assert source.take(100) is not None
+            assert not source.exact
+            assert 7000 <= (source.remaining() or 0) <= 8400
 
     def test_is_exact_about_a_block_before_the_end(self, tmp_path: Path) -> None:
         """The end is seen when less than a block is left to take."""
@@ -362,9 +377,9 @@ class TestRegularFile:
 
     def test_takes_a_line_that_is_just_short_enough(self, tmp_path: Path) -> None:
         """The bound is on the line without its separator."""
-        for separator in (b"\n", b"\r\n"):
-            line = b"x" * 100
-            with stored(line + separator + line, tmp_path, block=7, max_line=100, separator=separator) as source:
+        line = b"x" * 100
+        for separator, block in product((b"\n", b"\r\n"), (1, 7, 100)):
+            with stored(line + separator + line, tmp_path, block=block, max_line=100, separator=separator) as source:
                 assert drain(source, 1, lambda batch: [bytes(batch.frames[0])]) == [line, line]
 
     @settings(max_examples=100, deadline=None)
@@ -668,6 +683,21 @@ class Lazy:
         return place * place
 
 
+class Countdown:
+    """An iterator that can be weakly referred to."""
+
+    def __init__(self, items: list[int]) -> None:
+        self.items = items
+
+    def __iter__(self) -> Countdown:
+        return self
+
+    def __next__(self) -> int:
+        if not self.items:
+            raise StopIteration
+        return self.items.pop()
+
+
 class TestIterSource:
     """Items that are in memory, or as good as."""
 
@@ -696,10 +726,11 @@ class TestIterSource:
         source.start(never)
         assert source.fileno() is None
         found: list[Any] = []
-        assert (source.remaining(), source.exact) == (len(wanted), True)
+        assert (source.remaining(), source.exact, source.exhausted) == (len(wanted), True, not wanted)
         while (batch := source.take(3)) is not None:
             found += unpack(batch)
             assert (source.remaining(), source.exact) == (len(wanted) - len(found), True)
+            assert source.exhausted == (len(found) == len(wanted))
         assert found == wanted
         assert source.exhausted
 
@@ -760,6 +791,9 @@ class TestIterSource:
 
         for says in (0, 3, 5, 9):
             assert drain(IterSource(Liar(says), "items"), 2) == [0, 1, 2, 3, 4]
+        source = IterSource(Liar(1), "items")
+        assert source.take(2) is not None
+        assert (source.remaining(), source.exact) == (None, False)
 
     def test_a_length_that_is_not_known_is_none(self) -> None:
         """A __len__ that raises means no length, as some data loaders do it."""
@@ -833,13 +867,17 @@ class TestIterSource:
 
     def test_nothing_comes_after_closing(self) -> None:
         """A closed source is exhausted and can be closed again."""
-        for iterable in ([1, 2, 3], iter([1, 2, 3])):
+        for kind in (UserList, Countdown):
+            iterable = kind([3, 2, 1])
+            gone = weakref.ref(iterable)
             source = IterSource(iterable, "items")
+            del iterable
             assert source.take(1) is not None
             source.close()
             source.close()
             assert source.take(1) is None
             assert (source.exhausted, source.remaining()) == (True, 0)
+            assert gone() is None
 
 
 class Feed:
@@ -931,6 +969,20 @@ class TestFeederSource:
         until(lambda: one.source.remaining() == 1000, "all items")
         assert len(one.rest(10)) == 1000
         assert one.wakes == 0
+
+    def test_wakes_once_until_asked_again(self, feed: Callable[..., Feed]) -> None:
+        """A taker that was woken and has not come yet is not woken again."""
+        gate = threading.Event()
+
+        def items() -> Iterator[int]:
+            assert gate.wait(DEADLINE)
+            yield from range(100)
+
+        one = feed(items)
+        assert one.source.take(1) is None
+        gate.set()
+        until(lambda: one.source.remaining() == 100, "all items")
+        assert one.wakes == 1
 
     def test_reads_a_bounded_way_ahead(self, feed: Callable[..., Feed]) -> None:
         """The generator rests when `ahead` items wait, and goes on when they are taken."""
@@ -1059,7 +1111,7 @@ class TestFeederSource:
         assert one.wakes == wakes
         assert one.source.take(1) is None
 
-    @pytest.mark.parametrize("ahead", [5, 10_000_000])
+    @pytest.mark.parametrize("ahead", [5, 10**12])
     def test_closing_ends_the_generator_in_its_thread(self, ahead: int) -> None:
         """Resting or busy, the generator is closed, so that its finally blocks run, where it ran."""
         threads: list[threading.Thread] = []
@@ -1071,11 +1123,28 @@ class TestFeederSource:
             finally:
                 threads.append(threading.current_thread())
 
-        one = Feed(items, ahead)
+        kept = items()
+        one = Feed(lambda: kept, ahead)
         assert one.take() is not None
         one.source.close()
         until(lambda: not one.source._thread.is_alive(), "the thread to end")
         assert threads == [one.source._thread] * 2
+
+    def test_closing_drops_what_the_end_of_the_generator_raises(self) -> None:
+        """A finally block that fails after closing has nobody left to be told, and is not heard of."""
+
+        def items() -> Iterator[int]:
+            try:
+                yield from count()
+            finally:
+                raise RuntimeError("too late")
+
+        one = Feed(items, 5)
+        assert one.take() is not None
+        one.source.close()
+        until(lambda: not one.source._thread.is_alive(), "the thread to end")
+        assert one.source.take(1) is None
+        assert (one.source.exhausted, one.source.exact) == (True, True)
 
     def test_can_be_closed_before_it_began(self) -> None:
         """A source that was never started has nothing to let go of."""

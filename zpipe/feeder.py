@@ -152,7 +152,7 @@ class FeederSource:
         if self._hungry and not self._stopped:
             self._hungry = False
             self._wake()
-        if len(self._queue) >= self._ahead and not self._over:
+        if len(self._queue) >= self._ahead:
             with self._room:
                 self._full = True
                 self._room.wait_for(lambda: self._stopped or len(self._queue) <= self._ahead // 2)

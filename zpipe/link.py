@@ -68,12 +68,14 @@ def make_context() -> Any:
 
 
 def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = True) -> Any:
-    """Return a socket that never blocks, never queues for nobody, and notices a silent peer after `heartbeat` s."""
+    """Return a socket that never blocks, and notices a silent peer after `heartbeat` s."""
     made = context.socket(kind)
     made.set(zmq.LINGER, 0)
     made.set(zmq.SNDHWM, 0)
     made.set(zmq.RCVHWM, 0 if kind in (zmq.ROUTER, zmq.DEALER) else 1000)
-    made.set(zmq.IMMEDIATE, 1)
+    if kind == zmq.PUSH:
+        # Never queue for nobody. Not on a DEALER: there it also drops, at a cut, what has arrived and is not yet read.
+        made.set(zmq.IMMEDIATE, 1)
     made.set(zmq.HEARTBEAT_IVL, max(1, int(heartbeat * 250)))
     made.set(zmq.HEARTBEAT_TIMEOUT, max(1, int(heartbeat * 750)))
     made.set(zmq.HEARTBEAT_TTL, max(100, int(heartbeat * 1000)))
@@ -99,7 +101,11 @@ def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
             if error.errno == zmq.EADDRINUSE and n < len(tries):
                 continue
             raise UsageError(_why_unbound(where, error, len(tries))) from None
-        return str(made.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+        if not where.startswith("tcp://"):
+            return where
+        # The host as it was asked for: libzmq would tell an IPv4 one in IPv6's clothes.
+        port = made.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode().rpartition(":")[2]
+        return f"{where.rpartition(':')[0]}:{port}"
     raise AssertionError("unreachable")
 
 

@@ -28,6 +28,9 @@ __all__ = ["Sink", "SinkNode"]
 SLICE = 0.002
 """Seconds of results taken before their receipts go out and others get their turn."""
 
+LAST_WORD = 10.0
+"""Seconds a sink that is done looks for a ventilator it lost, to tell it so."""
+
 SHOWN = 5
 """Failed items a person is told of one by one; all are in the output and the count."""
 
@@ -262,6 +265,8 @@ class SinkNode:
 
     def on_tick(self, now: float) -> None:
         """Time passed."""
+        if self.sink.finished is not None:
+            self.member.patience = LAST_WORD
         self._perform(self.member.on_tick(now))
 
     def leave(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 import msgspec
@@ -94,8 +94,10 @@ class IterSource:
         """Whether the iterable has a length, or its end was seen."""
         return not self._error and self.remaining() is not None
 
-    def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: `take` gives None only at the end."""
+    def start(self, wake: Callable[[], None]) -> None:  # noqa: ARG002 - nothing is waited for
+        """See whether there is anything at all. `wake` is not needed: `take` gives None only at the end."""
+        if self.remaining() == 0:
+            self._next(0)
 
     def fileno(self) -> None:
         """Return None: there is nothing to wait on."""
@@ -132,15 +134,23 @@ class IterSource:
         try:
             if self._sequence is not None:
                 part = self._sequence[self._taken : self._taken + most]
-                self._ended = not len(part)
+                self._ended = not part or self._taken + len(part) >= len(self._sequence)
                 return part if type(part) in (range, list, tuple) else list(part)
             items.extend(islice(self._iterator, most))  # keeps what came before an exception
             self._ended = len(items) < most
+            if self._taken + len(items) == self._length and not self._ended:
+                self._look_behind_the_last()
         except Exception as error:  # noqa: BLE001 - whatever the user's iterable raises
             self._ended = True
             self._error = failure(self._name, self._taken + len(items), error)
             self._cause = error
         return items
+
+    def _look_behind_the_last(self) -> None:
+        """See whether the length was right, so that the end is known with the last item."""
+        more = list(islice(self._iterator, 1))
+        self._ended = not more
+        self._iterator = chain(more, self._iterator)
 
 
 def pack(items: Sequence[Any], first: int, name: str) -> tuple[Batch | None, str]:

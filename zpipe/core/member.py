@@ -92,7 +92,7 @@ class Member:
         self._join = join
         self._names = links
         self._url = url
-        self._patience = patience
+        self.patience = patience
         self._stay = stay
         self._grace = grace
         self.state = State.AWAY
@@ -102,7 +102,7 @@ class Member:
         self._held = ""
         self._since = now
         self._next = now + RESEND
-        self._said = ("", now)
+        self._said = ""
 
     # connections
 
@@ -148,7 +148,7 @@ class Member:
     def _enter(self, state: State, now: float) -> None:
         self.state = state
         self._up.clear()
-        self._held = ""
+        self._held = self._said = ""
         self._since = now
         self._next = now + RESEND
         if state is not State.READY and state is not State.LINKING:
@@ -211,17 +211,17 @@ class Member:
             return None
         if self.state is State.LEAVING:
             return self._since + self._grace
-        if self.state is State.AWAY and self._patience is not None:
-            return min(self._next, self._since + self._patience)
+        if self.state is State.AWAY and self.patience is not None:
+            return min(self._next, self._since + self.patience)
         return self._next
 
     def on_tick(self, now: float) -> list[Action]:
         """Time passed."""
         if self.state is State.LEAVING and now >= self._since + self._grace:
             return self._go()
-        if self.state is State.AWAY and self._patience is not None and now >= self._since + self._patience:
+        if self.state is State.AWAY and self.patience is not None and now >= self._since + self.patience:
             self.state = State.GONE
-            why = f"no ventilator answered at {self._url} for {self._patience:g} s; is it running, is the port open?"
+            why = f"no ventilator answered at {self._url} for {self.patience:g} s; is it running, is the port open?"
             return [Close(), Gone(why, refused=True)]
         if self.state in (State.READY, State.LEAVING, State.GONE) or now < self._next:
             return []
@@ -245,11 +245,10 @@ class Member:
         return f"waiting {seconds} at {self._url}: {self._held or 'connected, but no answer to our join yet'}"
 
     def _say(self, text: str, now: float) -> list[Action]:
-        # Answers to resent joins repeat; a person wants them when they change and every few seconds.
-        said, when = self._said
-        if text == said and now < when + RESEND:
+        """Say what changed; what stays the same is said by `on_tick`, every few seconds."""
+        if text == self._said:
             return []
-        self._said = (text, now)
+        self._said = text
         self._next = now + RESEND
         return [Say(text)]
 
