@@ -230,6 +230,8 @@ class Supervisor:
         slot.pid = 0
         if code in (LEFT, REFUSED):
             self._refused = self._refused or code == REFUSED
+            # The job is over, or this host is not wanted: so it is for slots that have not been told in time.
+            self._signals = max(self._signals, 1)
             return
         slot.past = Past(pid, how, crashed)
         lived = now - slot.started

@@ -108,8 +108,8 @@ class IterSource:
             items = self._next(most)
             if items:
                 batch, error = pack(items, self._taken, self._name)
-                self._ended = self._ended or bool(error)
-                self._error = error or self._error
+                if error:
+                    self._ended, self._error, self._cause = True, error, None
                 if batch is not None:
                     self._taken += batch.count
                     return batch
