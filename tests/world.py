@@ -500,7 +500,7 @@ class World:
         for worker in self.workers:
             if "results" in worker.open:
                 worker.open["results"].cut()
-        self.at(self.now + self.random.random(), lambda: self.new_sink())
+        self.at(self.now + self.random.random(), self.new_sink)
 
     def new_sink(self) -> None:
         self.sink = SimSink(self)

@@ -37,6 +37,9 @@ __all__ = ["run_job", "run_sink", "run_ventilator"]
 GRACE = 1.0
 """Seconds local workers have to leave after the job's end before they are killed."""
 
+STARTING = 3.0
+"""Seconds in which nobody need be told that this process's own workers are still starting."""
+
 Say = Callable[[str, bool], None]
 
 
@@ -223,6 +226,7 @@ def _local(bound: str) -> str:
 
 def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> None:
     """Turn the loop until the ventilator's job has ended. `slots`: the only workers there can be."""
+    hush = drive.began + STARTING if slots is not None else 0.0
 
     def snapshot() -> Snapshot:
         total, exact = ventilator.total()
@@ -235,7 +239,7 @@ def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> N
             workers=ventilator.director.workers,
             elapsed=time.monotonic() - drive.began,
             started=ventilator.director.may_issue,
-            note=ventilator.waiting(),
+            note=ventilator.waiting() if time.monotonic() >= hush else "",
         )
 
     while ventilator.ended is None:

@@ -14,15 +14,29 @@ from zpipe.core.wire import Buffer
 
 __all__ = ["dump_function", "dump_record", "dumps", "load_function", "loads"]
 
+OUT_OF_BAND = 4096
+"""Bytes from which a buffer is worth a frame of its own."""
+
 
 def dumps(value: Any) -> list[Buffer]:
     """Return `value` as frames: its pickle, then its out-of-band buffers.
 
     Raises whatever pickle raises for a value that can't be pickled.
     """
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return [head, *(buffer.raw() for buffer in buffers)]
+    buffers: list[memoryview] = []
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous: there is no one piece of memory to send
+            return True
+        if raw.nbytes < OUT_OF_BAND:
+            return True
+        buffers.append(raw)
+        return False
+
+    head = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+    return [head, *buffers]
 
 
 def loads(frames: Sequence[Buffer]) -> Any:

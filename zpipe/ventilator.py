@@ -86,6 +86,7 @@ class Ventilator:
         self._sink: LocalSink | None = None
         self._lanes: dict[int, _Lane] = {}
         self._awaited: int | None = None
+        self._dry = False
         self._malformed: set[bytes] = set()
 
     # setting up
@@ -173,15 +174,9 @@ class Ventilator:
     def on_tick(self, now: float) -> None:
         """Time passed, or the loop was woken: the source may have more."""
         self._perform(self.director.on_tick(now))
-        if self._awaited is None and self._hungry():
+        if self._dry:
+            self._dry = False
             self._feed()
-
-    def _hungry(self) -> bool:
-        return (
-            self.director.may_issue
-            and not self.ledger.exhausted
-            and any(lane.credit > 0 for lane in self.ledger.lanes.values())
-        )
 
     # actions out
 
@@ -286,6 +281,7 @@ class Ventilator:
 
     def _await_source(self) -> None:
         fd = self._source.fileno()
+        self._dry = fd is None
         if fd is not None and self._awaited is None:
             self._awaited = fd
             self._loop.add_fd(fd, self._on_source)
@@ -314,7 +310,8 @@ class Ventilator:
 
     def waiting(self) -> str:
         """What the job waits for, as a sentence, empty when it is at work."""
-        if self._awaited is not None and not self.ledger.in_flight and self.director.phase is Phase.RUNNING:
+        dry = self._dry or self._awaited is not None
+        if dry and not self.ledger.in_flight and self.director.phase is Phase.RUNNING:
             return (
                 "waiting for the source: no items have come yet" if not self.ledger.next else "waiting for more items"
             )

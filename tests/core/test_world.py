@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from world import Scenario, World
+from world import Crash, Scenario, World
+
+from zpipe.core.collector import Collector
+from zpipe.core.director import Director
+from zpipe.core.ledger import Ledger
+from zpipe.core.ranges import RangeSet
 
 SCENARIOS = {
     "calm": Scenario(kills=0, cuts=0, doubled=0.0),
@@ -25,7 +30,7 @@ SCENARIOS = {
     "sink dies": Scenario(sink_dies=True),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
-SEEDS = 80
+SEEDS = 70
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -48,3 +53,57 @@ def test_worlds_are_hostile() -> None:
     assert sum(world.vent.director.ledger.requeued for world in worlds) > 20
     assert sum(world.sink.collector.duplicates for world in worlds) > 20
     assert sum(count > 1 for world in worlds for count in world.executions.values()) > 20
+
+
+def never_overlaps(self: RangeSet, start: int, stop: int) -> bool:
+    """A dedupe that lets everything through."""
+    return False
+
+
+def forget(self: Ledger, chunk: object) -> None:
+    """A requeue that loses the chunk."""
+    chunk.lane = 0
+
+
+def no_receipt_again(self: Collector, result: object, size: int) -> None:
+    """A sink that receipts only every second result."""
+    if result.start % 2:
+        RECEIPT(self, result, size)
+
+
+def nobody(self: Director) -> list[object]:
+    """A director that tells no lane of chunks that came back."""
+    return []
+
+
+def unordered(self: Collector) -> list[object]:
+    """A sink that writes what waits in the order it came."""
+    ready = [(result, payload) for result, payload, _ in self._waiting.values()]
+    self._waiting.clear()
+    self._waiting_bytes = 0
+    return ready
+
+
+RECEIPT = Collector._receipt
+BUGS = {
+    "dedupe": (RangeSet, "overlaps", never_overlaps, "both"),
+    "requeue": (Ledger, "_requeue", forget, "kills"),
+    "receipt": (Collector, "_receipt", no_receipt_again, "calm"),
+    "refill": (Director, "_refill", nobody, "drains"),
+    "order": (Collector, "_in_order", unordered, "ordered"),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_world_finds_planted_bugs(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken dedupe, requeue, receipt, refill or order does not get through: the world can fail."""
+    owner, name, broken, scenario = BUGS[bug]
+    monkeypatch.setattr(owner, name, broken)
+
+    def search() -> None:
+        for seed in range(SEEDS):
+            World(seed, SCENARIOS[scenario]).run()
+
+    with pytest.raises(Crash) as caught:
+        search()
+    assert f"seed {caught.value.seed}" in str(caught.value)

@@ -185,6 +185,7 @@ def open_source(
     range_: str | None,
     glob: str | None,
     source: str | None,
+    encoding: str,
     **_: Any,
 ) -> Any:
     """Return the one source that was asked for. Raises UsageError."""
@@ -194,6 +195,8 @@ def open_source(
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} are both sources of items; give one")
+    if jsonl and encoding.lower() not in ("utf-8", "utf8"):
+        raise UsageError(f"--jsonl and --encoding {encoding}: JSON is UTF-8; convert it with iconv first")
     if (jsonl or null) and named and named != ["--input"]:
         raise UsageError(f"--jsonl and --null tell how --input is read; they don't go with {named[0]}")
     if range_ is not None:
@@ -227,10 +230,7 @@ def job_spec(
         raise UsageError(f"{both}; TASK is module:function or path/file.py:function")
     if shell and command is None:
         raise UsageError("--shell goes with --command")
-    try:
-        "".encode(encoding)
-    except LookupError:
-        raise UsageError(f"--encoding {encoding!r} is not known to Python; try utf-8 or latin-1") from None
+    _check_encoding(encoding)
     return JobSpec(
         tasks.command(command, shell) if command is not None else tasks.describe(task or ""),
         until=tasks.describe(until) if until is not None else None,
@@ -239,6 +239,15 @@ def job_spec(
         separator=b"\0" if null else b"\n",
         max_result=max_result,
     )
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        newline = "\n".encode(encoding)
+    except (LookupError, UnicodeError):
+        raise UsageError(f"--encoding {encoding!r} is not known to Python; try utf-8 or latin-1") from None
+    if newline != b"\n":
+        raise UsageError(f"--encoding {encoding}: its lines don't end with a newline byte; convert it with iconv first")
 
 
 def policy(*, expect_workers: int, mixed_versions: bool, **_: Any) -> Policy:

@@ -47,6 +47,10 @@ def command(**given: Any) -> None:
     workers = cores() if given["workers"] is None else given["workers"]
     if workers == 0 and given["bind"] is None:
         raise UsageError("--workers 0 leaves nobody to work; add --bind URL for workers elsewhere to join")
+    if given["bind"] is None and given["expect_workers"] > workers:
+        raise UsageError(
+            f"--expect-workers {given['expect_workers']} can't come true with {workers} workers; add --bind URL"
+        )
     bind = bindable(given["bind"], insecure=given["insecure"]) if given["bind"] is not None else None
     ports = options.lane_ports(given["lane_ports"])
     spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)

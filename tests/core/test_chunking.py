@@ -1,0 +1,81 @@
+"""Chunk sizes and windows from timings."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zpipe.core import chunking
+from zpipe.core.chunking import Chunker, window
+
+
+def settled(item_seconds: float, size: int = 0, chunks: int = 40) -> Chunker:
+    """A chunker that has seen chunks of its own making, each item taking the same time."""
+    chunker = Chunker()
+    for _ in range(chunks):
+        items = chunker.size(None, 4)
+        chunker.observe(items, items * item_seconds, items * size)
+    return chunker
+
+
+def test_the_first_chunk_is_one_item() -> None:
+    """Nothing is known yet, so the first result comes as soon as can be."""
+    assert Chunker().size(None, 4) == 1
+
+
+def test_a_chunk_takes_the_target_time() -> None:
+    """Items of one millisecond go fifty to a chunk; items longer than the target go alone."""
+    assert settled(0.001).size(None, 4) == round(chunking.TARGET / 0.001)
+    assert settled(0.2).size(None, 4) == 1
+
+
+def test_light_items_are_bounded_by_count_and_heavy_ones_by_bytes() -> None:
+    """No-op chunks stop growing at MAX_ITEMS, chunks of big items at MAX_BYTES."""
+    assert settled(1e-8).size(None, 4) == chunking.MAX_ITEMS
+    assert settled(1e-6, size=1 << 18).size(None, 4) == 4
+
+
+def test_growth_is_capped() -> None:
+    """One quick item does not make a huge chunk of the next."""
+    chunker = Chunker()
+    chunker.observe(1, 1e-6, 10)
+    assert chunker.size(None, 4) == chunking.GROWTH
+
+
+def test_uneven_items_make_smaller_chunks() -> None:
+    """Where single items vary wildly, little is queued behind a straggler."""
+    even, uneven = settled(0.001), Chunker()
+    for n in range(60):
+        uneven.observe(10, 0.1 if n % 6 == 0 else 0.001, 0)
+    assert uneven.size(None, 4) < even.size(None, 4) / 4
+
+
+def test_the_tail_is_guided() -> None:
+    """Near the end a chunk is at most what is left, shared among twice the slots."""
+    chunker = settled(1e-6)
+    assert chunker.size(800, 8) == 50
+    assert chunker.size(16, 8) == 1
+    assert chunker.size(1, 8) == 1
+
+
+def test_a_fixed_size_is_fixed() -> None:
+    """--chunk N is N, whatever the timings say."""
+    chunker = Chunker(7)
+    chunker.observe(7, 10.0, 10**9)
+    assert chunker.size(3, 100) == 7
+
+
+@given(st.floats(0, 1e4), st.floats(0, 1e10))
+def test_a_window_is_bounded(seconds: float, size: float) -> None:
+    """Ten milliseconds of work, never less than one chunk, never more than the bounds."""
+    chunks = window(seconds, size)
+    assert 1 <= chunks <= chunking.LANE_CHUNKS
+    assert chunks * size <= max(chunking.LANE_BYTES, 2 * size)
+
+
+def test_long_chunks_go_one_at_a_time() -> None:
+    """A chunk of ten milliseconds and more has a window of one: perfect balance."""
+    assert window(0.010, 1) == 1
+    assert window(0.005, 1) == 2
+    assert window(0.001, 1) == 10
+    assert window(0.0, 1) == chunking.LANE_CHUNKS

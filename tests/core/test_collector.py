@@ -1,0 +1,124 @@
+"""The collector: each outcome once, in order if asked, receipts for all, an end that is counted."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zpipe.core.collector import Collector
+from zpipe.core.wire import Failure, Result
+
+
+def make(**options: object) -> Collector:
+    """A collector that knows its job."""
+    collector = Collector(**options)  # type: ignore[arg-type]
+    collector.job = "job"
+    return collector
+
+
+def result(
+    start: int, stop: int, *, hit: int | None = None, failures: tuple[int, ...] = (), job: str = "job"
+) -> Result:
+    """A worker's result."""
+    return Result(job, 1, start, stop, 1, 0.1, [Failure(i, "E", "m") for i in failures], hit)
+
+
+def take(collector: Collector, made: Result, size: int = 10) -> list[int]:
+    """Give it a result; return the indices that are to be written."""
+    out = collector.on_result(made, [b""], size)
+    collector.check()
+    return [i for written, _ in out for i in range(written.start, written.stop)]
+
+
+def test_a_duplicate_is_dropped_and_receipted_again() -> None:
+    """Exactly once in the output; the receipt again, since the first may have been lost."""
+    collector = make()
+    assert take(collector, result(0, 3)) == [0, 1, 2]
+    assert len(collector.take_receipts()) == 1
+    assert take(collector, result(0, 3)) == []
+    assert len(collector.take_receipts()) == 1
+    assert collector.duplicates == 1
+
+
+def test_a_partial_overlap_is_dropped_without_a_receipt() -> None:
+    """What is only partly new can't count: its other items are still outstanding and will be run."""
+    collector = make()
+    take(collector, result(0, 3))
+    collector.take_receipts()
+    assert take(collector, result(2, 6)) == []
+    assert collector.take_receipts() == []
+    assert take(collector, result(3, 6)) == [3, 4, 5]
+
+
+def test_results_of_another_job_are_strays() -> None:
+    """A result from an earlier job never counts."""
+    collector = make()
+    assert take(collector, result(0, 3, job="old")) == []
+    assert (collector.strays, collector.counted, collector.take_receipts()) == (1, 0, [])
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.randoms(use_true_random=False), st.booleans())
+def test_any_order_of_arrival_writes_all_once(sizes: list[int], rng: random.Random, ordered: bool) -> None:
+    """However results arrive, and however often, each is written once; in order if asked."""
+    edges = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
+    results = [result(a, b) for a, b in itertools.pairwise(edges)] * 2
+    rng.shuffle(results)
+    collector = make(ordered=ordered)
+    collector.on_total(edges[-1])
+    written: list[int] = []
+    for made in results:
+        written += take(collector, made)
+    assert sorted(written) == list(range(edges[-1]))
+    assert not ordered or written == sorted(written)
+    assert collector.finished
+    assert collector.counted == edges[-1]
+
+
+def test_the_reorder_buffer_says_when_it_is_full() -> None:
+    """Bytes that wait for an earlier result are bounded by holding new chunks back."""
+    collector = make(ordered=True, reorder=25)
+    take(collector, result(5, 6))
+    take(collector, result(6, 7))
+    assert not collector.full
+    take(collector, result(7, 8))
+    assert collector.full
+    assert take(collector, result(0, 5)) == list(range(8))
+    assert not collector.full
+
+
+def test_the_first_hit_ends_an_unordered_job() -> None:
+    """As soon as a result satisfies, it is over: later ones are not written."""
+    collector = make()
+    take(collector, result(10, 20))
+    assert take(collector, result(0, 4, hit=3)) == [0, 1, 2, 3]
+    assert collector.finished
+    assert (collector.hit, take(collector, result(20, 30))) == (3, [])
+
+
+def test_in_order_the_first_hit_by_index_wins() -> None:
+    """A later hit only sets a limit; an earlier one lowers it; the end waits for all before it."""
+    collector = make(ordered=True)
+    take(collector, result(20, 30))
+    take(collector, result(10, 16, hit=15))
+    assert (collector.limit, collector.finished) == (16, False)
+    assert take(collector, result(0, 4, hit=3)) == [0, 1, 2, 3]
+    assert (collector.limit, collector.hit, collector.finished, collector.counted) == (4, 3, True, 4)
+
+
+def test_failures_count_only_when_their_item_does() -> None:
+    """A failure behind the limit of an early stop is not the job's."""
+    collector = make(ordered=True)
+    take(collector, result(20, 30, failures=(21, 22)))
+    take(collector, result(0, 3, hit=2, failures=(1,)))
+    assert collector.failed == 1
+
+
+def test_an_empty_job_is_finished() -> None:
+    """No items at all is an end too, once it is known."""
+    collector = make()
+    assert not collector.finished
+    collector.on_total(0)
+    assert collector.finished

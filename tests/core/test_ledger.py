@@ -1,0 +1,218 @@
+"""The ledger: every chunk is in one place, credit follows the window, lost work goes to others."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from zpipe.core.chunking import Chunker
+from zpipe.core.ledger import Chunk, Ledger
+from zpipe.core.wire import Receipt
+
+
+def make(*lanes: int, chunk: int | None = 1) -> Ledger:
+    """A ledger with these lanes ready."""
+    ledger = Ledger(Chunker(chunk))
+    for number in lanes:
+        ledger.on_ready(number)
+    return ledger
+
+
+def issue(ledger: Ledger, lane: int, count: int = 1) -> Chunk:
+    """Issue the next items to a lane."""
+    return ledger.issue(lane, count, "lines", [b"x" * count])
+
+
+def receipt(chunk: Chunk, lane: int | None = None, seconds: float = 1.0, failed: int = 0) -> Receipt:
+    """The sink's receipt of a whole chunk."""
+    return Receipt(chunk.start, chunk.stop, chunk.lane if lane is None else lane, seconds, failed, 10)
+
+
+def test_credit_is_the_window_less_what_is_held() -> None:
+    """A lane that holds its window has no credit until a receipt comes."""
+    ledger = make(1)
+    chunk = issue(ledger, 1)
+    assert ledger.lanes[1].credit == 0
+    assert ledger.on_receipt(receipt(chunk)) is ledger.lanes[1]
+    assert ledger.lanes[1].credit == 1
+    assert ledger.done == 1
+
+
+def test_a_window_grows_only_as_the_lane_proves_quick() -> None:
+    """Quick chunks deepen the window one by one; a slow one makes it shallow again."""
+    ledger = make(1)
+    for n in range(1, 6):
+        ledger.on_receipt(receipt(issue(ledger, 1), seconds=1e-6))
+        assert ledger.lanes[1].window == 1 + n
+    ledger.on_receipt(receipt(issue(ledger, 1), seconds=10.0))
+    assert ledger.lanes[1].window == 1
+
+
+def test_only_the_lost_lanes_chunks_go_to_others() -> None:
+    """A dead worker's chunks are pending again, in order, with the next attempt; nobody else's are touched."""
+    ledger = make(1, 2, 3)
+    first, other, second = issue(ledger, 1), issue(ledger, 2), issue(ledger, 1)
+    assert ledger.on_lost(1) == 2
+    assert (ledger.again(3), ledger.again(3), ledger.again(3)) == (first, second, None)
+    assert (first.attempt, second.attempt, other.attempt) == (2, 2, 1)
+    assert other.lane == 2
+    ledger.check()
+
+
+def test_whose_fault_a_loss_was_is_kept_apart() -> None:
+    """Only the chunk that was running is charged, as a loss, and as a crash once the verdict says so."""
+    ledger = make(1)
+    running, queued = issue(ledger, 1), issue(ledger, 1)
+    ledger.on_lost(1)
+    assert (running.losses, running.crashes) == (1, 0)
+    assert ledger.on_verdict(1, crashed=True) is running
+    assert (running.losses, running.crashes) == (0, 1)
+    assert (queued.losses, queued.crashes) == (0, 0)
+    assert ledger.on_verdict(1, crashed=True) is None, "a verdict counts once"
+
+
+def test_a_verdict_from_outside_charges_nobody() -> None:
+    """A worker killed from outside is a loss, not a crash."""
+    ledger = make(1)
+    chunk = issue(ledger, 1)
+    ledger.on_lost(1)
+    assert ledger.on_verdict(1, crashed=False) is None
+    assert (chunk.losses, chunk.crashes) == (1, 0)
+
+
+def test_a_leaving_worker_hands_back_what_it_has_not_taken() -> None:
+    """Chunks behind the last one taken go to others on the same attempt; the taken ones await their receipts."""
+    ledger = make(1, 2)
+    taken, back = issue(ledger, 1), issue(ledger, 1)
+    assert ledger.on_leave(1, taken=1) == 1
+    assert ledger.lanes[1].credit == 0
+    assert ledger.again(2) is back
+    assert back.attempt == 1
+    assert list(ledger.lanes[1].held) == [taken.start]
+
+
+def test_a_late_receipt_from_a_lost_lane_counts() -> None:
+    """A result that outlived its worker saves the second run, wherever the chunk is by then."""
+    ledger = make(1, 2)
+    chunk = issue(ledger, 1)
+    ledger.on_lost(1)
+    ledger.on_receipt(receipt(chunk, lane=1))
+    assert ledger.again(2) is None
+    held = issue(ledger, 2)
+    assert ledger.on_receipt(receipt(held, lane=1)) is ledger.lanes[2], "the lane that holds it has credit again"
+    ledger.check()
+
+
+def test_a_second_receipt_changes_nothing() -> None:
+    """Receipts may be doubled."""
+    ledger = make(1)
+    chunk = issue(ledger, 1)
+    again = receipt(chunk)
+    ledger.on_receipt(again)
+    assert ledger.on_receipt(again) is None
+    assert ledger.done == 1
+
+
+def test_a_refused_send_costs_nothing() -> None:
+    """A chunk the lane would not take is pending, on the same attempt."""
+    ledger = make(1)
+    chunk = issue(ledger, 1)
+    ledger.on_refused(chunk)
+    assert ledger.lanes[1].credit == 1
+    assert ledger.again(1) is chunk
+    assert chunk.attempt == 1
+    ledger.check()
+
+
+def test_nothing_new_while_the_sink_is_full_but_the_gap_is_filled() -> None:
+    """With the reorder buffer at its bound only requeued chunks go out."""
+    ledger = make(1, 2)
+    chunk = issue(ledger, 1)
+    ledger.full = True
+    ledger.on_lost(1)
+    assert ledger.wanted(None) == 0
+    assert ledger.again(2) is chunk
+
+
+def test_a_limit_drops_what_lies_behind_it() -> None:
+    """After a hit in input order, chunks behind it are forgotten, wherever they are."""
+    ledger = make(1, 2)
+    before, hit, behind = (issue(ledger, 1, 10) for _ in range(3))
+    ledger.on_limit(15)
+    assert behind.start not in ledger.lanes[1].held
+    assert ledger.on_receipt(Receipt(10, 15, 1, 0.1, 0, 1)) is not None, "the truncated chunk is whole"
+    assert not ledger.finished
+    ledger.on_receipt(receipt(before))
+    assert ledger.finished
+    assert hit.start not in ledger.lanes[1].held
+
+
+def test_finished_is_counted() -> None:
+    """The end is every receipt after the source's end, not silence."""
+    ledger = make(1)
+    chunk = issue(ledger, 1)
+    assert not ledger.finished
+    ledger.on_exhausted()
+    assert not ledger.finished
+    ledger.on_receipt(receipt(chunk))
+    assert ledger.finished
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Any order of events keeps every chunk in one place, and everything can still be finished."""
+
+    lanes = Bundle("lanes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger(Chunker(3))
+        self.numbers = 0
+        self.sent: list[tuple[int, int, int]] = []
+
+    @rule(target=lanes)
+    def ready(self) -> int:
+        self.numbers += 1
+        self.ledger.on_ready(self.numbers)
+        return self.numbers
+
+    @rule(lane=lanes)
+    def fill(self, lane: int) -> None:
+        if lane not in self.ledger.lanes or self.ledger.lanes[lane].credit <= 0:
+            return
+        chunk = self.ledger.again(lane) or issue(self.ledger, lane, self.ledger.wanted(None))
+        self.sent.append((chunk.start, chunk.stop, lane))
+
+    @rule(lane=consumes(lanes))
+    def lose(self, lane: int) -> None:
+        self.ledger.on_lost(lane)
+        self.ledger.on_verdict(lane, crashed=lane % 2 == 0)
+
+    @rule(lane=lanes, taken=st.integers(0, 4))
+    def leave(self, lane: int, taken: int) -> None:
+        self.ledger.on_leave(lane, taken)
+
+    @rule(pick=st.integers(0, 1000), seconds=st.floats(1e-6, 1))
+    def receive(self, pick: int, seconds: float) -> None:
+        if self.sent:
+            start, stop, lane = self.sent[pick % len(self.sent)]
+            self.ledger.on_receipt(Receipt(start, stop, lane, seconds, 0, 10))
+
+    @invariant()
+    def sound(self) -> None:
+        self.ledger.check()
+
+    def teardown(self) -> None:
+        self.ledger.on_exhausted()
+        self.numbers += 1
+        self.ledger.on_ready(self.numbers)
+        for number in [n for n in self.ledger.lanes if n != self.numbers]:
+            self.ledger.on_lost(number)
+        while (chunk := self.ledger.again(self.numbers)) is not None:
+            self.ledger.on_receipt(receipt(chunk))
+        assert self.ledger.finished
+        assert self.ledger.done == self.ledger.next
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,103 @@
+"""Messages survive the wire; anything else is refused with WireError and nothing worse."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zpipe.core import wire
+from zpipe.errors import WireError
+
+V = wire.Versions(wire.PROTOCOL, "0.1", "3.11", "3.1")
+MESSAGES = [
+    wire.Join(V, "s", 1, "host", 12, 3, 11, "killed by SIGKILL", True),
+    wire.SinkJoin(V, "s", 2, "host", 12, "tcp://*:1", "json", "job", [(0, 5), (9, 12)]),
+    wire.Welcome("job", 1, 7, "tcp://*:5600", "tcp://*:5558"),
+    wire.Hold("no sink"),
+    wire.Refuse("versions differ"),
+    wire.Ready(7),
+    wire.Leave(7, 3),
+    wire.Unfit(7, "no module"),
+    wire.Task("job", wire.JobSpec(wire.TaskSpec("file", "a.py:f", b"text"), until=wire.TaskSpec("import", "m:g"))),
+    wire.Chunk(0, 10, 1, "lines"),
+    wire.Result("job", 7, 0, 10, 1, 0.5, [wire.Failure(3, "ValueError", "no", "trace")], 4),
+    wire.Receipts("job", [wire.Receipt(0, 10, 7, 0.5, 1, 100)], True, 5),
+    wire.Total("job", 10),
+    wire.Stop("job", "interrupted"),
+    wire.Finished("job", 10, 1, 2, 4, ""),
+    wire.Bye("it failed"),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_every_message_survives(message: wire.Message) -> None:
+    """Encoded and decoded, a message is what it was."""
+    assert wire.decode(wire.encode(message)) == (message, [])
+
+
+@pytest.mark.parametrize("size", [0, 1, wire.INLINE_BYTES, wire.INLINE_BYTES + 1])
+def test_a_payload_is_carried_inside_or_behind(size: int) -> None:
+    """A small payload rides in the header frame, a large one is a frame of its own; both come back whole."""
+    frames = wire.encode(wire.Chunk(0, 1, 1, "lines"), [b"x" * size])
+    assert len(frames) == (1 if size <= wire.INLINE_BYTES else 2)
+    _, payload = wire.decode(frames)
+    assert [bytes(frame) for frame in payload] == [b"x" * size]
+
+
+def test_several_frames_are_carried_behind() -> None:
+    """Out-of-band buffers keep their frames."""
+    frames = wire.encode(wire.Chunk(0, 1, 1, "pickle"), [b"a", b"b"])
+    assert frames[1:] == [b"a", b"b"]
+    assert wire.decode(frames)[1] == [b"a", b"b"]
+
+
+@given(st.lists(st.binary(max_size=60), max_size=4))
+def test_garbage_is_refused(frames: list[bytes]) -> None:
+    """Random frames raise WireError, or are by chance a message."""
+    try:
+        header, _ = wire.decode(frames)
+    except WireError:
+        return
+    assert isinstance(header, msgspec.Struct)
+
+
+@given(st.sampled_from(MESSAGES), st.integers(0, 200), st.integers(0, 255))
+def test_a_damaged_message_is_refused(message: wire.Message, at: int, byte: int) -> None:
+    """A message with one byte changed raises WireError, or is another valid message."""
+    data = bytearray(wire.encode(message)[0])
+    data[at % len(data)] = byte
+    try:
+        header, _ = wire.decode([bytes(data)])
+    except WireError:
+        return
+    assert isinstance(header, msgspec.Struct)
+
+
+def test_ranges_must_have_items() -> None:
+    """A chunk or result without items, or before the first, is refused."""
+    for start, stop in ((5, 5), (6, 5), (-1, 3)):
+        with pytest.raises(WireError, match="range"):
+            wire.decode(wire.encode(wire.Chunk(start, stop, 1, "lines")))
+
+
+def test_payloads_are_only_where_they_belong() -> None:
+    """A payload behind a control message, or both inside and behind a header, is refused."""
+    with pytest.raises(WireError, match="with a payload"):
+        wire.decode([*wire.encode(wire.Bye()), b"x"])
+    with pytest.raises(WireError, match="both"):
+        wire.decode([*wire.encode(wire.Chunk(0, 1, 1, "lines"), [b"a"]), b"b"])
+
+
+def test_too_many_frames_are_refused() -> None:
+    """A message of no frames, or of too many, is refused before anything is decoded."""
+    for frames in ([], [b""] * (wire.MAX_FRAMES + 1)):
+        with pytest.raises(WireError, match="frames"):
+            wire.decode(frames)
+
+
+def test_deep_nesting_is_refused() -> None:
+    """A header nested beyond reason is refused, not a crash."""
+    with pytest.raises(WireError):
+        wire.decode([b"\x91" * 100_000])

@@ -1,0 +1,26 @@
+"""Every test of real processes gets a folder with the tasks of `jobs.py`, and must leave no process behind."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from process.tools import Zpipe, wait_until
+
+
+@pytest.fixture
+def zpipe(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Zpipe]:
+    """Starts `zpipe` in a folder that has `jobs.py`; nothing it started may outlive the test."""
+    shutil.copy(Path(__file__).with_name("jobs.py"), tmp_path / "jobs.py")
+    made = Zpipe(tmp_path)
+    try:
+        yield made
+        for node in made.nodes:
+            if node.process.poll() is None:
+                node.kill()
+        wait_until(lambda: not made.left(), lambda: f"the end of processes {made.left()}", 20.0)
+    finally:
+        made.close()

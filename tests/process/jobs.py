@@ -1,0 +1,97 @@
+"""The tasks, sources, predicates and reducers that the tests' jobs are made of."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def same(item: Any) -> Any:
+    """Give the item back."""
+    return item
+
+
+def double(item: Any) -> Any:
+    """Twice the item: for text, the text twice."""
+    return item * 2
+
+
+def fail_on_seven(item: int) -> int:
+    """Give the item back, unless it is 7."""
+    if item == 7:
+        raise ValueError("seven is not wanted")
+    return item
+
+
+def nap(item: Any) -> Any:
+    """Take 5 ms."""
+    time.sleep(0.005)
+    return item
+
+
+def slow(item: Any) -> Any:
+    """Take 0.2 s."""
+    time.sleep(0.2)
+    return item
+
+
+def noted(item: Any) -> Any:
+    """Note in the file `noted` that the item was run, in one write that nothing can tear."""
+    note("noted", item)
+    return item
+
+
+def noted_slow(item: Any) -> Any:
+    """Note that the item was begun, and take 0.3 s."""
+    note("noted", item)
+    time.sleep(0.3)
+    return item
+
+
+def note(name: str, text: Any) -> None:
+    """Append a line to a file."""
+    fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(fd, f"{text}\n".encode())
+    os.close(fd)
+
+
+def size(path: str) -> int:
+    """The size of a file."""
+    return Path(path).stat().st_size
+
+
+WORDS = ["one", "two", "three"]
+
+
+def three_words() -> Iterator[str]:
+    """Three items."""
+    yield from WORDS
+
+
+def noted_count() -> Iterator[int]:
+    """Count for ever, and note each number."""
+    number = 0
+    while True:
+        note("noted", number)
+        yield number
+        number += 1
+
+
+def chatty(item: Any) -> str:
+    """Print something, and give back what stdin has."""
+    print("printed by a task", flush=True)
+    os.write(1, b"and past Python's own stdout\n")
+    return sys.stdin.read()
+
+
+def context(item: Any) -> tuple[int, int, str]:
+    """What zpipe says of the item."""
+    import zpipe
+
+    now = zpipe.current()
+    return now.index, now.attempt, now.worker

@@ -1,0 +1,212 @@
+"""Real `zpipe` processes for tests: started, watched, waited for with a deadline, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds until a test gives up waiting; only a failing test ever waits that long."""
+
+MARK = "MARK_OF_A_TEST"
+"""Environment variable by which a test knows the processes it is to blame for."""
+
+LINUX = sys.platform == "linux"
+
+
+def wait_until(condition: Callable[[], Any], what: Callable[[], str] | str = "", patience: float = PATIENCE) -> Any:
+    """Return the first true value of `condition()`. Raises AssertionError saying `what` was waited for."""
+    deadline = time.monotonic() + patience
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {patience:g} s in vain for {what() if callable(what) else what}")
+        time.sleep(0.01)
+    return value
+
+
+def alive(pid: int) -> bool:
+    """Tell whether there is a process `pid` that has not ended; a zombie has."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        if LINUX:
+            return False
+    except ProcessLookupError:
+        return False
+    else:
+        return stat.rpartition(")")[2].split()[0] not in "ZX"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def marked(mark: str) -> list[int]:
+    """Return the processes that carry `mark`, whoever their parent is. Knows Linux only."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*") if LINUX else ():
+        try:
+            if f"{MARK}={mark}\0".encode() in (entry / "environ").read_bytes() and alive(int(entry.name)):
+                found.append(int(entry.name))
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found
+
+
+def free_port() -> int:
+    """Return a port that was free just now, from below those the system hands out by itself."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Node:
+    """One process, with its stdout and stderr in files. `stdin` is a pipe if it was asked for."""
+
+    def __init__(self, name: str, argv: list[str], folder: Path, env: dict[str, str], stdin: Any) -> None:
+        self._name = name
+        self._files = [folder / f"{name}.out", folder / f"{name}.err"]
+        with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
+            self.process = subprocess.Popen(argv, cwd=folder, env=env, stdin=stdin, stdout=out, stderr=err)
+        self.pid = self.process.pid
+
+    @property
+    def raw(self) -> bytes:
+        """What it wrote to stdout so far."""
+        return self._files[0].read_bytes()
+
+    @property
+    def out(self) -> str:
+        """What it wrote to stdout so far, as text."""
+        return self.raw.decode()
+
+    @property
+    def err(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._files[1].read_text(errors="replace")
+
+    def said(self, *texts: str) -> str:
+        """Wait until all of `texts` are on its stderr; return all of that."""
+        wait_until(lambda: all(t in self.err for t in texts), lambda: f"{texts} from {self._story()}")
+        return self.err
+
+    def printed(self, text: str) -> None:
+        """Wait until `text` is on its stdout."""
+        wait_until(lambda: text in self.out, lambda: f"{text!r} on stdout of {self._story()}")
+
+    def write(self, text: str) -> None:
+        """Write to its stdin, at once."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it and wait for its end."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def end(self, patience: float = PATIENCE) -> int:
+        """Wait for its end; return its exit status."""
+        if self.process.stdin is not None and not self.process.stdin.closed:
+            self.process.stdin.close()
+        wait_until(lambda: self.process.poll() is not None, lambda: f"the end of {self._story()}", patience)
+        return self.process.returncode
+
+    def ended(self, status: int) -> Node:
+        """Wait for its end, which must be with this exit status and without a traceback of zpipe's own."""
+        found = self.end()
+        assert found == status, f"exit status {found}, not {status}, of {self._story()}"
+        assert "zpipe/cli/" not in self.err, self._story()
+        return self
+
+    def _story(self) -> str:
+        return f"{self._name}, which printed {self.out[-1500:]!r} and said\n{self.err[-5000:]}"
+
+
+class Zpipe:
+    """Starts `zpipe` processes in a folder of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = uuid.uuid4().hex
+        self.nodes: list[Node] = []
+
+    def start(
+        self, *args: object, stdin: Any = subprocess.DEVNULL, folder: Path | None = None, **env: str
+    ) -> Node:
+        """Start `zpipe ARGS` with these environment variables besides the usual ones."""
+        return self.python("-m", "zpipe", *args, stdin=stdin, folder=folder, **env)
+
+    def python(
+        self, *args: object, stdin: Any = subprocess.DEVNULL, folder: Path | None = None, **env: str
+    ) -> Node:
+        """Start `python ARGS`."""
+        words = [str(arg) for arg in args]
+        usual = {key: value for key, value in os.environ.items() if not key.startswith(("ZPIPE_", "_ZPIPE_"))}
+        name = f"node{len(self.nodes)}"
+        node = Node(name, [sys.executable, *words], folder or self.folder, {**usual, MARK: self.mark, **env}, stdin)
+        self.nodes.append(node)
+        return node
+
+    def run(self, *args: object, status: int = 0, text: str | bytes | None = None, **env: str) -> Node:
+        """Run `zpipe ARGS` to its end, which must be with `status`; `text` is its stdin."""
+        if text is None:
+            return self.start(*args, **env).ended(status)
+        source = self.folder / "stdin"
+        source.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with source.open("rb") as stdin:
+            return self.start(*args, stdin=stdin, **env).ended(status)
+
+    def task_pids(self, seen: str = "pids") -> list[int]:
+        """Return the processes that tasks have noted in the file `seen`."""
+        path = self.folder / seen
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def left(self) -> list[int]:
+        """Return the processes that are still there."""
+        return marked(self.mark)
+
+    def close(self) -> None:
+        """Kill what is left and wait for it."""
+        for node in self.nodes:
+            if node.process.stdin is not None:
+                node.process.stdin.close()
+            if node.process.poll() is None:
+                node.kill()
+        for pid in self.left():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    """Return JSON lines as objects, in the order of their indices."""
+    return sorted((json.loads(line) for line in text.splitlines()), key=lambda record: record["index"])
+
+
+def values(text: str) -> list[Any]:
+    """Return the values of JSON lines in the order of their indices, which must be 0, 1, 2 and so on."""
+    found = records(text)
+    assert [record["index"] for record in found] == list(range(len(found)))
+    return [record["value"] for record in found]
