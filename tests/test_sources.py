@@ -773,7 +773,7 @@ class TestIterSource:
         """A batch may have more frames than one."""
         import pickle
 
-        source = IterSource([pickle.PickleBuffer(bytearray(b"x" * 100))], "items")
+        source = IterSource([pickle.PickleBuffer(bytearray(b"x" * 10_000))], "items")
         batch = source.take(1)
         assert batch is not None
         assert len(batch.frames) == 2
@@ -969,11 +969,17 @@ class TestFeederSource:
         assert one.source.exhausted
 
     def test_wakes_only_a_taker_that_found_nothing(self, feed: Callable[..., Feed]) -> None:
-        """Items that come while others wait make no wake-up."""
+        """Items that come while others wait make no wake-up; only the end does."""
         one = feed(lambda: iter(range(1000)))
-        until(lambda: one.source.remaining() == 1000, "all items")
+        until(lambda: one.wakes == 1, "the end")
         assert len(one.rest(10)) == 1000
-        assert one.wakes == 0
+        assert one.wakes == 1
+
+    def test_the_end_of_nothing_wakes(self, feed: Callable[..., Feed]) -> None:
+        """A taker that has not asked yet hears that there will be no items."""
+        one = feed(lambda: iter(()))
+        until(lambda: one.wakes == 1, "the end")
+        assert one.source.exhausted
 
     def test_wakes_once_until_asked_again(self, feed: Callable[..., Feed]) -> None:
         """A taker that was woken and has not come yet is not woken again."""
@@ -987,7 +993,7 @@ class TestFeederSource:
         assert one.source.take(1) is None
         gate.set()
         until(lambda: one.source.remaining() == 100, "all items")
-        assert one.wakes == 1
+        until(lambda: one.wakes == 2, "one for the items, one for the end")
 
     def test_reads_a_bounded_way_ahead(self, feed: Callable[..., Feed]) -> None:
         """The generator rests when `ahead` items wait, and goes on when they are taken."""

@@ -135,6 +135,7 @@ class FeederSource:
         except BaseException as error:  # noqa: BLE001 - it is the taker's to hear of
             self._error = error
         self._over = True
+        self._hungry = True  # the end is news even to a taker that has not asked yet
         self._look_up()
 
     def _feed(self, iterator: Iterator[Any]) -> None:

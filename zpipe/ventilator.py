@@ -174,6 +174,8 @@ class Ventilator:
     def on_tick(self, now: float) -> None:
         """Time passed, or the loop was woken: the source may have more."""
         self._perform(self.director.on_tick(now))
+        if self._source.exhausted:
+            self._exhausted()
         if self._dry:
             self._dry = False
             self._feed()

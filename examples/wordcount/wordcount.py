@@ -1,21 +1,24 @@
-"""How often each word occurs: counted file by file on the workers, added up at the sink."""
+"""How often each word occurs: counted file by file on the workers, added up at the sink.
+
+A word is a run of ASCII letters, in small letters here; whatever else is in a file stands between words.
+"""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from pathlib import Path
 
-WORD = re.compile(r"[a-z]+")
-
-
-def count(path: str) -> Counter[str]:
-    """Return how often each word, a run of ASCII letters, occurs in a file; in small letters."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a quarter of the time of a small file goes to Path
-        # Bytes are lowered by their ASCII letters alone, and Latin-1 has a character for every byte.
-        return Counter(WORD.findall(file.read().lower().decode("latin-1")))
+SMALL = bytes(byte | 32 if byte < 128 and chr(byte).isalpha() else 32 for byte in range(256))
+"""For each byte the small letter it is, or a space: one pass in C, whatever the encoding of the text."""
 
 
-def merge(total: Counter[str], part: Counter[str]) -> Counter[str]:
+def count(path: str) -> dict[str, int]:
+    """Return how often each word occurs in a file."""
+    return dict(Counter(Path(path).read_bytes().translate(SMALL).decode("ascii").split()))
+
+
+def merge(total: dict[str, int], part: dict[str, int]) -> dict[str, int]:
     """Add a file's counts to the total."""
-    total.update(part)
+    for word, times in part.items():
+        total[word] = total.get(word, 0) + times
     return total

@@ -95,3 +95,21 @@ def context(item: Any) -> tuple[int, int, str]:
 
     now = zpipe.current()
     return now.index, now.attempt, now.worker
+
+
+def fail(item: Any) -> None:
+    """Fail, whatever the item is."""
+    raise RuntimeError(f"no {item}")
+
+
+def raise_something(item: int) -> int:
+    """Raise for 1 to 4 what a task seldom raises."""
+    if item == 1:
+        sys.exit("a task calls sys.exit")
+    if item == 2:
+        return raise_something(item)
+    if item == 3:
+        return len(b"x" * 2**62)
+    if item == 4:
+        return next(iter([]))
+    return item
