@@ -26,6 +26,7 @@ import zmq
 __all__ = [
     "HERE",
     "Checked",
+    "Rounds",
     "Tally",
     "arguments",
     "descendants",
@@ -85,6 +86,9 @@ def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of tables")
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each is run, in turn (%(default)s)")
+    parser.add_argument(
+        "--calm", type=float, default=0.3, help="cores others may use during a round that counts (%(default)s)"
+    )
     for name, default in more.items():
         if isinstance(default, bool):
             parser.add_argument(f"--{name}", action="store_true")
@@ -93,24 +97,55 @@ def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def interleave(systems: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, list[Any]], list[float]]:
-    """Run all systems in turn, `rounds` times, every second round backwards; return their results, and the noise.
+@dataclass
+class Rounds:
+    """What `interleave` found: each system's results, round by round, and how many cores others used meanwhile."""
 
-    Running backwards too keeps whoever follows a heavy one from paying for it each time. The noise is how many cores
-    others used on average, for each round.
+    results: dict[str, list[Any]] = field(default_factory=dict)
+    others: list[float] = field(default_factory=list)
+    thrown: int = 0
+
+    def noise(self) -> str:
+        """Return the noise as a line for a person."""
+        said = f"cores used by others, round by round: {self.others}"
+        return f"{said}; {self.thrown} noisier rounds thrown away" if self.thrown else said
+
+
+def interleave(systems: Mapping[str, Callable[[], Any]], options: argparse.Namespace) -> Rounds:
+    """Run all systems in turn, `options.rounds` times, every second round backwards.
+
+    Running backwards too keeps whoever follows a heavy one from paying for it each time. A round during which others
+    kept more than `options.calm` cores busy is thrown away unseen and run again, up to twice as many rounds as asked;
+    then the calmest ones are kept.
     """
-    results: dict[str, list[Any]] = {name: [] for name in systems}
-    noise = []
-    for number in range(rounds):
+    done: list[tuple[float, dict[str, Any]]] = []
+    for number in range(3 * options.rounds):
+        if sum(noise <= options.calm for noise, _ in done) == options.rounds:
+            break
+        _await_calm(options.calm)
         names = list(systems) if number % 2 == 0 else list(reversed(systems))
         began, busy, own = time.monotonic(), _busy(), _own()
+        row: dict[str, Any] = {}
         for name in names:
-            _say(f"round {number + 1} of {rounds}: {name}")
-            results[name].append(systems[name]())
+            _say(f"round {number + 1}: {name}")
+            row[name] = systems[name]()
         others = (_busy() - busy) - (_own() - own)
-        noise.append(round(max(0.0, others) / (time.monotonic() - began), 2))
+        done.append((round(max(0.0, others) / (time.monotonic() - began), 2), row))
     _say("")
-    return results, noise
+    kept = sorted(done, key=lambda one: one[0])[: options.rounds]
+    results = {name: [row[name] for _, row in kept] for name in systems}
+    return Rounds(results, [noise for noise, _ in kept], len(done) - len(kept))
+
+
+def _await_calm(limit: float) -> None:
+    """Wait until others leave the machine alone for a second, a minute at most."""
+    for _ in range(60):
+        busy, own = _busy(), _own()
+        time.sleep(1.0)
+        others = (_busy() - busy) - (_own() - own)
+        if others <= limit:
+            return
+        _say(f"others use {others:.1f} cores: waiting for a calmer moment")
 
 
 def _say(text: str) -> None:

@@ -139,53 +139,64 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def systems(many: int, few: int, apart: bool) -> dict[str, Callable[[], Checked]]:
-    """Return what is run, by name."""
-    plan: dict[str, Callable[[], Checked]] = {}
+def systems(many: int, few: int, apart: bool) -> Iterator[dict[str, Callable[[], Checked]]]:
+    """Yield groups of what is run, by name; each group holds the chains its others are compared with."""
     for kind, ranges in (("lists", False), ("ranges", True)):
-        for chunk in (1000, 10_000) if not apart else (1000,):
-            plan[f"chain {kind} {chunk}"] = partial(chain.run, many, chunk, ranges=ranges, apart=apart)
-            if not apart:
-                plan[f"zpipe {kind} {chunk}"] = partial(embedded, many, chunk, ranges)
-        if not apart:
-            plan[f"zpipe {kind} auto"] = partial(embedded, many, None, ranges)
+        run_chain = partial(chain.run, many, ranges=ranges, apart=apart)
+        if apart:
+            yield {
+                f"chain {kind} 1000": partial(run_chain, 1000),
+                f"zpipe {kind} auto tcp": partial(separate, many, None, ranges, "tcp"),
+                f"zpipe {kind} auto ipc": partial(separate, many, None, ranges, "ipc"),
+            }
             continue
-        plan[f"zpipe {kind} auto tcp"] = partial(separate, many, None, ranges, "tcp")
-        plan[f"zpipe {kind} auto ipc"] = partial(separate, many, None, ranges, "ipc")
-    plan["chain one a message"] = partial(chain.run, few, 1, apart=apart)
-    if not apart:
-        plan["zpipe one a message"] = partial(embedded, few, 1, False)
+        yield {
+            f"chain {kind} 1000": partial(run_chain, 1000),
+            f"zpipe {kind} 1000": partial(embedded, many, 1000, ranges),
+            f"zpipe {kind} auto": partial(embedded, many, None, ranges),
+            f"chain {kind} 10000": partial(run_chain, 10_000),
+            f"zpipe {kind} 10000": partial(embedded, many, 10_000, ranges),
+        }
+    singles: dict[str, Callable[[], Checked]] = {"chain one a message": partial(chain.run, few, 1, apart=apart)}
+    if apart:
+        singles["zpipe one a message tcp"] = partial(separate, few, 1, False, "tcp")
+        singles["zpipe one a message ipc"] = partial(separate, few, 1, False, "ipc")
     else:
-        plan["zpipe one a message tcp"] = partial(separate, few, 1, False, "tcp")
-        plan["zpipe one a message ipc"] = partial(separate, few, 1, False, "ipc")
-    return plan
+        singles["zpipe one a message"] = partial(embedded, few, 1, False)
+    yield singles
 
 
-def yardstick(name: str) -> str:
-    """Return the chain that a system is held against: of its chunk size, or of 1,000 for automatic ones."""
-    _, kind, *rest = name.split()
-    return "chain one a message" if kind == "one" else f"chain {kind} {rest[0] if rest[0] != 'auto' else 1000}"
+def yardsticks(name: str) -> list[str]:
+    """Return the chains that a system is held against: of its chunk size, of 1,000 and 10,000 for automatic ones."""
+    _, kind, size, *apart = name.split()
+    if kind == "one":
+        return ["chain one a message"]
+    if size != "auto":
+        return [f"chain {kind} {size}"]
+    return [f"chain {kind} 1000"] if apart else [f"chain {kind} 1000", f"chain {kind} 10000"]
 
 
 def main() -> None:
     """Run, compare, print."""
     options = harness.arguments(__doc__ or "", items=10_000_000, singles=200_000, apart=False)
     where = harness.environment()
-    runs, noise = harness.interleave(systems(options.items, options.singles, options.apart), options.rounds)
-    rows = [["", "items/s (median)", "least", "greatest", "items a chunk", "of its chain", "least", "greatest"]]
+    rows = [["", "items/s (median)", "least", "greatest", "items a chunk"]]
+    ratios = [["", "ratio (median)", "least", "greatest"]]
     figures: dict[str, Any] = {}
-    for name, results in runs.items():
-        rate = harness.spread(run.rate for run in results)
-        size = results[-1].more["chunk"]
-        figures[name] = {"rate": rate, "chunk": size}
-        row = [name, *(f"{rate[key]:,.0f}" for key in ("median", "min", "max")), f"{size:,.0f}"]
-        if name.startswith("zpipe"):
-            ratio = harness.spread(harness.per_round(results, runs[yardstick(name)]))
-            figures[name]["ratio"] = {"of": yardstick(name), **ratio}
-            row += [f"{ratio[key]:.2f}" for key in ("median", "min", "max")]
-        rows.append([*row, *[""] * (8 - len(row))])
-    text = f"{harness.table(rows)}\n\ncores used by others, round by round: {noise}"
-    harness.report(options, where, {"systems": figures, "others": noise}, text)
+    noise = []
+    for group in systems(options.items, options.singles, options.apart):
+        rounds = harness.interleave(group, options)
+        noise.append(rounds.noise())
+        for name, results in rounds.results.items():
+            rate, size = harness.spread(run.rate for run in results), results[-1].more["chunk"]
+            figures[name] = {"rate": rate, "chunk": size, "others": rounds.others, "thrown": rounds.thrown}
+            rows.append([name, *(f"{rate[key]:,.0f}" for key in ("median", "min", "max")), f"{size:,.0f}"])
+            for stick in yardsticks(name) if name.startswith("zpipe") else ():
+                ratio = harness.spread(harness.per_round(results, rounds.results[stick]))
+                figures[name].setdefault("ratio", {})[stick] = ratio
+                ratios.append([f"{name} / {stick}", *(f"{ratio[key]:.2f}" for key in ("median", "min", "max"))])
+    text = "\n\n".join([harness.table(rows), harness.table(ratios), "\n".join(noise)])
+    harness.report(options, where, {"systems": figures}, text)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import math
 import os
 import re
 from collections import deque
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO, cast
+
+import msgspec
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,8 +29,7 @@ LONGEST_WAIT = 100 * 24 * 3600.0
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """Where a job is: `done` items have an outcome, `failed` of them an error.
 
     `total` items are expected (None: not known), which is an estimate unless `exact`. `workers` have joined and are

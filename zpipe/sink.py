@@ -7,7 +7,6 @@ function calls. `SinkNode` is a sink on its own, a member of a ventilator elsewh
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 from functools import partial
@@ -170,7 +169,7 @@ class SinkNode:
         self.advertised = ""
         self.gone: Gone | None = None
         self.stopped = ""
-        session, versions, host = secrets.token_hex(8), our_versions(), host_name()
+        session, versions, host = os.urandom(8).hex(), our_versions(), host_name()
 
         def join(turn: int) -> wire.SinkJoin:
             c = self.sink.collector

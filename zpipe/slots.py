@@ -19,7 +19,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import msgspec
@@ -57,8 +56,7 @@ class Config(msgspec.Struct, frozen=True):
     stay: bool = False
 
 
-@dataclass(slots=True)
-class _Slot:
+class _Slot(msgspec.Struct, eq=False):
     """One slot: its process, if any, and what came before. `lifeline` is our end of its pipe."""
 
     number: int
@@ -68,7 +66,7 @@ class _Slot:
     due: float | None = 0.0
     hasty: int = 0
     crashes: int = 0
-    past: Past = field(default_factory=Past)
+    past: Past = msgspec.field(default_factory=Past)
 
 
 def cores() -> int:

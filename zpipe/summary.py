@@ -69,8 +69,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         return f"zpipe: {self._verdict()}{text}{f'; {self.note}' if self.note else ''}"
 
     def json(self) -> bytes:
-        """Return one JSON object of all fields and `exit_status`, on one line with no newline behind."""
-        return msgspec.json.encode({**msgspec.structs.asdict(self), "exit_status": self.exit_status})
+        """Return one JSON object of what became of the job, and `exit_status`, on one line with no newline behind."""
+        told = msgspec.structs.asdict(self)
+        del told["status"], told["closed"]  # what they are for, exit_status says
+        return msgspec.json.encode({**told, "exit_status": self.exit_status})
 
     def _verdict(self) -> str:
         if self.interrupted:

@@ -6,10 +6,9 @@ their actions into messages. One thread, inside a `Loop` that it may share with 
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -45,8 +44,7 @@ class LocalSink(Protocol):
         """The job has `total` items."""
 
 
-@dataclass(slots=True)
-class _Lane:
+class _Lane(msgspec.Struct, eq=False):
     """A bound PUSH socket. `tasked` once the job's functions went down it."""
 
     socket: Any
@@ -78,7 +76,7 @@ class Ventilator:
         self._say = say
         self._heartbeat, self._lane_ports = heartbeat, lane_ports
         self.ledger = Ledger(Chunker(chunk))
-        self.director = Director(secrets.token_hex(8), policy, self.ledger)
+        self.director = Director(os.urandom(8).hex(), policy, self.ledger)
         self.ended: End | None = None
         self.url = ""
         self._bound = ""

@@ -7,13 +7,12 @@ and monitors are looked at between chunks, at most every few milliseconds.
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 import zmq
 
 from zpipe import endpoints, link
@@ -30,8 +29,7 @@ LOOK = 0.005
 """Seconds of running chunks after which control and monitors are looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """How this slot's last process ended: its pid (0: there was none), in words, and whether by its own fault."""
 
     pid: int = 0
@@ -61,7 +59,7 @@ class Worker:
         self._runner: Runner | None = None
         self._spec: wire.JobSpec | None = None
         self._name = f"{host_name()}/{os.getpid()} slot {slot}"
-        session, versions, host, last = secrets.token_hex(8), our_versions(), host_name(), past or Past()
+        session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
 
         def join(turn: int) -> wire.Join:
             return wire.Join(versions, session, turn, host, os.getpid(), slot, last.pid, last.ended, last.crashed)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 BLOCK = 1 << 20
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 
 
 def checksum(path: str) -> str:
-    """Return `<hex>  <path>`; like sha256sum, with a backslash ahead where the path itself has to be escaped."""
+    """Return `<hex>  <path>`, and as sha256sum does a backslash ahead when the path had to be escaped."""
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a quarter of the time of a small file goes to Path
+    with Path(path).open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             digest.update(block)
     shown = path.translate(ESCAPES)
-    return f"{'' if shown == path else chr(92)}{digest.hexdigest()}  {shown}"
+    mark = "\\" if shown != path else ""
+    return f"{mark}{digest.hexdigest()}  {shown}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 import sys
@@ -113,3 +114,46 @@ def raise_something(item: int) -> int:
     if item == 4:
         return next(iter([]))
     return item
+
+
+def odd_value(item: int) -> Any:
+    """Values of which some are none of JSON's own."""
+    return [{"nan": float("nan"), "bytes": b"\0\xff"}, "line\none", (datetime.date(2024, 1, 31), (1, 2)), None][item]
+
+
+def text_of(item: int) -> Any:
+    """Values as text; 4 fails."""
+    if item == 4:
+        raise ValueError("four")
+    return ["zero", 1.5, "two\n", b"\xff\xfe"][item]
+
+
+def pickled_value(item: int) -> Any:
+    """Values that JSON can't carry; 3 gives one that nothing can."""
+    return [{1, 2}, 1 + 2j, b"\0" * 300_000, (n for n in ())][item]
+
+
+def first_is_slow(item: int) -> int:
+    """0 ends when all the others have."""
+    if item:
+        note("others", item)
+    else:
+        while not Path("others").exists() or len(Path("others").read_text().split()) < 5:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    return item
+
+
+def gather(so_far: list[Any], value: Any) -> list[Any]:
+    """The values in a list."""
+    return [*so_far, value]
+
+
+def longer(so_far: int, value: int) -> int:
+    """The larger one."""
+    return max(so_far, value)
+
+
+def union(so_far: Any, value: int) -> set[int]:
+    """The values in a set."""
+    return {so_far, value} if isinstance(so_far, int) else so_far | {value}

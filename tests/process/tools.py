@@ -79,11 +79,13 @@ def free_port() -> int:
 class Node:
     """One process, with its stdout and stderr in files. `stdin` is a pipe if it was asked for."""
 
-    def __init__(self, name: str, argv: list[str], folder: Path, env: dict[str, str], stdin: Any) -> None:
+    def __init__(
+        self, name: str, argv: list[str], folder: Path, env: dict[str, str], stdin: Any, stdout: int | None
+    ) -> None:
         self._name = name
         self._files = [folder / f"{name}.out", folder / f"{name}.err"]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
-            self.process = subprocess.Popen(argv, cwd=folder, env=env, stdin=stdin, stdout=out, stderr=err)
+            self.process = subprocess.Popen(argv, cwd=folder, env=env, stdin=stdin, stdout=stdout or out, stderr=err)
         self.pid = self.process.pid
 
     @property
@@ -151,20 +153,24 @@ class Zpipe:
         self.mark = uuid.uuid4().hex
         self.nodes: list[Node] = []
 
-    def start(
-        self, *args: object, stdin: Any = subprocess.DEVNULL, folder: Path | None = None, **env: str
-    ) -> Node:
-        """Start `zpipe ARGS` with these environment variables besides the usual ones."""
-        return self.python("-m", "zpipe", *args, stdin=stdin, folder=folder, **env)
+    def start(self, *args: object, **how: Any) -> Node:
+        """Start `zpipe ARGS`; `how` is as for `python`."""
+        return self.python("-m", "zpipe", *args, **how)
 
     def python(
-        self, *args: object, stdin: Any = subprocess.DEVNULL, folder: Path | None = None, **env: str
+        self,
+        *args: object,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: int | None = None,
+        folder: Path | None = None,
+        **env: str,
     ) -> Node:
-        """Start `python ARGS`."""
+        """Start `python ARGS` with these environment variables besides the usual ones."""
         words = [str(arg) for arg in args]
         usual = {key: value for key, value in os.environ.items() if not key.startswith(("ZPIPE_", "_ZPIPE_"))}
         name = f"node{len(self.nodes)}"
-        node = Node(name, [sys.executable, *words], folder or self.folder, {**usual, MARK: self.mark, **env}, stdin)
+        given = {**usual, MARK: self.mark, **env}
+        node = Node(name, [sys.executable, *words], folder or self.folder, given, stdin, stdout)
         self.nodes.append(node)
         return node
 

@@ -6,9 +6,10 @@ session is one process; a lane is one membership of it. A process that joins aga
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from zpipe.core import wire
 from zpipe.core.ledger import Ledger
@@ -29,8 +30,7 @@ class Phase(Enum):
     OVER = "over"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """What is asked of nodes. `expect` workers must be ready before work starts; `mixed` lets versions differ."""
 
     versions: wire.Versions
@@ -38,38 +38,33 @@ class Policy:
     mixed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """Send this to a control connection."""
 
     identity: bytes
     message: wire.Control
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(msgspec.Struct, frozen=True):
     """Bind a lane and welcome the node with it: `Director.welcome` makes the message."""
 
     identity: bytes
     lane: int
 
 
-@dataclass(frozen=True, slots=True)
-class Retire:
+class Retire(msgspec.Struct, frozen=True):
     """Close a lane; what is queued in it is void."""
 
     lane: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(msgspec.Struct, frozen=True):
     """A worker's lane may have credit: send the task down it if it has not had it, then chunks."""
 
     lane: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """A worker is gone without leave; `requeued` of its chunks go to others. `how` it ended, as far as known."""
 
     name: str
@@ -77,16 +72,14 @@ class Lost:
     requeued: int
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(msgspec.Struct, frozen=True):
     """Tell the person."""
 
     text: str
     error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(msgspec.Struct, frozen=True):
     """The job is over: `error` is why it failed (empty: it did not); `status` is that error's exit status."""
 
     error: str = ""
@@ -96,8 +89,7 @@ class End:
 Action = Reply | Admit | Retire | Fill | Lost | Tell | End
 
 
-@dataclass(slots=True)
-class _Node:
+class _Node(msgspec.Struct, eq=False):
     """A joined process. `sink` tells its role; `ready` that its links stand."""
 
     identity: bytes
@@ -119,8 +111,7 @@ class _Node:
         return f"worker {join.host}/{join.pid} slot {join.slot}"
 
 
-@dataclass(slots=True)
-class _Counts:
+class _Counts(msgspec.Struct):
     """How many workers did what."""
 
     joined: int = 0
@@ -128,28 +119,26 @@ class _Counts:
     unfit: int = 0
 
 
-@dataclass(slots=True)
 class Director:
     """Decides about nodes for one job. `local_sink` is the endpoint for results of a sink in this very process."""
 
-    job: str
-    policy: Policy
-    ledger: Ledger
-    local_sink: tuple[str, wire.Encoding] | None = None
-    phase: Phase = Phase.GATHERING
-    counts: _Counts = field(default_factory=_Counts)
-    finished: wire.Finished | None = None
-    _nodes: dict[int, _Node] = field(default_factory=dict)
-    _unlinked: dict[int, _Node] = field(default_factory=dict)
-    _waiting: dict[bytes, wire.Join] = field(default_factory=dict)
-    _turns: dict[str, int] = field(default_factory=dict)
-    _gone: dict[tuple[str, int], tuple[int, str]] = field(default_factory=dict)
-    _sink: _Node | None = None
-    _sink_session: str = ""
-    _lanes: int = 0
-    _unfit: str = ""
-    _fit: bool = False
-    _drain: tuple[str, int] | None = None
+    def __init__(
+        self, job: str, policy: Policy, ledger: Ledger, local_sink: tuple[str, wire.Encoding] | None = None
+    ) -> None:
+        self.job, self.policy, self.ledger, self.local_sink = job, policy, ledger, local_sink
+        self.phase = Phase.GATHERING
+        self.counts = _Counts()
+        self.finished: wire.Finished | None = None
+        self._nodes: dict[int, _Node] = {}
+        self._unlinked: dict[int, _Node] = {}
+        self._waiting: dict[bytes, wire.Join] = {}
+        self._turns: dict[str, int] = {}
+        self._gone: dict[tuple[str, int], tuple[int, str]] = {}
+        self._sink: _Node | None = None
+        self._sink_session = ""
+        self._lanes = 0
+        self._fit = False
+        self._drain: tuple[str, int] | None = None
 
     # what the shell asks
 
@@ -398,7 +387,6 @@ class Director:
     def _on_unfit(self, node: _Node, reason: str) -> list[Action]:
         node.leaving = True
         self.counts.unfit += 1
-        self._unfit = reason
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
         if not self._fit and not self.ledger.lanes:
             return [*actions, *self.on_failed(reason, status=2)]

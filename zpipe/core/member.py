@@ -11,9 +11,10 @@ a new lane. What was under way on the old lane is then requeued by the ventilato
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from zpipe.core import wire
 
@@ -34,34 +35,29 @@ class State(Enum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send this down the control connection."""
 
     message: wire.Control
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(msgspec.Struct, frozen=True):
     """Connect the links this welcome names."""
 
     welcome: wire.Welcome
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(msgspec.Struct, frozen=True):
     """Close the links; what is queued in them is void."""
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(msgspec.Struct, frozen=True):
     """Tell the person."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """The member is done: end with this error, or well if it is empty. `refused`: a fresh start would not help."""
 
     error: str = ""

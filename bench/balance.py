@@ -1,0 +1,160 @@
+"""How close do uneven items come to the best possible schedule?
+
+400 sleeps of heavy-tailed length on 8 workers, several draws of them. The best schedule is a list schedule in the given
+order: whoever is free takes the next item, at no cost (Graham, 1966); it is simulated with the same sleeps. Longest
+first (LPT) would often do better, but takes knowing the lengths. Sleeps need no core, so two cores are enough to tell.
+
+Beside zpipe with automatic chunks, zpipe with chunks of one, ProcessPoolExecutor and multiprocessing.Pool, both with
+chunks of one and all their workers started before. The makespan runs from the first sleep's start to the last one's end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import multiprocessing
+import random
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any
+
+import harness
+from harness import HERE, Checked
+from tasks import nap
+
+WORKERS = 8
+SLEEPS = 400
+NAP = f"{HERE / 'tasks.py'}:nap"
+
+
+def lognormal(seed: int) -> list[float]:
+    """Return sleeps of 30 ms on average, the middle one 12 ms, one second at most."""
+    draw = random.Random(seed)
+    return [min(1.0, draw.lognormvariate(-4.42, 1.35)) for _ in range(SLEEPS)]
+
+
+def pareto(seed: int) -> list[float]:
+    """Return sleeps of at least 10 ms with a Pareto tail (alpha 1.4), one second at most."""
+    draw = random.Random(seed)
+    return [min(1.0, 0.010 * draw.paretovariate(1.4)) for _ in range(SLEEPS)]
+
+
+def rare(seed: int) -> list[float]:
+    """Return sleeps of 5 ms, but 20 of half a second among them."""
+    draw = random.Random(seed)
+    return draw.sample([0.005] * (SLEEPS - 20) + [0.5] * 20, SLEEPS)
+
+
+def late(seed: int) -> list[float]:
+    """Return a trap: 360 sleeps of 2 ms first, which ask for long chunks, and then 40 of 0.1 to 0.3 s."""
+    draw = random.Random(seed)
+    return [0.002] * (SLEEPS - 40) + [draw.uniform(0.1, 0.3) for _ in range(40)]
+
+
+DRAWS: dict[str, Callable[[int], list[float]]] = {"lognormal": lognormal, "pareto": pareto, "rare": rare, "late": late}
+
+
+def list_schedule(sleeps: Iterable[float]) -> float:
+    """Return the makespan when whoever is free takes the next sleep."""
+    free = [0.0] * WORKERS
+    for seconds in sleeps:
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
+
+
+def makespan(sleeps: list[float], spans: list[tuple[float, float]]) -> Checked:
+    """Return the run, if every sleep was slept."""
+    slept = sorted(end - began for began, end in spans)
+    if len(spans) != len(sleeps) or any(got < want for got, want in zip(slept, sorted(sleeps), strict=True)):
+        raise SystemExit(f"wrong result: {len(spans)} sleeps of {len(sleeps)}, or too short ones")
+    return Checked(len(spans), max(end for _, end in spans) - min(began for began, _ in spans))
+
+
+def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
+    """Sleep in zpipe, embedded."""
+    from zpipe.core.director import Policy
+    from zpipe.core.wire import JobSpec
+    from zpipe.drive import run_job
+    from zpipe.outputs import CallOutput
+    from zpipe.progress import QuietProgress
+    from zpipe.sources import IterSource
+    from zpipe.tasks import describe
+    from zpipe.versions import our_versions
+
+    spans: list[tuple[float, float]] = []
+    chunks: list[int] = []
+
+    def take(values: list[tuple[float, float]]) -> None:
+        spans.extend(values)
+        chunks.append(len(values))
+
+    run_job(
+        IterSource(sleeps, "sleeps"),
+        JobSpec(describe(NAP)),
+        CallOutput(take),
+        Policy(our_versions(), expect=WORKERS),
+        QuietProgress(sys.stderr),
+        workers=WORKERS,
+        chunk=chunk,
+    )
+    run = makespan(sleeps, spans)
+    return Checked(run.items, run.seconds, {"longest chunk": max(chunks)})
+
+
+def executor(sleeps: list[float]) -> Checked:
+    """Sleep in a ProcessPoolExecutor."""
+    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as pool:
+        list(pool.map(nap, [0.05] * WORKERS))
+        return makespan(sleeps, list(pool.map(nap, sleeps, chunksize=1)))
+
+
+def pool(sleeps: list[float]) -> Checked:
+    """Sleep in a multiprocessing.Pool."""
+    with multiprocessing.get_context("fork").Pool(WORKERS) as workers:
+        workers.map(nap, [0.05] * WORKERS, chunksize=1)
+        spans = list(workers.imap_unordered(nap, sleeps, chunksize=1))
+        workers.close()
+        workers.join()
+    return makespan(sleeps, spans)
+
+
+def main() -> None:
+    """Run, compare, print."""
+    options = harness.arguments(__doc__ or "", rounds=3, seeds=2)
+    where = harness.environment()
+    rows = [["", "makespan / best (median)", "least", "greatest", "share of ideal", "longest chunk"]]
+    figures: dict[str, Any] = {}
+    noise = []
+    for kind, make in DRAWS.items():
+        for seed in range(options.seeds):
+            sleeps = make(seed)
+            best, longest_first = list_schedule(sleeps), list_schedule(sorted(sleeps, reverse=True))
+            name = f"{kind} {seed}"
+            rounds = harness.interleave(
+                {
+                    "zpipe auto": partial(zpipe, sleeps, None),
+                    "zpipe one": partial(zpipe, sleeps, 1),
+                    "ProcessPoolExecutor": partial(executor, sleeps),
+                    "multiprocessing.Pool": partial(pool, sleeps),
+                },
+                options,
+            )
+            noise.append(f"{name}: {rounds.noise()}")
+            ideal = sum(sleeps) / WORKERS
+            rows.append(
+                [f"{name}: best {best:.3f} s, longest first {longest_first:.3f} s", *[""] * 3, f"{ideal / best:.3f}", ""]
+            )
+            found = figures[name] = {"best": best, "longest first": longest_first, "ideal": ideal, "systems": {}}
+            for system, runs in rounds.results.items():
+                ratio = harness.spread(run.seconds / best for run in runs)
+                share = ideal / (ratio["median"] * best)
+                found["systems"][system] = {"ratio": ratio, "share of ideal": share}
+                chunk = max(run.more.get("longest chunk", 1) for run in runs)
+                figure = [f"{ratio[key]:.3f}" for key in ("median", "min", "max")]
+                rows.append([f"  {system}", *figure, f"{share:.3f}", f"{chunk:.0f}"])
+    harness.report(options, where, {"draws": figures}, "\n\n".join([harness.table(rows), "\n".join(noise)]))
+
+
+if __name__ == "__main__":
+    main()
