@@ -1,0 +1,250 @@
+"""The director: who may join, when work starts, what is said of the lost, when it is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.core.director import LINK, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
+from zpipe.core.ledger import Ledger
+
+V = wire.Versions(1, "0.1", "3.11", "3.1")
+LOCAL = ("ipc://results", "json")
+
+
+def make(local: Any = LOCAL, **policy: Any) -> Director:
+    """A director, with a sink of its own process unless told otherwise."""
+    return Director("job", Policy(V, **policy), Ledger(Chunker(1)), local)
+
+
+def join(n: int, turn: int = 1, versions: wire.Versions = V, **more: Any) -> wire.Join:
+    """The join of worker n."""
+    return wire.Join(versions, f"session{n}", turn, "host", 100 + n, n, **more)
+
+
+def sink(n: int = 0, turn: int = 1, **more: Any) -> wire.SinkJoin:
+    """The join of a sink."""
+    return wire.SinkJoin(V, f"sink{n}", turn, "host", 50 + n, "tcp://sink:1", "json", **more)
+
+
+def enter(director: Director, n: int, turn: int = 1) -> int:
+    """Have worker n join and be ready; return its lane."""
+    actions = director.on_message(b"w%d" % n, join(n, turn), 0.0)
+    (lane,) = [action.lane for action in actions if isinstance(action, Admit)]
+    director.on_message(b"w%d" % n, wire.Ready(lane), 0.0)
+    director.check()
+    return lane
+
+
+def issue(director: Director, lane: int) -> None:
+    """Send one chunk down a lane."""
+    director.ledger.issue(lane, 1, "lines", [b"x"])
+
+
+def of(kind: type, actions: list[Any]) -> list[Any]:
+    """The actions of one kind."""
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def test_a_worker_is_admitted_welcomed_and_filled() -> None:
+    """Join, welcome with a lane and the sink, ready, and work begins."""
+    director = make()
+    assert director.on_message(b"w1", join(1), 0.0) == [Admit(b"w1", 1)]
+    assert director.welcome(1, "tcp://*:9") == wire.Welcome("job", 1, 1, "tcp://*:9", "ipc://results")
+    assert director.on_message(b"w1", wire.Ready(1), 0.0) == [Fill(1)]
+    assert director.phase is Phase.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("theirs", "named"),
+    [
+        (wire.Versions(2, "9.9", "3.11", "3.1"), ["protocol 2", "zpipe 9.9", "protocol 1", "zpipe 0.1"]),
+        (wire.Versions(1, "0.1", "3.12", "3.1"), ["Python 3.12", "Python 3.11", "--mixed-versions"]),
+        (wire.Versions(1, "0.1", "3.11", "4.0"), ["cloudpickle 4.0", "cloudpickle 3.1"]),
+    ],
+)
+def test_versions_that_differ_are_refused_by_name(theirs: wire.Versions, named: list[str]) -> None:
+    """Both sides are told both versions."""
+    reply, tell = make().on_message(b"w1", join(1, versions=theirs), 0.0)
+    assert isinstance(reply.message, wire.Refuse)
+    assert isinstance(tell, Tell)
+    for words in named:
+        assert words in reply.message.reason
+        assert words in tell.text
+
+
+def test_other_pythons_may_be_let_in_by_name() -> None:
+    """--mixed-versions admits another Python, never another protocol."""
+    director = make(mixed=True)
+    assert of(Admit, director.on_message(b"w1", join(1, versions=wire.Versions(1, "0", "3.12", "9")), 0.0))
+    assert not of(Admit, director.on_message(b"w2", join(2, versions=wire.Versions(2, "0", "3.11", "3.1")), 0.0))
+
+
+def test_workers_wait_for_the_sink_and_are_told() -> None:
+    """Before there is a sink a join is held; it is answered when the sink stands."""
+    director = make(None)
+    (hold,) = director.on_message(b"w1", join(1), 0.0)
+    assert "no sink has joined yet" in hold.message.reason
+    assert "zpipe sink tcp://me" in director.waiting("tcp://me")
+    (admit,) = director.on_message(b"s", sink(), 0.0)
+    assert director.on_message(b"s", wire.Ready(admit.lane), 0.0) == [Admit(b"w1", 2)]
+
+
+def test_expected_workers_hold_the_start() -> None:
+    """Nothing is issued before enough workers are ready; then everybody is filled."""
+    director = make(expect=3)
+    for n in (1, 2):
+        enter(director, n)
+        assert not director.may_issue
+    assert "2 of the 3 expected workers" in director.waiting("tcp://me")
+    director.on_message(b"w3", join(3), 0.0)
+    assert director.on_message(b"w3", wire.Ready(3), 0.0) == [Fill(1), Fill(2), Fill(3)]
+
+
+def test_a_lost_worker_is_named_and_its_work_goes_on() -> None:
+    """Host, pid, slot and how; its chunks to the others; whose fault it was when its successor tells."""
+    director = make()
+    first, second = enter(director, 1), enter(director, 2)
+    issue(director, first)
+    chunk = director.ledger.lanes[first].held[0]
+    actions = director.on_link_lost(first, "its connection was cut")
+    assert Retire(first) in actions
+    assert Lost("worker host/101 slot 1", "its connection was cut", 1) in actions
+    assert Fill(second) in actions
+    verdict = director.on_message(b"w3", join(3, previous=101, ended="killed by SIGSEGV", crashed=True), 0.0)
+    assert of(Tell, verdict)[0].text == "worker host/101 slot 1 had ended: killed by SIGSEGV"
+    assert (chunk.crashes, chunk.losses) == (1, 0)
+
+
+def test_a_process_that_joins_again_has_lost_its_old_lane() -> None:
+    """A later turn of the same session replaces the lane; an earlier or doubled one changes nothing."""
+    director = make()
+    old = enter(director, 1)
+    issue(director, old)
+    assert director.on_message(b"w1", join(1), 0.0) == []
+    actions = director.on_message(b"w1b", join(1, turn=2), 0.0)
+    assert Retire(old) in actions
+    assert of(Admit, actions)
+    assert director.on_message(b"w1", join(1, turn=1), 0.0) == []
+    director.check()
+
+
+def test_messages_from_dead_lanes_are_ignored() -> None:
+    """A lane that is gone can't be made ready, left or declared unfit by late messages."""
+    director = make()
+    lane = enter(director, 1)
+    director.on_link_lost(lane)
+    for late in (wire.Ready(lane), wire.Leave(lane, 0), wire.Unfit(lane, "x")):
+        assert director.on_message(b"w1", late, 0.0) == []
+    assert director.on_message(b"other", wire.Ready(99), 0.0) == []
+    assert director.workers == 0
+
+
+def test_a_strangers_receipts_are_ignored() -> None:
+    """Only the sink's connection may speak for the sink."""
+    director = make(None)
+    director.on_message(b"s", sink(), 0.0)
+    director.on_message(b"s", wire.Ready(1), 0.0)
+    lane = enter(director, 1)
+    issue(director, lane)
+    forged = wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)])
+    assert director.on_message(b"w1", forged, 0.0) == []
+    assert director.on_message(b"w1", wire.Finished("job", 1, 0), 0.0) == []
+    assert director.ledger.done == 0
+    director.on_message(b"s", forged, 0.0)
+    assert director.ledger.done == 1
+
+
+def test_a_leaving_worker_is_let_go_when_its_work_is_receipted() -> None:
+    """Bye comes at once if nothing is held, else with the last receipt; leaving is not a loss."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    assert of(Reply, director.on_message(b"w1", wire.Leave(lane, 1), 0.0)) == []
+    actions = director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]))
+    assert Reply(b"w1", wire.Bye()) in actions
+    assert director.counts.lost == 0
+
+
+def test_a_node_that_never_connects_is_dropped() -> None:
+    """An admitted node that died before it connected leaves no trace but time."""
+    director = make()
+    director.on_message(b"w1", join(1), 0.0)
+    assert director.deadline() == LINK
+    assert director.on_tick(LINK - 1) == []
+    assert Retire(1) in director.on_tick(LINK)
+    assert director.deadline() is None
+
+
+def test_unfit_workers_are_left_out_and_end_the_job_if_nobody_is_fit() -> None:
+    """One that can't load the task is told of and left out; when none is left that could, the job fails."""
+    director = make()
+    first, second = enter(director, 1), enter(director, 2)
+    actions = director.on_message(b"w1", wire.Unfit(first, "no module x"), 0.0)
+    assert "left out: no module x" in of(Tell, actions)[0].text
+    (end,) = of(End, director.on_message(b"w2", wire.Unfit(second, "no module x"), 0.0))
+    assert (end.error, end.status) == ("no module x", 2)
+
+
+def test_the_end_is_the_sinks_word() -> None:
+    """All receipts make it closing; the sink's Finished makes it over, and everybody is told."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    director.on_exhausted()
+    director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]))
+    assert director.phase is Phase.CLOSING
+    assert director.on_finished(wire.Finished("job", 1, 0)) == [Reply(b"w1", wire.Bye()), End("", 0)]
+
+
+def test_a_sink_that_fails_fails_the_job() -> None:
+    """A full disk at the sink ends the job with that reason."""
+    director = make()
+    enter(director, 1)
+    (end,) = of(End, director.on_finished(wire.Finished("job", 1, 0, error="disk full")))
+    assert (end.error, end.status) == ("disk full", 1)
+
+
+def test_draining_ends_when_what_is_in_flight_is_done() -> None:
+    """Nothing new, what is under way is finished, then the end with its reason; at once if nobody works."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    assert director.on_drain("interrupted", 130) == []
+    assert director.ledger.wanted(None) == 0
+    receipts = wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)])
+    assert of(End, director.on_receipts(receipts)) == [End("interrupted", 130)]
+    assert of(End, make().on_drain("interrupted", 130)) == [End("interrupted", 130)]
+
+
+def test_a_sink_that_is_gone_is_waited_for_and_taken_back() -> None:
+    """The same process is taken back with what it has; a new one is refused, and the job with it."""
+    director = make(None)
+    director.on_message(b"s", sink(), 0.0)
+    director.on_message(b"s", wire.Ready(1), 0.0)
+    lane = enter(director, 1)
+    issue(director, lane)
+    director.on_link_lost(1)
+    assert "the sink is gone" in director.waiting("url")
+    director.on_message(b"s2", sink(turn=2, job="job", done=[(0, 1)]), 0.0)
+    assert director.ledger.done == 1
+    director.on_link_lost(3)
+    actions = director.on_message(b"s3", sink(1), 0.0)
+    assert "results its first process had are gone" in of(End, actions)[0].error
+
+
+def test_garbage_on_the_control_port_is_answered_and_told() -> None:
+    """A node of another protocol hears what this one speaks."""
+    reply, tell = make().on_malformed(b"x", "a header that is no zpipe message")
+    assert "protocol 1" in reply.message.reason
+    assert isinstance(tell, Tell)
+
+
+def test_who_comes_after_the_end_is_sent_home() -> None:
+    """A worker that joins when the job is over hears so at once."""
+    director = make()
+    director.on_failed("stopped")
+    assert director.on_message(b"w1", join(1), 0.0) == [Reply(b"w1", wire.Bye())]

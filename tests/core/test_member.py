@@ -1,0 +1,176 @@
+"""Belonging: one way back from every cut, a reason for every wait, an end to every leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from zpipe.core import wire
+from zpipe.core.intake import Intake
+from zpipe.core.member import RESEND, Close, Gone, Member, Open, Say, Send, State
+
+V = wire.Versions(1, "0.1", "3.11", "3.1")
+
+
+def join(turn: int) -> wire.Join:
+    """A worker's join."""
+    return wire.Join(V, "s", turn, "host", 1, 0)
+
+
+def make(**options: object) -> Member:
+    """A worker's member at time 0."""
+    return Member(join, ("lane", "results"), url="tcp://head:5557", now=0.0, **options)  # type: ignore[arg-type]
+
+
+def welcome(turn: int, lane: int = 1) -> wire.Welcome:
+    """The answer to a join."""
+    return wire.Welcome("job", turn, lane, "tcp://*:1", "tcp://*:2")
+
+
+def ready(member: Member) -> Member:
+    """Bring it to READY."""
+    member.on_control_up(0.0)
+    member.on_message(welcome(member.turn), 0.0)
+    member.on_link_up("lane", 0.0)
+    assert member.on_link_up("results", 0.0) == [Send(wire.Ready(1))]
+    assert member.state is State.READY
+    return member
+
+
+def test_joining_takes_four_steps() -> None:
+    """Control up, welcome, both links up, ready."""
+    member = make()
+    assert member.on_control_up(0.0) == [Send(join(1))]
+    assert member.on_message(welcome(1), 0.0) == [Open(welcome(1))]
+    assert member.on_link_up("lane", 0.0) == []
+    assert member.on_link_up("results", 0.0) == [Send(wire.Ready(1))]
+
+
+@pytest.mark.parametrize("name", ["lane", "results"])
+def test_a_cut_link_is_a_new_turn(name: str) -> None:
+    """Either link's end closes both and joins afresh."""
+    member = ready(make())
+    assert member.on_link_down(name, 1.0) == [Close(), Send(join(2))]
+    assert member.state is State.ASKED
+
+
+def test_a_cut_control_waits_and_then_is_a_new_turn() -> None:
+    """Without the ventilator the links are given up; its return is a fresh start."""
+    member = ready(make())
+    assert member.on_control_down(1.0) == [Close()]
+    assert member.on_control_up(2.0) == [Send(join(2))]
+
+
+def test_a_late_welcome_is_ignored() -> None:
+    """The answer to an earlier turn names a lane that is gone."""
+    member = ready(make())
+    member.on_link_down("lane", 1.0)
+    assert member.on_message(welcome(1), 1.0) == []
+    assert member.on_message(welcome(2, 7), 1.0) == [Open(welcome(2, 7))]
+
+
+def test_every_wait_says_why_every_few_seconds() -> None:
+    """Looking for a ventilator, waiting for an answer, held for a reason, links that don't come up."""
+    member = make()
+    assert member.deadline() == RESEND
+    (said,) = member.on_tick(RESEND)
+    assert isinstance(said, Say)
+    assert "waiting for 5 s for a ventilator at tcp://head:5557" in said.text
+    member.on_control_up(6.0)
+    said, again = member.on_tick(11.0)
+    assert "no answer to our join yet" in said.text
+    assert again == Send(join(1)), "asked again, in the same turn"
+    (held,) = member.on_message(wire.Hold("no sink has joined yet"), 12.0)
+    assert "no sink has joined yet" in held.text
+    assert member.on_message(wire.Hold("no sink has joined yet"), 13.0) == [], "not said twice"
+    assert "no sink has joined yet" in member.on_tick(17.0)[0].text
+    member.on_message(welcome(1), 18.0)
+    member.on_link_up("lane", 18.0)
+    (stuck,) = member.on_tick(23.0)
+    assert stuck.text == "the sink is unreachable at tcp://*:2: trying for 5 s"
+
+
+def test_patience_ends() -> None:
+    """With a limit, a ventilator that never answers is an error that names it."""
+    member = make(patience=3.0)
+    assert member.deadline() == 3.0
+    close, gone = member.on_tick(3.0)
+    assert close == Close()
+    assert isinstance(gone, Gone)
+    assert "no ventilator answered at tcp://head:5557 for 3 s" in gone.error
+
+
+def test_a_refusal_is_final() -> None:
+    """A refused node ends with the reason."""
+    member = make()
+    member.on_control_up(0.0)
+    assert member.on_message(wire.Refuse("it runs Python 3.10"), 0.0)[-1] == Gone(
+        "tcp://head:5557 refused us: it runs Python 3.10", refused=True
+    )
+
+
+def test_bye_ends_or_stays() -> None:
+    """After the job a member goes, or with `stay` looks for the next one."""
+    member = ready(make())
+    assert member.on_message(wire.Bye(), 1.0) == [Close(), Gone("", refused=True)]
+    stayer = ready(make(stay=True))
+    assert stayer.on_message(wire.Bye(), 1.0) == [Close()]
+    assert stayer.state is State.AWAY
+    assert stayer.on_control_down(1.0) == []
+    assert stayer.on_control_up(2.0) == [Send(join(2))]
+
+
+def test_a_failed_job_is_told() -> None:
+    """The reason a job failed for reaches its workers."""
+    member = ready(make())
+    _, gone = member.on_message(wire.Bye("the disk is full"), 1.0)
+    assert "the disk is full" in gone.error
+
+
+def test_leaving_waits_for_leave_but_not_for_ever() -> None:
+    """A leaving worker stays until it is let go, its link ends, or its grace is over."""
+    for event in (
+        lambda m: m.on_message(wire.Bye(), 1.0),
+        lambda m: m.on_link_down("lane", 1.0),
+        lambda m: m.on_control_down(1.0),
+        lambda m: m.on_tick(m.deadline()),
+    ):
+        member = ready(make())
+        assert member.on_leave(wire.Leave(1, 0), 0.5) == [Send(wire.Leave(1, 0))]
+        assert member.on_leave(wire.Leave(1, 0), 0.6) == [], "asked once"
+        close, gone = event(member)
+        assert (close, gone.error) == (Close(), "")
+        assert member.state is State.GONE
+
+
+def test_leaving_before_there_is_anything_to_leave_is_immediate() -> None:
+    """A node that holds nothing just goes."""
+    assert make().on_leave(None, 0.0) == [Close(), Gone()]
+
+
+def test_the_intake_counts_what_it_takes_of_one_lane() -> None:
+    """The count tells which chunks were never started; a new lane starts from nothing."""
+    member = make()
+    intake = Intake(member)
+    assert not intake.on_chunk(), "not ready: the chunk is another's by now"
+    ready(member)
+    assert intake.on_chunk()
+    assert intake.on_chunk()
+    assert intake.taken == 2
+    intake.after(member.on_link_down("lane", 1.0))
+    assert intake.taken == 0
+    ready_again = [
+        *intake.on_message(welcome(2, 9), 1.0),
+        *member.on_link_up("lane", 1.0),
+        *member.on_link_up("results", 1.0),
+    ]
+    assert ready_again[-1] == Send(wire.Ready(9))
+    intake.on_chunk()
+    assert intake.on_terminate(2.0) == [Send(wire.Leave(9, 1))]
+    assert not intake.on_chunk(), "a leaving worker takes no more"
+
+
+def test_an_unfit_worker_says_why() -> None:
+    """A task that can't be loaded is told with its reason, once."""
+    intake = Intake(ready(make()))
+    assert intake.on_unfit("no module named x", 1.0) == [Send(wire.Unfit(1, "no module named x"))]
+    assert intake.on_unfit("no module named x", 1.0) == []

@@ -1,0 +1,192 @@
+"""Sockets and waiting, with real ones: what is sent arrives, deaths are told, nothing is waited for blindly."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zmq
+
+from zpipe import link
+from zpipe.errors import UsageError
+
+DEADLINE = 30.0
+
+
+@pytest.fixture
+def context() -> Iterator[Any]:
+    """A context that must end in time."""
+    made = link.make_context()
+    yield made
+    made.destroy(linger=0)
+
+
+@pytest.fixture
+def loop() -> Iterator[link.Loop]:
+    """A loop."""
+    made = link.Loop()
+    yield made
+    made.close()
+
+
+def until(loop: link.Loop, condition: Callable[[], bool]) -> None:
+    """Turn the loop until the condition holds."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        loop.turn(0.5)
+
+
+class Pair:
+    """A PUSH that binds and a PULL that connects, with what their monitors told."""
+
+    def __init__(self, loop: link.Loop, context: Any, heartbeat: float = 10.0) -> None:
+        self.loop = loop
+        self.push = link.make_socket(context, zmq.PUSH, heartbeat=heartbeat)
+        self.told: list[int] = []
+        self.watch = link.Watch(loop, self.push, self.told.append)
+        self.at = link.bind(self.push, "tcp://127.0.0.1:*")
+        self.pull = link.make_socket(context, zmq.PULL, heartbeat=heartbeat, reconnect=False)
+        self.pull_told: list[int] = []
+        self.pull_watch = link.Watch(loop, self.pull, self.pull_told.append)
+        self.got: list[list[bytes]] = []
+        loop.add(self.pull, self.read)
+        self.pull.connect(self.at)
+        until(loop, lambda: link.UP in self.told and link.UP in self.pull_told)
+
+    def read(self) -> bool:
+        """Take one message a call: the loop must come again for the rest."""
+        frames = link.receive(self.pull)
+        if frames is not None:
+            self.got.append([bytes(frame) for frame in frames])
+        return frames is not None
+
+    def close(self) -> None:
+        self.watch.close()
+        self.pull_watch.close()
+
+
+@pytest.fixture
+def pair(loop: link.Loop, context: Any) -> Iterator[Pair]:
+    """A connected pair."""
+    made = Pair(loop, context)
+    yield made
+    made.close()
+
+
+def test_messages_arrive_whole_and_in_order(loop: link.Loop, pair: Pair) -> None:
+    """Small and large frames, one or many, all the same, though the reader takes one message a call."""
+    sent = [[b"%d" % n] for n in range(500)] + [[b"head", b"x" * link.COPY_BYTES, b""], [os.urandom(1 << 20)]]
+    for frames in sent:
+        assert link.send(pair.push, frames)
+    until(loop, lambda: len(pair.got) == len(sent))
+    assert pair.got == sent
+
+
+def test_a_send_to_nobody_is_refused_at_once(context: Any) -> None:
+    """No peer, no queue: the caller is told, and keeps the message."""
+    push = link.make_socket(context, zmq.PUSH, heartbeat=10)
+    link.bind(push, "tcp://127.0.0.1:*")
+    assert not link.send(push, [b"x"])
+    push.close()
+
+
+def test_a_death_is_told(loop: link.Loop, pair: Pair) -> None:
+    """When one end goes the other's monitor says so."""
+    pair.pull_watch.close()
+    until(loop, lambda: link.DOWN in pair.told)
+
+
+def test_a_lane_is_connected_to_once(loop: link.Loop, pair: Pair) -> None:
+    """A cut lane is not restored behind our back: the member has to join again."""
+    at = pair.at
+    pair.watch.close()
+    until(loop, lambda: link.DOWN in pair.pull_told)
+    again = link.make_socket(pair.pull.context, zmq.PUSH, heartbeat=10)
+    told: list[int] = []
+    watch = link.Watch(loop, again, told.append)
+    link.bind(again, at)
+    for _ in range(5):
+        loop.turn(0.1)
+    assert told == []
+    watch.close()
+
+
+def test_the_loop_is_woken_from_another_thread(loop: link.Loop) -> None:
+    """A wait without a timeout ends by `wake`, also when it was called before the wait began."""
+    loop.wake()
+    loop.turn(None)
+    thread = threading.Thread(target=loop.wake)
+    thread.start()
+    loop.turn(None)
+    thread.join(DEADLINE)
+
+
+def test_a_descriptor_is_waited_for(loop: link.Loop) -> None:
+    """A pipe's reading end calls back when there is something, until it is removed."""
+    reading, writing = os.pipe()
+    got: list[bytes] = []
+
+    def read() -> bool:
+        got.append(os.read(reading, 100))
+        return False
+
+    loop.add_fd(reading, read)
+    os.write(writing, b"a")
+    until(loop, lambda: got == [b"a"])
+    loop.remove(reading)
+    os.write(writing, b"b")
+    loop.turn(0)
+    assert got == [b"a"]
+    os.close(reading)
+    os.close(writing)
+
+
+def test_closing_in_a_callback_is_safe(loop: link.Loop, pair: Pair) -> None:
+    """A socket closed while others are due is not called any more."""
+    link.send(pair.push, [b"x"])
+    pair.told.clear()
+    pair.watch._call = lambda event: pair.watch.close()
+    pair.pull_watch.close()
+    until(loop, lambda: pair.push.closed)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "why"),
+    [
+        ("tcp://192.0.2.1:5999", "no address of this host"),
+        ("tcp://no.such.host.invalid:5999", "no address of this host"),
+        ("ipc:///no/such/folder/socket", "can't be bound"),
+    ],
+)
+def test_what_cant_be_bound_is_told(context: Any, endpoint: str, why: str) -> None:
+    """The address, the reason and the mend."""
+    made = link.make_socket(context, zmq.PUSH, heartbeat=10)
+    with pytest.raises(UsageError, match=why):
+        link.bind(made, endpoint)
+    made.close()
+
+
+def test_lane_ports_are_used_in_turn_and_run_out(context: Any) -> None:
+    """The first free one of a range; an error that counts them when none is left."""
+    first, second, third = (link.make_socket(context, zmq.PUSH, heartbeat=10) for _ in range(3))
+    start = int(link.bind(first, "tcp://127.0.0.1:*").rpartition(":")[2])
+    with pytest.raises(UsageError, match="in use"):
+        link.bind(second, f"tcp://127.0.0.1:{start}")
+    with pytest.raises(UsageError, match="all 2 lane ports are in use"):
+        link.bind(third, "tcp://127.0.0.1:*", [start, start])
+    for made in (first, second, third):
+        made.close()
+
+
+def test_the_open_file_limit_is_raised() -> None:
+    """A thousand lanes need some five thousand descriptors."""
+    import resource
+
+    link.raise_limits()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == min(hard, 1_048_576)
