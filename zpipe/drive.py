@@ -199,13 +199,13 @@ def run_job(
         slots: _LocalSlots | None = None
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
-            slots = _LocalSlots(loop, Config(url, workers, heartbeat), say)
+            slots = _LocalSlots(loop, Config(url, workers, heartbeat, terse=True), say)
         try:
             reach = ventilator.bind(url)
             if bind is not None:
                 progress.say(f"listening; start workers with: zpipe worker {reach}")
                 if workers:
-                    slots = _LocalSlots(loop, Config(_local(ventilator.bound), workers, heartbeat), say)
+                    slots = _LocalSlots(loop, Config(_local(ventilator.bound), workers, heartbeat, terse=True), say)
             sink.bind(endpoints.sibling(ventilator.bound, "results"))
             sink.collector.job = ventilator.director.job
             with _Interrupts(loop) as interrupts:

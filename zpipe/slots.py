@@ -47,13 +47,17 @@ REPEAT = 4.0
 
 
 class Config(msgspec.Struct, frozen=True):
-    """What a supervisor has to know. `patience`: seconds to look for a ventilator (None: for ever)."""
+    """What a supervisor has to know. `patience`: seconds to look for a ventilator (None: for ever).
+
+    `terse`: say of a worker that ended only what its ventilator, in the same terminal, does not say anyway.
+    """
 
     url: str
     slots: int
     heartbeat: float = 10.0
     patience: float | None = None
     stay: bool = False
+    terse: bool = False
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -244,7 +248,8 @@ class Supervisor:
         else:
             wait = min(30.0, 0.05 * 2.0**slot.crashes) if slot.crashes else 0.0
             slot.due = now + wait
-            self._say(f"{text}; a new one starts {f'in {wait:.1f} s' if wait >= 0.1 else 'at once'}")
+            if slot.hasty > 1 or not self._config.terse:
+                self._say(f"{text}; a new one starts {f'in {wait:.1f} s' if wait >= 0.1 else 'at once'}")
 
     def _end_group(self, slot: _Slot) -> None:
         """What a worker has started (commands, mostly) ends with it."""
