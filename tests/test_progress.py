@@ -217,8 +217,13 @@ class TestLines:
     def test_waiting_is_no_speed(self) -> None:
         """Time before the first worker does not slow the rate."""
         begun = Snapshot(done=0, started=True)
-        lines = self.lines((WAITING, 0.0), (begun, 1000.0), (Snapshot(done=50, started=True), 1005.0))
+        lines = self.lines((WAITING, 0.0), (begun, 1000.0), (Snapshot(done=50, started=True, workers=0), 1005.0))
         assert lines[-1] == "zpipe: 50 items, 10 items/s, 0 workers"
+
+    def test_a_sink_tells_of_no_workers(self) -> None:
+        """A node that can't know how many workers there are says nothing of them."""
+        lines = self.lines((Snapshot(started=True), 0.0), (Snapshot(done=50, started=True), 5.0))
+        assert lines[-1] == "zpipe: 50 items, 10 items/s"
 
     def test_close(self) -> None:
         """The last line shows the end, once, and only where lines were shown before."""

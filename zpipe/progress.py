@@ -33,14 +33,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Where a job is: `done` items have an outcome, `failed` of them an error.
 
     `total` items are expected (None: not known), which is an estimate unless `exact`. `workers` have joined and are
-    ready, `elapsed` seconds have gone, `started` tells whether work has, and `note` what is being waited for.
+    ready (None: not this node's to know), `elapsed` seconds have gone, `started` tells whether work has, and `note`
+    what is being waited for.
     """
 
     done: int = 0
     failed: int = 0
     total: int | None = None
     exact: bool = False
-    workers: int = 0
+    workers: int | None = None
     elapsed: float = 0.0
     started: bool = False
     note: str = ""
@@ -242,7 +243,8 @@ def _facts(snapshot: Snapshot, rate: float) -> list[str]:
     facts = [f"{rate_text(rate)} items/s"]
     if snapshot.failed:
         facts.append(f"{snapshot.failed:,} failed")
-    facts.append(f"{snapshot.workers:,} worker{'' if snapshot.workers == 1 else 's'}")
+    if snapshot.workers is not None:
+        facts.append(f"{snapshot.workers:,} worker{'' if snapshot.workers == 1 else 's'}")
     left = _left(snapshot, rate)
     return [*facts, f"{left} left"] if left else facts
 
