@@ -5,7 +5,7 @@ order: whoever is free takes the next item, at no cost (Graham, 1966); it is sim
 first (LPT) would often do better, but takes knowing the lengths. Sleeps need no core, so two cores are enough to tell.
 
 Beside zpipe with automatic chunks, zpipe with chunks of one, ProcessPoolExecutor and multiprocessing.Pool, both with
-chunks of one and all their workers started before. The makespan runs from the first sleep's start to the last one's end.
+chunks of one, and all workers started before. The makespan runs from the first sleep's start to the last one's end.
 """
 
 from __future__ import annotations
@@ -142,9 +142,8 @@ def main() -> None:
             )
             noise.append(f"{name}: {rounds.noise()}")
             ideal = sum(sleeps) / WORKERS
-            rows.append(
-                [f"{name}: best {best:.3f} s, longest first {longest_first:.3f} s", *[""] * 3, f"{ideal / best:.3f}", ""]
-            )
+            title = f"{name}: best {best:.3f} s, longest first {longest_first:.3f} s"
+            rows.append([title, "", "", "", f"{ideal / best:.3f}", ""])
             found = figures[name] = {"best": best, "longest first": longest_first, "ideal": ideal, "systems": {}}
             for system, runs in rounds.results.items():
                 ratio = harness.spread(run.seconds / best for run in runs)

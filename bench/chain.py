@@ -17,7 +17,6 @@ from itertools import islice
 from typing import Any
 
 import zmq
-
 from harness import Checked, Tally
 from tasks import noop
 
@@ -59,12 +58,17 @@ def ventilate(down: str, items: int, chunk: int, ranges: bool) -> None:
     """Be the ventilator apart: bind, wait for the word to begin, push all, say when it began, wait to be ended."""
     push = zmq.Context().socket(zmq.PUSH)
     push.bind(down)
-    print(push.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode(), flush=True)
+    print(_bound(push), flush=True)
     sys.stdin.readline()
     print(time.monotonic(), flush=True)
     for message in messages(items, chunk, ranges):
         push.send(message)
     sys.stdin.readline()
+
+
+def _bound(made: Any) -> str:
+    endpoint: str = made.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+    return endpoint
 
 
 def _take(message: bytes, tally: Tally, single: bool) -> None:
@@ -98,52 +102,55 @@ def run(
     items: int, chunk: int, *, transport: str = "tcp", ranges: bool = False, apart: bool = False, workers: int = 2
 ) -> Checked:
     """Push `items` integers through no-op workers; time from the first push to the last result."""
-    single = chunk == 1
-    tally = Tally(items)
-    me = [sys.executable, __file__]
+    single, tally = chunk == 1, Tally(items)
+    children: list[subprocess.Popen[str]] = []
+    context = zmq.Context()
     with tempfile.TemporaryDirectory(prefix="chain-") as folder:
         down, across = _endpoints(transport, folder)
-        context = zmq.Context()
-        push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
-        children: list[subprocess.Popen[str]] = []
         try:
+            push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
             pull.bind(across)
-            across = pull.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+            across = _bound(pull)
             if apart:
-                feeder = subprocess.Popen(
-                    [*me, "ventilate", down, str(items), str(chunk), str(int(ranges))],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-                children.append(feeder)
-                assert feeder.stdout is not None
-                assert feeder.stdin is not None
-                down = feeder.stdout.readline().strip()
+                children.append(_start("ventilate", down, items, chunk, int(ranges)))
+                down = _hear(children[0])
             else:
                 push.bind(down)
-                down = push.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
-            children += [
-                subprocess.Popen([*me, "work", down, across, str(int(single))], text=True) for _ in range(workers)
-            ]
+                down = _bound(push)
+            children += [_start("work", down, across, int(single)) for _ in range(workers)]
             for _ in range(workers):
                 assert pull.recv() == HELLO
+            began = time.monotonic()
             if apart:
-                feeder.stdin.write("go\n")
-                feeder.stdin.flush()
-                began = float(feeder.stdout.readline())
+                _tell(children[0], "go")
+                began = float(_hear(children[0]))
             else:
-                began = time.monotonic()
                 ahead = max(32, min(1000, IN_FLIGHT // chunk))
                 _feed(push, pull, messages(items, chunk, ranges), ahead, tally, single)
             while tally.count < items:
                 _take(pull.recv(), tally, single)
-            return tally.check(time.monotonic() - began)
+            return tally.check(tally.last - began)
         finally:
             for child in children:
                 child.kill()
                 child.communicate()
             context.destroy(linger=0)
+
+
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _hear(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
+
+
+def _tell(child: subprocess.Popen[str], word: str) -> None:
+    assert child.stdin is not None
+    child.stdin.write(f"{word}\n")
+    child.stdin.flush()
 
 
 if __name__ == "__main__":

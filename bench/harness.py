@@ -123,7 +123,7 @@ def interleave(systems: Mapping[str, Callable[[], Any]], options: argparse.Names
         if sum(noise <= options.calm for noise, _ in done) == options.rounds:
             break
         _await_calm(options.calm)
-        names = list(systems) if number % 2 == 0 else list(reversed(systems))
+        names = list(systems)[:: 1 if number % 2 == 0 else -1]
         began, busy, own = time.monotonic(), _busy(), _own()
         row: dict[str, Any] = {}
         for name in names:

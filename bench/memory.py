@@ -8,6 +8,7 @@ Workers are looked at from outside, at the end of each tenth of a second: their 
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import subprocess
 import sys
@@ -120,10 +121,8 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(0.1):
             for pid in harness.descendants(self._pid):
-                try:
+                with contextlib.suppress(OSError):  # it has just ended
                     self.seen.setdefault(pid, []).append(harness.rss(pid))
-                except OSError:
-                    continue
 
     def growth(self) -> float:
         """Return the most that any process grew after its first tenth."""
@@ -146,14 +145,14 @@ def run(items: int, chunk: int | None, apart: bool) -> dict[str, list[float]]:
         watcher = _Watcher(children[roles[-1] if not apart else "workers"].pid)
         watcher.start()
         try:
-            said = {role: list(map(float, child.communicate(timeout=900)[0].split())) for role, child in children.items()}
+            said = {role: child.communicate(timeout=900)[0].split() for role, child in children.items()}
         finally:
             for child in children.values():
                 child.kill()
                 child.wait()
     noted = {role: [float(mb) for mb in said[role][:2]] for role in roles}
     if not apart:
-        noted["embedded, as its sink"] = said["embedded"][2:]
+        noted["embedded, as its sink"] = [float(mb) for mb in said["embedded"][2:]]
     if any(len(pair) != 2 for pair in noted.values()):
         raise SystemExit(f"a process did not come to its end: {said}")
     noted["workers (growth)"] = [0.0, watcher.growth()]

@@ -21,7 +21,7 @@ def nap(seconds: float) -> tuple[float, float]:
 
 
 def stamp(item: int) -> tuple[int, int, int, float]:
-    """Return the item, which attempt at it this is, who runs it and since when; takes about a fifth of a millisecond."""
+    """Return the item, which attempt at it this is, who runs it and since when; takes a fifth of a millisecond."""
     from zpipe.context import current
 
     began = time.monotonic()

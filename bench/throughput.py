@@ -1,6 +1,6 @@
 """How many items a second go through, when the task is nothing at all?
 
-Beside it, in the same rounds, a plain pyzmq PUSH/PULL chain (chain.py) of the same chunk size, which guarantees nothing.
+Beside it, in the same rounds, a plain pyzmq PUSH/PULL chain (chain.py) of the same chunk size: no guarantees.
 
   lists    chunks are pickled lists of ints, in zpipe as in the chain: what items of any other kind cost
   ranges   chunks are pickled ranges, in both; zpipe sends those for --range, and they cost nothing on the way down
@@ -43,26 +43,21 @@ class Numbers:
         return iter(range(self._items))
 
 
-class Timed:
-    """A source that notes when the first item was taken."""
+class First:
+    """Notes when the first item is taken from a source, and is not in the way of the others."""
 
     def __init__(self, source: Any) -> None:
-        self._source = source
-        self.began = 0.0
+        self.at = 0.0
+        self._source, self._take = source, source.take
+        source.take = self._first
 
-    def __getattr__(self, name: str) -> Any:
-        """All else is the source's."""
-        return getattr(self._source, name)
-
-    def take(self, most: int) -> Any:
-        """Take from the source."""
-        if not self.began:
-            self.began = time.monotonic()
-            self.take = self._source.take  # type: ignore[method-assign]
-        return self._source.take(most)
+    def _first(self, most: int) -> Any:
+        self.at = time.monotonic()
+        self._source.take = self._take
+        return self._take(most)
 
 
-def _job(items: int, ranges: bool) -> tuple[Timed, Any, Any, Any]:
+def _job(items: int, ranges: bool) -> tuple[Any, Any, Any, Any]:
     from zpipe.core.director import Policy
     from zpipe.core.wire import JobSpec
     from zpipe.progress import QuietProgress
@@ -70,7 +65,7 @@ def _job(items: int, ranges: bool) -> tuple[Timed, Any, Any, Any]:
     from zpipe.tasks import describe
     from zpipe.versions import our_versions
 
-    source = Timed(IterSource(range(items) if ranges else Numbers(items), "numbers"))
+    source = IterSource(range(items) if ranges else Numbers(items), "numbers")
     return source, JobSpec(describe(NOOP)), Policy(our_versions(), expect=WORKERS), QuietProgress(sys.stderr)
 
 
@@ -81,8 +76,9 @@ def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
 
     tally = Tally(items)
     source, spec, policy, progress = _job(items, ranges)
+    first = First(source)
     run_job(source, spec, CallOutput(tally.add), policy, progress, workers=WORKERS, chunk=chunk)
-    return tally.check(tally.last - source.began)
+    return tally.check(tally.last - first.at)
 
 
 def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
@@ -90,8 +86,9 @@ def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
     from zpipe.drive import run_ventilator
 
     source, spec, policy, progress = _job(items, ranges)
+    first = First(source)
     run_ventilator(source, spec, policy, progress, bind=url, chunk=chunk or None)
-    print(source.began)
+    print(first.at)
 
 
 def be_sink(url: str, bind: str, items: int) -> None:

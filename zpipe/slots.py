@@ -33,8 +33,8 @@ LEFT, REFUSED = 100, 101
 STEADY = 10.0
 """Seconds after which a process counts as having started well."""
 
-HASTY, PATIENCE = 1.0, 10
-"""A slot whose processes end within HASTY seconds of their start, PATIENCE times in a row, is given up."""
+HASTY, PATIENCE = 1.0, 7
+"""A slot whose processes crash within HASTY seconds of their start, PATIENCE times in a row, is given up."""
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 """Signals a process brings on itself; any other comes from outside and is nobody's fault here."""
@@ -237,7 +237,7 @@ class Supervisor:
             return
         slot.past = Past(pid, how, crashed)
         lived = now - slot.started
-        slot.hasty = slot.hasty + 1 if lived < HASTY else 0
+        slot.hasty = slot.hasty + 1 if crashed and lived < HASTY else 0
         slot.crashes = slot.crashes + 1 if (crashed or lived < HASTY) and lived < STEADY else 0
         text = f"worker {pid} of slot {slot.number} ended: {how}"
         if self._signals:

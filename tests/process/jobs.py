@@ -154,6 +154,104 @@ def longer(so_far: int, value: int) -> int:
     return max(so_far, value)
 
 
-def union(so_far: Any, value: int) -> set[int]:
-    """The values in a set."""
-    return {so_far, value} if isinstance(so_far, int) else so_far | {value}
+def complex_sum(so_far: complex, value: int) -> complex:
+    """The sum, and in its imaginary part how often it was called."""
+    return so_far + value + 1j
+
+
+def square_if_found(item: int) -> int | None:
+    """The square of 20,000, and nothing of any other."""
+    return item * item if item == 20_000 else None
+
+
+def is_1(value: int) -> bool:
+    """True of 1."""
+    return value == 1
+
+
+def is_5000(value: int) -> bool:
+    """True of 5,000."""
+    return value == 5000
+
+
+def late_hit(item: int) -> str:
+    """0 and 3 are hits, and 0 is done when all the others are, or when no others come any more."""
+    note("others", item)
+    if item == 0:
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline and "3" not in Path("others").read_text():
+            time.sleep(0.01)
+        time.sleep(0.3)
+    return f"hit {item}" if item in (0, 3) else ""
+
+
+def no_predicate(value: Any) -> bool:
+    """Fail."""
+    raise RuntimeError("a predicate that raises")
+
+
+def fail_on_seven_slowly(item: int) -> int:
+    """Take 50 ms, and fail for 7."""
+    time.sleep(0.05)
+    return fail_on_seven(item)
+
+
+def broken_source() -> Iterator[int]:
+    """Three items and an exception."""
+    yield from range(3)
+    raise OSError("the source broke")
+
+
+def noted_nap(item: Any) -> Any:
+    """Note the item in `noted` and the process in `pids`, and take 5 ms."""
+    note("noted", item)
+    note("pids", os.getpid())
+    return nap(item)
+
+
+def pid(item: Any) -> int:
+    """The process it runs in."""
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def pid_noted_nap(item: Any) -> Any:
+    """Note the process in `pids` when it is new, and take 5 ms."""
+    global _known
+    if not _known:
+        note("pids", os.getpid())
+        _known = True
+    return nap(item)
+
+
+_known = False
+
+
+def die_once(item: int) -> tuple[int, int]:
+    """Kill the worker when 7 comes for the first time; give back the item and its attempt."""
+    note("noted", item)
+    if item == 7 and not Path("victim").exists():
+        note_once("victim", str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item, context(item)[1]
+
+
+def note_once(name: str, text: str) -> None:
+    """Make a file."""
+    Path(name).write_text(text)
+
+
+def wait_for_go(item: int) -> int:
+    """Note the process in `pids`, and give back the item once there is no file `stop`."""
+    note("pids", os.getpid())
+    while Path("stop").exists():
+        time.sleep(0.01)
+    return item
+
+
+def noted_with_one_slow(item: int) -> int:
+    """Note the item; 1,000 takes a second."""
+    note("noted", item)
+    if item == 1000:
+        time.sleep(1)
+    return item

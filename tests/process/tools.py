@@ -80,12 +80,13 @@ class Node:
     """One process, with its stdout and stderr in files. `stdin` is a pipe if it was asked for."""
 
     def __init__(
-        self, name: str, argv: list[str], folder: Path, env: dict[str, str], stdin: Any, stdout: int | None
+        self, name: str, argv: list[str], folder: Path, env: dict[str, str], stdin: Any, fds: tuple[int | None, ...]
     ) -> None:
         self._name = name
         self._files = [folder / f"{name}.out", folder / f"{name}.err"]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
-            self.process = subprocess.Popen(argv, cwd=folder, env=env, stdin=stdin, stdout=stdout or out, stderr=err)
+            to = {"stdout": fds[0] or out, "stderr": fds[1] or err}
+            self.process = subprocess.Popen(argv, cwd=folder, env=env, stdin=stdin, **to)
         self.pid = self.process.pid
 
     @property
@@ -162,6 +163,7 @@ class Zpipe:
         *args: object,
         stdin: Any = subprocess.DEVNULL,
         stdout: int | None = None,
+        stderr: int | None = None,
         folder: Path | None = None,
         **env: str,
     ) -> Node:
@@ -170,7 +172,7 @@ class Zpipe:
         usual = {key: value for key, value in os.environ.items() if not key.startswith(("ZPIPE_", "_ZPIPE_"))}
         name = f"node{len(self.nodes)}"
         given = {**usual, MARK: self.mark, **env}
-        node = Node(name, [sys.executable, *words], folder or self.folder, given, stdin, stdout)
+        node = Node(name, [sys.executable, *words], folder or self.folder, given, stdin, (stdout, stderr))
         self.nodes.append(node)
         return node
 
