@@ -11,7 +11,7 @@ ROOT = Path(zpipe.__file__).parent
 LEVELS = [
     {"errors", "core.ranges"},
     {"core.wire", "core.chunking"},
-    {"core.ledger", "core.collector", "core.member"},
+    {"core.ledger", "core.collector", "core.member", "core.roster"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions"},
     {"link", "commands", "progress"},

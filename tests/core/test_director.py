@@ -8,8 +8,9 @@ import pytest
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
-from zpipe.core.director import LINK, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
+from zpipe.core.director import Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
 from zpipe.core.ledger import Ledger
+from zpipe.core.roster import LINK
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
 LOCAL = ("ipc://results", "json")

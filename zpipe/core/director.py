@@ -1,7 +1,6 @@
 """The ventilator's decisions about nodes: who may join, when work may start, who is gone, when the job is over.
 
-Chunks are the ledger's business; this tells it which lanes there are. An identity is one control connection; a
-session is one process; a lane is one membership of it. A process that joins again has lost its old lane.
+Chunks are the ledger's business; this tells it which lanes there are. A process that joins again has lost its old lane.
 """
 
 from __future__ import annotations
@@ -13,12 +12,9 @@ import msgspec
 
 from zpipe.core import wire
 from zpipe.core.ledger import Ledger
+from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
 
 __all__ = ["Action", "Admit", "Director", "End", "Fill", "Lost", "Phase", "Policy", "Reply", "Retire", "Tell"]
-
-
-LINK = 10.0
-"""Seconds an admitted node has to connect to its lane; one that died in between leaves no other trace."""
 
 
 class Phase(Enum):
@@ -89,28 +85,6 @@ class End(msgspec.Struct, frozen=True):
 Action = Reply | Admit | Retire | Fill | Lost | Tell | End
 
 
-class _Node(msgspec.Struct, eq=False):
-    """A joined process. `sink` tells its role; `ready` that its links stand."""
-
-    identity: bytes
-    join: wire.Join | wire.SinkJoin
-    lane: int
-    since: float = 0.0
-    ready: bool = False
-    leaving: bool = False
-
-    @property
-    def sink(self) -> bool:
-        return isinstance(self.join, wire.SinkJoin)
-
-    @property
-    def name(self) -> str:
-        join = self.join
-        if isinstance(join, wire.SinkJoin):
-            return f"sink {join.host}/{join.pid}"
-        return f"worker {join.host}/{join.pid} slot {join.slot}"
-
-
 class _Counts(msgspec.Struct):
     """How many workers did what."""
 
@@ -129,14 +103,9 @@ class Director:
         self.phase = Phase.GATHERING
         self.counts = _Counts()
         self.finished: wire.Finished | None = None
-        self._nodes: dict[int, _Node] = {}
-        self._unlinked: dict[int, _Node] = {}
-        self._waiting: dict[bytes, wire.Join] = {}
-        self._turns: dict[str, int] = {}
-        self._gone: dict[tuple[str, int], tuple[int, str]] = {}
-        self._sink: _Node | None = None
+        self._roster = Roster()
+        self._sink: Node | None = None
         self._sink_session = ""
-        self._lanes = 0
         self._fit = False
         self._drain: tuple[str, int] | None = None
 
@@ -147,7 +116,7 @@ class Director:
         """How the sink wants results, once there is one."""
         if self.local_sink is not None:
             return self.local_sink[1]
-        return self._sink.join.encoding if self._sink and isinstance(self._sink.join, wire.SinkJoin) else None
+        return self._sink.sink.encoding if self._sink is not None and self._sink.sink is not None else None
 
     @property
     def may_issue(self) -> bool:
@@ -161,21 +130,17 @@ class Director:
 
     def welcome(self, lane: int, endpoint: str) -> wire.Welcome:
         """The message that goes with an Admit, now that the lane is bound at `endpoint`."""
-        node = self._nodes[lane]
+        node = self._roster.get(lane)
+        assert node is not None
         sink = "" if node.sink else self._sink_endpoint()
         return wire.Welcome(self.job, node.join.turn, lane, endpoint, sink)
-
-    def name(self, lane: int) -> str:
-        """What to call the node of a lane."""
-        node = self._nodes.get(lane)
-        return node.name if node else f"lane {lane}"
 
     def _sink_endpoint(self) -> str:
         if self.local_sink is not None:
             return self.local_sink[0]
         assert self._sink is not None
-        assert isinstance(self._sink.join, wire.SinkJoin)
-        return self._sink.join.endpoint
+        assert self._sink.sink is not None
+        return self._sink.sink.endpoint
 
     @property
     def _sink_stands(self) -> bool:
@@ -195,7 +160,7 @@ class Director:
             return self.on_finished(message) if self._is_sink(identity) and message.job == self.job else []
         if not isinstance(message, wire.Ready | wire.Leave | wire.Unfit):
             return []
-        node = self._nodes.get(message.lane)
+        node = self._roster.get(message.lane)
         if node is None or node.identity != identity:
             return []
         if isinstance(message, wire.Ready):
@@ -218,49 +183,27 @@ class Director:
 
     # joining
 
-    def _on_join(self, identity: bytes, join: wire.Join | wire.SinkJoin, now: float) -> list[Action]:
-        reason = self._unwelcome(join)
-        who = _Node(identity, join, 0).name
+    def _on_join(self, identity: bytes, join: AnyJoin, now: float) -> list[Action]:
+        reason = differs(self.policy.versions, join.versions, mixed=self.policy.mixed)
         if reason:
-            return [Reply(identity, wire.Refuse(reason)), Tell(f"refused {who}: {reason}", error=True)]
-        if join.turn < self._turns.get(join.session, 0):
+            return self._refuse(identity, join, reason)
+        news, node = self._roster.claim(identity, join)
+        if not news:
             return []
-        node = next((n for n in self._nodes.values() if n.join.session == join.session), None)
-        if node is not None and node.join.turn == join.turn and node.identity == identity:
-            return []
-        self._turns[join.session] = join.turn
-        self._waiting = {i: j for i, j in self._waiting.items() if j.session != join.session}
         actions: list[Action] = self._drop(node, "it joined afresh") if node is not None else []
         if isinstance(join, wire.SinkJoin):
             return actions + self._admit_sink(identity, join, now)
         actions += self._verdict(join)
         if not self._sink_stands:
-            self._waiting[identity] = join
+            self._roster.hold(identity, join)
             return [*actions, Reply(identity, wire.Hold(self._no_sink()))]
         return actions + self._admit(identity, join, now)
 
-    def _unwelcome(self, join: wire.Join | wire.SinkJoin) -> str:
-        ours, theirs = self.policy.versions, join.versions
-        if theirs.protocol != ours.protocol:
-            return (
-                f"it speaks protocol {theirs.protocol} (zpipe {theirs.zpipe}), this ventilator protocol "
-                f"{ours.protocol} (zpipe {ours.zpipe}); install the same zpipe on both"
-            )
-        for what, a, b in (
-            ("Python", theirs.python, ours.python),
-            ("cloudpickle", theirs.cloudpickle, ours.cloudpickle),
-        ):
-            if a != b and not self.policy.mixed:
-                return (
-                    f"it runs {what} {a}, this ventilator {what} {b}, and pickles may not carry over; use the same "
-                    f"version, or start the ventilator with --mixed-versions"
-                )
-        return ""
+    def _refuse(self, identity: bytes, join: AnyJoin, reason: str) -> list[Action]:
+        return [Reply(identity, wire.Refuse(reason)), Tell(f"refused {name_of(join)}: {reason}", error=True)]
 
-    def _admit(self, identity: bytes, join: wire.Join | wire.SinkJoin, now: float) -> list[Action]:
-        self._lanes += 1
-        self._nodes[self._lanes] = self._unlinked[self._lanes] = _Node(identity, join, self._lanes, now)
-        return [Admit(identity, self._lanes)]
+    def _admit(self, identity: bytes, join: AnyJoin, now: float) -> list[Action]:
+        return [Admit(identity, self._roster.seat(identity, join, now).lane)]
 
     def _admit_sink(self, identity: bytes, join: wire.SinkJoin, now: float) -> list[Action]:
         if self._sink is not None and join.session != self._sink_session:
@@ -268,19 +211,18 @@ class Director:
             return [Reply(identity, wire.Hold(f"there is a sink already, {self._sink.name}; a job has one"))]
         reason = self._sink_unwelcome(join)
         if reason:
-            who = f"sink {join.host}/{join.pid}"
-            return [Reply(identity, wire.Refuse(reason)), Tell(f"refused {who}: {reason}", error=True)]
+            return self._refuse(identity, join, reason)
         if join.session != self._sink_session and self.ledger.done:
             lost = f"the sink was started anew, and the {self.ledger.done:,} results its first process had are gone"
             return [Reply(identity, wire.Refuse(f"{lost}; start the job anew")), *self.on_failed(lost)]
         actions: list[Action] = []
         if join.session != self._sink_session:
             # What workers have sent may have reached it before it knew the job, and been dropped: all of it again.
-            for node in [n for n in self._nodes.values() if not n.sink]:
+            for node in [node for node in self._roster if not node.sink]:
                 actions += self._drop(node, "the sink was started anew")
         self._sink_session = join.session
-        actions += self._admit(identity, join, now)
-        self._sink = self._nodes[self._lanes]
+        self._sink = self._roster.seat(identity, join, now)
+        actions.append(Admit(identity, self._sink.lane))
         for start, stop in join.done:
             self.ledger.on_done(start, stop)
         return [*actions, *self._refill(), *self._closing()]
@@ -299,21 +241,20 @@ class Director:
 
     def _verdict(self, join: wire.Join) -> list[Action]:
         """A slot's new process tells how its last one ended: known now is whose fault the loss was."""
-        lane, name = self._gone.pop((join.host, join.previous), (0, ""))
+        lane, name = self._roster.predecessor(join)
         if not lane:
             return []
         self.ledger.on_verdict(lane, crashed=join.crashed)
         return [Tell(f"{name} had ended: {join.ended}")] if join.ended else []
 
-    def _on_ready(self, node: _Node, now: float) -> list[Action]:
+    def _on_ready(self, node: Node, now: float) -> list[Action]:
         if node.ready:
             return []
         node.ready = True
-        self._unlinked.pop(node.lane, None)
+        self._roster.linked(node.lane)
         if node.sink:
             actions: list[Action] = self._total()
-            waiting, self._waiting = self._waiting, {}
-            for identity, join in waiting.items():
+            for identity, join in self._roster.release().items():
                 actions += self._admit(identity, join, now)
             return actions
         self.counts.joined += 1
@@ -327,25 +268,24 @@ class Director:
 
     def on_linked(self, lane: int) -> None:
         """The transport says that a node has connected to this lane: from now on its loss will be noticed."""
-        self._unlinked.pop(lane, None)
+        self._roster.linked(lane)
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        return min((node.since + LINK for node in self._unlinked.values()), default=None)
+        return self._roster.deadline()
 
     def on_tick(self, now: float) -> list[Action]:
         """Time passed: give up on nodes that were admitted and never connected."""
-        late = [node for node in self._unlinked.values() if now >= node.since + LINK]
+        late = self._roster.late(now)
         return [action for node in late for action in self._drop(node, "it never connected to its lane")]
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
         """The transport says that the node at the other end of a lane is gone."""
-        node = self._nodes.get(lane)
+        node = self._roster.get(lane)
         return self._drop(node, how) if node is not None else []
 
-    def _drop(self, node: _Node, how: str) -> list[Action]:
-        del self._nodes[node.lane]
-        self._unlinked.pop(node.lane, None)
+    def _drop(self, node: Node, how: str) -> list[Action]:
+        self._roster.remove(node)
         if node.sink:
             self._sink = None
             return [
@@ -357,34 +297,31 @@ class Director:
         if node.leaving or not node.ready:
             return [*actions, *self._closing()]
         self.counts.lost += 1
-        assert isinstance(node.join, wire.Join)
-        self._gone[node.join.host, node.join.pid] = (node.lane, node.name)
-        if len(self._gone) > 10_000:
-            del self._gone[next(iter(self._gone))]
+        self._roster.remember(node)
         return [*actions, Lost(node.name, how, requeued), *self._closing()]
 
     def _refill(self) -> list[Action]:
         """Chunks wait to be sent again: whoever has credit may have them."""
         return [Fill(number) for number, lane in self.ledger.lanes.items() if lane.credit > 0]
 
-    def _on_leave(self, node: _Node, taken: int) -> list[Action]:
+    def _on_leave(self, node: Node, taken: int) -> list[Action]:
         if node.sink:
             return self._drop(node, "it left")
         node.leaving = True
         back = self.ledger.on_leave(node.lane, taken)
-        told: list[Action] = (
-            [Tell(f"{node.name} leaves; {back} chunks it had not started go to others")] if back else []
-        )
+        told: list[Action] = []
+        if back:
+            told = [Tell(f"{node.name} leaves; {back} chunks it had not started go to others"), *self._refill()]
         return told + self._release(node)
 
-    def _release(self, node: _Node) -> list[Action]:
+    def _release(self, node: Node) -> list[Action]:
         """Let a leaving worker go once everything it has run is receipted."""
         lane = self.ledger.lanes.get(node.lane)
         if lane is not None and lane.held:
             return []
         return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left")]
 
-    def _on_unfit(self, node: _Node, reason: str) -> list[Action]:
+    def _on_unfit(self, node: Node, reason: str) -> list[Action]:
         node.leaving = True
         self.counts.unfit += 1
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
@@ -405,8 +342,9 @@ class Director:
             lane = self.ledger.on_receipt(receipt)
             if lane is not None:
                 free[lane.number] = None
-                if lane.leaving and not lane.held:
-                    actions += self._release(self._nodes[lane.number])
+                node = self._roster.get(lane.number)
+                if lane.leaving and node is not None:
+                    actions += self._release(node)
         if was_full and not message.full:
             actions += self._refill()
         else:
@@ -458,9 +396,8 @@ class Director:
     def _over(self, error: str, status: int = 1) -> list[Action]:
         self.phase = Phase.OVER
         bye = wire.Bye(error)
-        actions: list[Action] = [Reply(node.identity, bye) for node in self._nodes.values()]
-        actions += [Reply(identity, bye) for identity in self._waiting]
-        self._waiting.clear()
+        actions: list[Action] = [Reply(node.identity, bye) for node in self._roster]
+        actions += [Reply(identity, bye) for identity in self._roster.release()]
         return [*actions, End(error, status if error else 0)]
 
     # a person's question
@@ -473,7 +410,7 @@ class Director:
             return self._no_sink().replace("URL", url)
         if self.phase is Phase.CLOSING:
             return "all results are in; waiting for the sink to finish its output"
-        linking = sum(not node.ready and not node.sink for node in self._nodes.values())
+        linking = sum(not node.ready and not node.sink for node in self._roster)
         if linking and not self.workers:
             return f"{linking} workers have joined but can't reach the sink at {self._sink_endpoint()} yet"
         if not self.workers:
@@ -487,10 +424,7 @@ class Director:
     def check(self) -> None:
         """Assert that nodes, lanes and ledger agree."""
         self.ledger.check()
-        ready = {node.lane for node in self._nodes.values() if node.ready and not node.sink}
+        self._roster.check()
+        ready = {node.lane for node in self._roster if node.ready and not node.sink}
         assert ready == set(self.ledger.lanes), (ready, set(self.ledger.lanes))
-        sessions = [node.join.session for node in self._nodes.values()]
-        assert len(sessions) == len(set(sessions)), "a session has two lanes"
-        assert all(number <= self._lanes for number in self._nodes)
-        if self._sink is not None:
-            assert self._nodes[self._sink.lane] is self._sink
+        assert self._sink is None or self._roster.get(self._sink.lane) is self._sink
