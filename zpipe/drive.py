@@ -40,11 +40,13 @@ GRACE = 1.0
 STARTING = 3.0
 """Seconds in which nobody need be told that this process's own workers are still starting."""
 
+DRAINING = "finishing what is in flight; once more to stop now"
+
 Say = Callable[[str, bool], None]
 
 
 class _Interrupts:
-    """Counts SIGINT and SIGTERM while it is entered in the main thread; elsewhere signals are the caller's."""
+    """Counts SIGINT, SIGTERM and SIGHUP while it is entered in the main thread; elsewhere signals are the caller's."""
 
     def __init__(self, loop: link.Loop) -> None:
         self._loop = loop
@@ -54,7 +56,9 @@ class _Interrupts:
 
     def __enter__(self) -> _Interrupts:  # noqa: PYI034 - typing.Self came with Python 3.11
         if threading.current_thread() is threading.main_thread():
-            self._before = {n: signal.signal(n, self._on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+            numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+            wanted = [n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN]  # as nohup has it
+            self._before = {n: signal.signal(n, self._on_signal) for n in wanted}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,6 +68,9 @@ class _Interrupts:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.count += 1
         self._loop.wake()
+        if self.count - self.handled > 1:
+            # The loop did not come round since the last one: it is held up in a write that nobody reads.
+            raise KeyboardInterrupt
 
 
 class _LocalSlots:
@@ -129,6 +136,26 @@ def _short_folder() -> str | None:
     return "/tmp" if len(tempfile.gettempdir()) > 40 else None  # noqa: S108 - mkdtemp makes the private one in it
 
 
+@contextlib.contextmanager
+def _shown(progress: Progress, snapshot: Callable[[], Snapshot]) -> Iterator[None]:
+    """Leave the terminal as it was, whatever happens in between."""
+    try:
+        yield
+    finally:
+        progress.close(snapshot())
+
+
+def _abandon(output: Output) -> Callable[..., bool]:
+    """Return what gives an output up if the block it is pushed on ends by an exception."""
+
+    def leave(kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is not None:
+            output.abandon()
+        return False
+
+    return leave
+
+
 class _Drive:
     """The loop around one node or two, with interrupts and progress."""
 
@@ -147,12 +174,12 @@ class _Drive:
         self.loop.turn(min(60.0, max(0.0, due - now)))
         return time.monotonic()
 
-    def interrupted(self, drain: Callable[[], None], abort: Callable[[], None]) -> None:
+    def interrupted(self, drain: Callable[[], None], abort: Callable[[], None], told: str = DRAINING) -> None:
         """Act on the person's interrupts since the last call: the first drains, the second stops."""
         while self.interrupts.handled < self.interrupts.count:
             self.interrupts.handled += 1
             if self.interrupts.handled == 1:
-                self.progress.say("interrupted: finishing what is in flight; once more to stop now", error=True)
+                self.progress.say(f"interrupted: {told}", error=True)
                 drain()
             else:
                 abort()
@@ -171,18 +198,21 @@ def run_job(
     chunk: int | None = None,
     heartbeat: float = 10.0,
     lane_ports: Sequence[int] = (),
+    results_port: int = 0,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
     Raises UsageError for an address that can't be bound. Whatever goes wrong later is told in the summary.
     """
     with contextlib.ExitStack() as stack:
+        stack.push(_abandon(output))
         url = bind or f"ipc://{stack.enter_context(_private_folder())}/control"
         loop = link.Loop()
         stack.callback(loop.close)
+        interrupts = stack.enter_context(_Interrupts(loop))
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
         context = link.make_context()
-        stack.callback(context.term)
+        stack.callback(context.destroy, 1000)
         ventilator = Ventilator(
             loop, context, source, spec, policy, say=say, chunk=chunk, heartbeat=heartbeat, lane_ports=lane_ports
         )
@@ -205,23 +235,21 @@ def run_job(
             if bind is not None:
                 progress.say(f"listening; start workers with: zpipe worker {reach}")
                 if workers:
-                    slots = _LocalSlots(loop, Config(_local(ventilator.bound), workers, heartbeat, terse=True), say)
-            sink.bind(endpoints.sibling(ventilator.bound, "results"))
+                    slots = _LocalSlots(
+                        loop,
+                        Config(endpoints.reachable(ventilator.bound, "127.0.0.1"), workers, heartbeat, terse=True),
+                        say,
+                    )
+            sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
             sink.collector.job = ventilator.director.job
-            with _Interrupts(loop) as interrupts:
-                drive = _Drive(loop, progress, interrupts)
-                ventilator.start(sink)
-                _spin(drive, ventilator, slots if bind is None else None)
+            drive = _Drive(loop, progress, interrupts)
+            ventilator.start(sink)
+            _spin(drive, ventilator, slots if bind is None else None)
             return _conclude(drive, ventilator, sink)
         finally:
             ventilator.close()
             if slots is not None:
                 slots.stop(GRACE)
-
-
-def _local(bound: str) -> str:
-    """The bound address as this very host reaches it."""
-    return bound.replace("tcp://0.0.0.0:", "tcp://127.0.0.1:").replace("tcp://[::]:", "tcp://[::1]:")
 
 
 def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> None:
@@ -242,15 +270,19 @@ def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> N
             note=ventilator.waiting() if time.monotonic() >= hush else "",
         )
 
-    while ventilator.ended is None:
-        now = drive.turn(ventilator.deadline(), snapshot)
-        drive.interrupted(
-            lambda: ventilator.drain("interrupted", 130), lambda: ventilator.abort("stopped by a second interrupt", 130)
-        )
-        ventilator.on_tick(now)
-        if slots is not None and slots.ended and ventilator.ended is None:
-            ventilator.abort("all local workers have ended before the job was done; see above why", 1)
-    drive.progress.close(snapshot())
+    def drain() -> None:
+        ventilator.drain("interrupted", 130)
+
+    def abort() -> None:
+        ventilator.abort("stopped by a second interrupt", 130)
+
+    with _shown(drive.progress, snapshot):
+        while ventilator.ended is None:
+            now = drive.turn(ventilator.deadline(), snapshot)
+            drive.interrupted(drain, abort)
+            ventilator.on_tick(now)
+            if slots is not None and slots.ended and ventilator.ended is None:
+                ventilator.abort("all local workers have ended before the job was done; see above why", 1)
 
 
 def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summary:
@@ -299,8 +331,9 @@ def run_ventilator(
     with contextlib.ExitStack() as stack:
         loop = link.Loop()
         stack.callback(loop.close)
+        interrupts = stack.enter_context(_Interrupts(loop))
         context = link.make_context()
-        stack.callback(context.term)
+        stack.callback(context.destroy, 1000)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
         ventilator = Ventilator(
             loop, context, source, spec, policy, say=say, chunk=chunk, heartbeat=heartbeat, lane_ports=lane_ports
@@ -310,10 +343,9 @@ def run_ventilator(
         progress.say(
             f"listening; start a sink with: zpipe sink {url} --output FILE, and workers with: zpipe worker {url}"
         )
-        with _Interrupts(loop) as interrupts:
-            drive = _Drive(loop, progress, interrupts)
-            ventilator.start()
-            _spin(drive, ventilator, None)
+        drive = _Drive(loop, progress, interrupts)
+        ventilator.start()
+        _spin(drive, ventilator, None)
         return _conclude(drive, ventilator, None)
 
 
@@ -330,39 +362,42 @@ def run_sink(
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
+        stack.push(_abandon(output))
         loop = link.Loop()
         stack.callback(loop.close)
+        interrupts = stack.enter_context(_Interrupts(loop))
         context = link.make_context()
-        stack.callback(context.term)
+        stack.callback(context.destroy, 1000)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
         node = SinkNode(loop, context, output, url, say=say, ordered=ordered, heartbeat=heartbeat, patience=patience)
         stack.callback(node.close)
         node.start(bind, advertise)
         sink, collector = node.sink, node.sink.collector
-        with _Interrupts(loop) as interrupts:
-            drive = _Drive(loop, progress, interrupts)
+        drive = _Drive(loop, progress, interrupts)
 
-            def snapshot() -> Snapshot:
-                return Snapshot(
-                    done=collector.counted,
-                    failed=collector.failed,
-                    total=collector.total,
-                    exact=True,
-                    elapsed=time.monotonic() - drive.began,
-                    started=bool(collector.counted),
-                )
+        def snapshot() -> Snapshot:
+            return Snapshot(
+                done=collector.counted,
+                failed=collector.failed,
+                total=collector.total,
+                exact=True,
+                elapsed=time.monotonic() - drive.began,
+                started=bool(collector.counted),
+                note=node.waiting(),
+            )
 
-            stopped = False
+        stopped = False
 
-            def stop() -> None:
-                nonlocal stopped
-                stopped = True
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            node.interrupt()
 
+        with _shown(progress, snapshot):
             while node.gone is None and not stopped:
                 now = drive.turn(node.deadline(), snapshot)
-                drive.interrupted(stop, stop)
+                drive.interrupted(stop, stop, "stopping; what has come so far is kept")
                 node.on_tick(now)
-            progress.close(snapshot())
         whole = sink.finished is not None and not sink.finished.error
         error = "" if whole else _why_not(node, stopped)
         seconds = time.monotonic() - drive.began

@@ -11,6 +11,9 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
+from zpipe.core.wire import Welcome
 from zpipe.errors import UsageError
 
 __all__ = [
@@ -20,8 +23,11 @@ __all__ = [
     "announce",
     "bindable",
     "connectable",
+    "is_loopback",
     "parse_ports",
+    "reachable",
     "resolve",
+    "resolved",
     "sibling",
 ]
 
@@ -87,6 +93,11 @@ def bindable(url: str, port: int = CONTROL_PORT, *, insecure: bool = False) -> s
     return f"tcp://{_bracket('0.0.0.0' if host == '*' else host)}:{number}"  # noqa: S104 - only with insecure
 
 
+def is_loopback(url: str) -> bool:
+    """Whether only this host can reach the endpoint `url`, ipc included."""
+    return url.startswith("ipc://") or _loopback(urlsplit(url).hostname or "")
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -107,6 +118,19 @@ def resolve(endpoint: str, via: str) -> str:
         return endpoint
     host = urlsplit(via).hostname if via.startswith("tcp://") else "127.0.0.1"
     return f"tcp://{_bracket(host or '127.0.0.1')}:{endpoint.rpartition(':')[2]}"
+
+
+def resolved(welcome: Welcome, via: str) -> Welcome:
+    """Return a welcome whose endpoints can be connected to, by a node that reached the ventilator at `via`."""
+    lane, sink = resolve(welcome.endpoint, via), resolve(welcome.sink, via)
+    return msgspec.structs.replace(welcome, endpoint=lane, sink=sink)
+
+
+def reachable(bound: str, host: str) -> str:
+    """Return a bound endpoint as it may be connected to: `host` in place of the wildcard."""
+    for wildcard in ("0.0.0.0", "[::]"):  # noqa: S104 - to replace it
+        bound = bound.replace(f"tcp://{wildcard}:", f"tcp://{_bracket(host)}:")
+    return bound
 
 
 def sibling(control: str, name: str, port: int = 0) -> str:

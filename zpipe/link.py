@@ -15,6 +15,7 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -35,10 +36,14 @@ __all__ = [
     "raise_limits",
     "receive",
     "send",
+    "unlink",
 ]
 
 COPY_BYTES = 131_072
 """Frames below this are copied into ZeroMQ's own memory; above, the caller's memory is sent as it is."""
+
+FILES_A_LANE = 8
+"""Open files a worker costs: its lane's socket and both ends of its monitor, a listener, and three connections."""
 
 UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 FAILED = int(
@@ -56,13 +61,13 @@ def raise_limits() -> int:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
-    return max(1, (soft - 64) // 5)
+    return max(1, (soft - 64) // FILES_A_LANE)
 
 
 def make_context() -> Any:
     """Return a context of this process, able to hold as many lanes as the open-file limit allows."""
     context: Any = zmq.Context()
-    context.set(zmq.MAX_SOCKETS, min(65_535, max(1023, 2 * raise_limits())))
+    context.set(zmq.MAX_SOCKETS, min(65_535, max(1023, 3 * raise_limits())))
     context.set(zmq.IPV6, 1)
     return context
 
@@ -92,6 +97,8 @@ def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = 
 
 def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
     """Bind a socket at `endpoint`, or at the first free one of `ports` there; return where. Raises UsageError."""
+    if endpoint.startswith("ipc://"):
+        _check_unused(endpoint)
     base = endpoint.rpartition(":")[0]
     tries = [f"{base}:{port}" for port in ports] if ports and endpoint.startswith("tcp://") else [endpoint]
     for n, where in enumerate(tries, 1):
@@ -109,6 +116,23 @@ def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
     raise AssertionError("unreachable")
 
 
+def _check_unused(endpoint: str) -> None:
+    """Raise UsageError if somebody listens at an ipc endpoint: libzmq itself would take it from them in silence."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(endpoint.removeprefix("ipc://"))
+        except OSError:
+            return
+    raise UsageError(f"{endpoint} is in use by another process; stop that one, or choose another path")
+
+
+def unlink(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint that was bound here: libzmq leaves it."""
+    if endpoint.startswith("ipc://"):
+        with contextlib.suppress(OSError):
+            Path(endpoint.removeprefix("ipc://")).unlink()
+
+
 def _why_unbound(where: str, error: zmq.ZMQError, tried: int) -> str:
     if error.errno == zmq.EADDRINUSE:
         what = f"all {tried} lane ports are" if tried > 1 else f"{where} is"
@@ -122,14 +146,18 @@ def send(made: Any, frames: Sequence[Buffer]) -> bool:
     """Send a message without blocking; return False if the other side is not there to take it."""
     try:
         for frame in frames[:-1]:
-            made.send(frame, zmq.SNDMORE | zmq.DONTWAIT, copy=len(frame) < COPY_BYTES)
-        last = frames[-1]
-        made.send(last, zmq.DONTWAIT, copy=len(last) < COPY_BYTES)
+            made.send(frame, zmq.SNDMORE | zmq.DONTWAIT, copy=_to_copy(frame))
+        made.send(frames[-1], zmq.DONTWAIT, copy=_to_copy(frames[-1]))
     except zmq.ZMQError as error:
         if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
             return False
         raise
     return True
+
+
+def _to_copy(frame: Buffer) -> bool:
+    # Anything but bytes may be the task's own memory, which it may change while ZeroMQ still sends it.
+    return len(frame) < COPY_BYTES or not isinstance(frame, bytes)
 
 
 def receive(made: Any) -> list[Buffer] | None:
@@ -220,7 +248,8 @@ class Watch:
             frames = receive(self._monitor)
             if frames is None:
                 return False
-            self._call(struct.unpack_from("=H", frames[0])[0])
+            event = struct.unpack_from("=H", frames[0])[0]
+            self._call(FAILED if event & FAILED else event)
         return False
 
     def close(self) -> None:

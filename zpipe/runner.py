@@ -60,7 +60,7 @@ class Runner:
     def run(self, start: int, stop: int, attempt: int, kind: ItemKind, frames: Sequence[Buffer]) -> Outcome:
         """Run items `[start, stop)`, which `frames` carry as `kind`.
 
-        Raises WireError when the frames don't hold that many items, KeyboardInterrupt when the task is interrupted.
+        Raises WireError when the frames don't hold that many items.
         """
         items, unread = _read(self._spec, kind, start, stop - start, frames)
         batch = records.Batch(start, items)
@@ -97,8 +97,6 @@ class Runner:
                     values.extend(results)  # keeps what came before an exception
                 elif self._search(results, values, self._until):
                     return True
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
                 _fail(batch, _explain(error))
             else:
@@ -119,7 +117,7 @@ class Runner:
     def _failures(self, batch: records.Batch) -> list[Failure]:
         if not batch.errors:
             return []
-        spell = self._spec.encoding in {"values", "raw"}
+        spell = self._spec.first or self._spec.encoding in {"values", "raw"}  # else the record has it
         return [
             Failure(index, error["type"], error["message"], error["traceback"] if spell else "")
             for index, error in sorted(batch.errors.items())

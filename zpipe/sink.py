@@ -52,16 +52,18 @@ class Sink:
         self.collector = Collector(ordered=ordered)
         self.finished: wire.Finished | None = None
         self.error: OutputError | None = None
-        self.endpoint = ""
+        self.endpoint = self._bound = ""
         self.encoding = output.encoding
         self._results = link.make_socket(context, zmq.PULL, heartbeat=heartbeat)
         self._malformed = 0
+        self._told = 0
         self._dirty = False
         self._full = False
 
     def bind(self, endpoint: str) -> str:
         """Bind the results socket; return the endpoint, announced. Raises UsageError."""
-        self.endpoint = endpoints.announce(link.bind(self._results, endpoint))
+        self._bound = link.bind(self._results, endpoint)
+        self.endpoint = endpoints.announce(self._bound)
         self._loop.add(self._results, self._on_results)
         return self.endpoint
 
@@ -110,7 +112,7 @@ class Sink:
             self._finish(str(error))
 
     def _tell(self, failures: list[wire.Failure]) -> None:
-        shown = self.collector.failed - len(failures)
+        shown, self._told = self._told, self._told + len(failures)
         for n, failure in enumerate(failures[: max(0, SHOWN - shown)], shown):
             more = "; further failures are not shown one by one" if n == SHOWN - 1 else ""
             trace = f"\n{failure.traceback.rstrip()}" if failure.traceback else ""
@@ -119,11 +121,17 @@ class Sink:
     def settle(self) -> None:
         """Send the receipts that are due, and the end if this is it."""
         collector = self.collector
+        if collector.finished and collector.hit is not None:
+            self._conclude()  # first: a job that is being drained must not end for want of receipts, having found it
         receipts = collector.take_receipts()
         if receipts or collector.full != self._full:
             self._full = collector.full
             self._deliver(wire.Receipts(collector.job, receipts, collector.full, collector.limit))
-        if collector.finished and self.finished is None:
+        if collector.finished:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        if self.finished is None:
             self._guard(self._output.finish)
             if self.error is None:
                 self._finish("")
@@ -147,6 +155,7 @@ class Sink:
         """Close the socket."""
         self._loop.remove(self._results)
         self._results.close()
+        link.unlink(self._bound)
 
 
 class SinkNode:
@@ -187,10 +196,16 @@ class SinkNode:
         """Bind the results socket and look for the ventilator. Raises UsageError."""
         announced = self.sink.bind(bind)
         self.advertised = advertise or announced
-        if not advertise and bind.startswith("tcp://") and not announced.startswith("ipc"):
-            port = announced.rpartition(":")[2]
-            self.advertised = f"tcp://{endpoints.address_towards(self._url)}:{port}"
+        if not advertise and announced.startswith("tcp://*:") and not endpoints.is_loopback(self._url):
+            # Away from the ventilator's host, workers need this one's address on the network.
+            self.advertised = f"tcp://{endpoints.address_towards(self._url)}:{announced.rpartition(':')[2]}"
         self._control.connect(self._url)
+
+    def waiting(self) -> str:
+        """What this sink waits for, as a sentence, empty when it is at work."""
+        if self.member.state is State.READY and not self.sink.collector.counted:
+            return "joined; no result has come yet"
+        return ""
 
     def _on_control_event(self, event: int) -> None:
         now = time.monotonic()
@@ -223,6 +238,8 @@ class SinkNode:
             except WireError as error:
                 self._say(f"dropped a malformed message from {self._url}: {error}", True)
                 continue
+            if isinstance(message, wire.Welcome):
+                message = endpoints.resolved(message, self._url)
             self._on_message(message)
         return False
 
@@ -248,7 +265,7 @@ class SinkNode:
                 made = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
                 turn = action.welcome.turn
                 self._lane = link.Watch(self._loop, made, partial(self._on_lane_event, turn))
-                made.connect(endpoints.resolve(action.welcome.endpoint, self._url))
+                made.connect(action.welcome.endpoint)
             elif isinstance(action, Close):
                 if self._lane is not None:
                     self._lane.close()
@@ -268,9 +285,11 @@ class SinkNode:
             self.member.patience = LAST_WORD
         self._perform(self.member.on_tick(now))
 
-    def leave(self) -> None:
-        """The person wants this sink to end, whatever becomes of the job."""
-        self._perform(self.member.on_leave(None, time.monotonic()))
+    def interrupt(self) -> None:
+        """The person wants this sink to end: the job can't go on without it, and its ventilator is told so."""
+        c = self.sink.collector
+        if self.sink.finished is None and c.job:
+            self._send(wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, "its sink was interrupted"))
 
     def close(self) -> None:
         """Close every socket."""

@@ -27,7 +27,7 @@ from zpipe.worker import Past, Worker
 
 __all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
 
-LEFT, REFUSED = 100, 101
+LEFT, REFUSED, TERMINATED = 100, 101, 102
 """How a slot's process says that it left in order, or that a fresh one would fare no better. All else is a crash."""
 
 STEADY = 10.0
@@ -235,6 +235,10 @@ class Supervisor:
             # The job is over, or this host is not wanted: so it is for slots that have not been told in time.
             self._signals = max(self._signals, 1)
             return
+        if code == TERMINATED:
+            if not self._signals:
+                self._say(f"worker {pid} of slot {slot.number} was told to leave, and left")
+            return
         slot.past = Past(pid, how, crashed)
         lived = now - slot.started
         slot.hasty = slot.hasty + 1 if crashed and lived < HASTY else 0
@@ -319,7 +323,9 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
     if gone.error:
         say(gone.error)
     worker.close()
-    return REFUSED if gone.error else LEFT
+    if gone.error:
+        return REFUSED
+    return TERMINATED if worker.terminated else LEFT
 
 
 def main() -> None:

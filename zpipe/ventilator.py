@@ -20,8 +20,9 @@ from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Action, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
 from zpipe.core.ledger import Ledger
-from zpipe.errors import SourceError, WireError
+from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.sources import Source
+from zpipe.versions import host_name
 
 __all__ = ["LocalSink", "Ventilator"]
 
@@ -49,7 +50,9 @@ class _Lane(msgspec.Struct, eq=False):
 
     socket: Any
     watch: link.Watch
+    endpoint: str
     peers: int = 0
+    strangers: int = 0
     tasked: bool = False
 
 
@@ -99,7 +102,7 @@ class Ventilator:
             raise
         self._control = control
         self._loop.add(control, self._on_control)
-        self.url = self._bound.replace("tcp://0.0.0.0:", f"tcp://{_host()}:")
+        self.url = endpoints.reachable(self._bound, host_name())
         return self.url
 
     @property
@@ -142,8 +145,13 @@ class Ventilator:
             lane.peers += 1
             if lane.peers == 1:
                 self.director.on_linked(number)
+                self._fill(number)  # its Ready may have come first, and found nobody to send to
             else:
                 self._perform(self.director.on_link_lost(number, "a second peer connected to its lane"))
+        elif event == link.FAILED:
+            lane.strangers += 1
+        elif event == link.DOWN and lane.strangers:
+            lane.strangers -= 1  # whoever connected never was a worker
         elif event == link.DOWN:
             self._perform(self.director.on_link_lost(number))
 
@@ -189,9 +197,7 @@ class Ventilator:
             elif isinstance(action, Admit):
                 self._admit(action)
             elif isinstance(action, Retire):
-                lane = self._lanes.pop(action.lane, None)
-                if lane is not None:
-                    lane.watch.close()
+                self._close_lane(action.lane)
             elif isinstance(action, Lost):
                 again = f"; {action.requeued} of its chunks go to others" if action.requeued else ""
                 self._say(f"lost {action.name}: {action.how}{again}", False)
@@ -211,15 +217,28 @@ class Ventilator:
         number = action.lane
         watch = link.Watch(self._loop, made, partial(self._on_lane, number))
         at = endpoints.sibling(self._bound, f"lane-{number}")
-        endpoint = endpoints.announce(link.bind(made, at, self._lane_ports))
-        self._lanes[number] = _Lane(made, watch)
-        self._reply(action.identity, self.director.welcome(number, endpoint))
+        try:
+            bound = link.bind(made, at, self._lane_ports)
+        except UsageError as error:
+            watch.close()
+            self._perform(self.director.on_unbound(number, str(error)))
+            return
+        self._lanes[number] = _Lane(made, watch, bound)
+        self._reply(action.identity, self.director.welcome(number, endpoints.announce(bound)))
 
     def _end(self, end: End) -> None:
         self.ended = end
-        for lane in self._lanes.values():
+        self._close_lanes()
+
+    def _close_lane(self, number: int) -> None:
+        lane = self._lanes.pop(number, None)
+        if lane is not None:
             lane.watch.close()
-        self._lanes.clear()
+            link.unlink(lane.endpoint)
+
+    def _close_lanes(self) -> None:
+        for number in list(self._lanes):
+            self._close_lane(number)
 
     # chunks
 
@@ -230,6 +249,8 @@ class Ventilator:
             return
         if not lane.tasked:
             lane.tasked = link.send(lane.socket, wire.encode(wire.Task(self.director.job, self._job_spec())))
+            if not lane.tasked:
+                return
         while state.credit > 0 and self.director.may_issue:
             if not self._send_one(number, lane):
                 return
@@ -256,21 +277,23 @@ class Ventilator:
             if batch is None:
                 return False
             chunk = ledger.issue(number, batch.count, batch.kind, batch.frames)
-            if self._source.exhausted:
-                self._exhausted()
         header = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items)
-        if link.send(lane.socket, wire.encode(header, chunk.payload)):
-            return True
-        # The worker has gone and its monitor is about to say so; the chunk waits for another.
-        ledger.on_refused(chunk)
-        return False
+        sent = link.send(lane.socket, wire.encode(header, chunk.payload))
+        if not sent:
+            # The worker has gone and its monitor is about to say so; the chunk waits for another.
+            ledger.on_refused(chunk)
+        # Last: a sink in this process may have its result already, and end the job, this lane included.
+        if self._source.exhausted:
+            self._exhausted()
+        return sent
 
     def _take(self, wanted: int) -> Any:
         try:
             batch = self._source.take(wanted)
         except SourceError as error:
-            self._source.close()
+            self._forget_source()
             self.drain(f"the source failed: {error}", error.exit_status)
+            self._source.close()
             return None
         if batch is None:
             if self._source.exhausted:
@@ -286,16 +309,19 @@ class Ventilator:
             self._awaited = fd
             self._loop.add_fd(fd, self._on_source)
 
-    def _on_source(self) -> bool:
+    def _forget_source(self) -> None:
         if self._awaited is not None:
             self._loop.remove(self._awaited)
             self._awaited = None
+
+    def _on_source(self) -> bool:
+        self._forget_source()
         self._feed()
         return False
 
     def _exhausted(self) -> None:
-        if self.ledger.exhausted:
-            return
+        if self.ledger.exhausted or self.ledger.closed:
+            return  # a source that was closed early has no total
         self._perform(self.director.on_exhausted())
         if self._sink is not None:
             self._sink.on_total(self.ledger.next)
@@ -326,17 +352,11 @@ class Ventilator:
 
     def close(self) -> None:
         """Let the last messages out and close every socket."""
-        if self._awaited is not None:
-            self._loop.remove(self._awaited)
+        self._forget_source()
         self._source.close()
-        for lane in self._lanes.values():
-            lane.watch.close()
+        self._close_lanes()
         if self._control is not None:
             self._loop.remove(self._control)
             self._control.close(linger=1000)
-
-
-def _host() -> str:
-    import socket
-
-    return socket.gethostname()
+            self._control = None
+            link.unlink(self._bound)

@@ -55,9 +55,9 @@ class Worker:
         self.gone: Gone | None = None
         self._loop = link.Loop()
         self._context = link.make_context()
-        self._terminated = False
+        self.terminated = False
         self._runner: Runner | None = None
-        self._spec: wire.JobSpec | None = None
+        self._task: wire.Task | None = None
         self._name = f"{host_name()}/{os.getpid()} slot {slot}"
         session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
 
@@ -80,7 +80,7 @@ class Worker:
             due = self._member.deadline()
             self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
             now = time.monotonic()
-            if self._terminated and self.gone is None:
+            if self.terminated and self.gone is None:
                 self._perform(self._intake.on_terminate(now))
             due = self._member.deadline()
             if due is not None and due <= now:
@@ -89,7 +89,7 @@ class Worker:
 
     def terminate(self) -> None:
         """Ask the worker to leave after the chunk it is running. Safe from a signal handler."""
-        self._terminated = True
+        self.terminated = True
         self._loop.wake()
 
     # control and links
@@ -122,6 +122,8 @@ class Worker:
             except WireError as error:
                 self._say(f"dropped a malformed message from {self._url}: {error}")
                 continue
+            if isinstance(message, wire.Welcome):
+                message = endpoints.resolved(message, self._url)
             self._perform(self._intake.on_message(message, time.monotonic()))
         return False
 
@@ -148,7 +150,7 @@ class Worker:
             ("results", self._results, welcome.sink),
         ):
             self._watches.append(link.Watch(self._loop, made, partial(self._on_link_event, turn, name)))
-            made.connect(endpoints.resolve(endpoint, self._url))
+            made.connect(endpoint)
         self._loop.add(self._lane, self._on_lane)
 
     def _close_links(self) -> None:
@@ -161,7 +163,7 @@ class Worker:
 
     def _on_lane(self) -> bool:
         look = time.monotonic() + LOOK
-        while not self._terminated and self._lane is not None:
+        while not self.terminated and self._lane is not None:
             frames = link.receive(self._lane)
             if frames is None:
                 return False
@@ -174,24 +176,28 @@ class Worker:
     def _take(self, frames: list[wire.Buffer]) -> None:
         try:
             message, payload = wire.decode(frames)
-            if isinstance(message, wire.Chunk) and self._runner is not None:
-                if self._intake.on_chunk():
-                    self._run(message, payload)
-            elif isinstance(message, wire.Task):
+            if isinstance(message, wire.Task):
                 self._load(message)
+            elif not isinstance(message, wire.Chunk):
+                raise WireError(f"a {type(message).__name__} where a task or a chunk should be")
+            elif self._intake.on_chunk():
+                self._run(message, payload)
         except WireError as error:
-            self._say(f"dropped a malformed message from the lane: {error}")
+            # Nobody would miss its chunk: with the lane, all that is on it goes to another worker.
+            self._say(f"gave up a lane with a message that can't be read: {error}")
+            self._perform(self._intake.after(self._member.on_link_down("lane", time.monotonic())))
 
     def _load(self, task: wire.Task) -> None:
-        if self._runner is not None and task.spec == self._spec:
+        if self._runner is not None and task == self._task:
             return
         try:
-            self._runner, self._spec = Runner(task.spec, self._name, task.job), task.spec
+            self._runner, self._task = Runner(task.spec, self._name, task.job), task
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))
 
     def _run(self, chunk: wire.Chunk, payload: Any) -> None:
-        assert self._runner is not None
+        if self._runner is None:
+            raise WireError("a chunk before its task")
         welcome = self._member.welcome
         assert welcome is not None
         began = time.monotonic()

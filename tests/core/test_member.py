@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from zpipe.core import wire
 from zpipe.core.intake import Intake
-from zpipe.core.member import RESEND, Close, Gone, Member, Open, Say, Send, State
+from zpipe.core.member import HUSH, RETRY, Close, Gone, Member, Open, Say, Send, State
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
 
@@ -68,30 +70,47 @@ def test_a_late_welcome_is_ignored() -> None:
     assert member.on_message(welcome(2, 7), 1.0) == [Open(welcome(2, 7))]
 
 
-def test_every_wait_says_why_every_few_seconds() -> None:
+def said(actions: list[Any]) -> list[str]:
+    """What the person is told."""
+    return [action.text for action in actions if isinstance(action, Say)]
+
+
+def test_every_wait_says_why_soon_and_then_every_few_seconds() -> None:
     """Looking for a ventilator, waiting for an answer, held for a reason, links that don't come up."""
     member = make()
-    assert member.deadline() == RESEND
-    (said,) = member.on_tick(RESEND)
-    assert isinstance(said, Say)
-    assert "waiting for 5 s for a ventilator at tcp://head:5557" in said.text
-    member.on_control_up(6.0)
-    said, again = member.on_tick(11.0)
-    assert "no answer to our join yet" in said.text
-    assert again == Send(join(1)), "asked again, in the same turn"
-    (held,) = member.on_message(wire.Hold("no sink has joined yet"), 12.0)
-    assert "no sink has joined yet" in held.text
+    assert member.deadline() == HUSH
+    assert "waiting for 1 s for a ventilator at tcp://head:5557" in said(member.on_tick(1.0))[0]
+    assert said(member.on_tick(5.0)) == []
+    assert "waiting for 6 s" in said(member.on_tick(6.0))[0]
+    member.on_control_up(7.0)
+    actions = member.on_tick(12.0)
+    assert "no answer to our join yet" in said(actions)[0]
+    assert Send(join(1)) in actions, "asked again, in the same turn"
+    assert "no sink has joined yet" in said(member.on_message(wire.Hold("no sink has joined yet"), 12.5))[0]
     assert member.on_message(wire.Hold("no sink has joined yet"), 13.0) == [], "not said twice"
-    assert "no sink has joined yet" in member.on_tick(17.0)[0].text
+    assert "no sink has joined yet" in said(member.on_tick(17.5))[0]
     member.on_message(welcome(1), 18.0)
     member.on_link_up("lane", 18.0)
-    (stuck,) = member.on_tick(23.0)
-    assert stuck.text == "the sink is unreachable at tcp://*:2: trying for 5 s"
+    assert said(member.on_tick(23.0)) == ["the sink is unreachable at tcp://*:2: trying for 5 s"]
+
+
+def test_a_link_that_never_stands_is_tried_again_without_spinning() -> None:
+    """A refused lane is asked for anew a second later, not at once, and the reason is told."""
+    member = make()
+    member.on_control_up(0.0)
+    member.on_message(welcome(1), 0.0)
+    assert member.on_link_down("lane", 0.1) == [Close()]
+    assert member.deadline() == 0.1 + RETRY
+    actions = member.on_tick(0.1 + RETRY)
+    assert Send(join(2)) in actions
+    assert "our lane from the ventilator can't be reached at tcp://*:1" in said(actions)[0]
+    assert member.on_message(welcome(2, 7), 1.2) == [Open(welcome(2, 7))]
 
 
 def test_patience_ends() -> None:
     """With a limit, a ventilator that never answers is an error that names it."""
     member = make(patience=3.0)
+    member.on_tick(1.0)
     assert member.deadline() == 3.0
     close, gone = member.on_tick(3.0)
     assert close == Close()

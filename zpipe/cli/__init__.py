@@ -59,7 +59,7 @@ Examples:
 \b
 On many hosts:
   head$  zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --insecure
-  head$  zpipe sink tcp://head:5557 --output sums.jsonl
+  head$  zpipe sink tcp://127.0.0.1:5557 --bind tcp://0.0.0.0:5558 --insecure --output sums.jsonl
   any$   zpipe worker tcp://head:5557
 
 \b
@@ -82,7 +82,13 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; exit with its status."""
     try:
-        cli.main(prog_name="zpipe", standalone_mode=True)
+        cli.main(prog_name="zpipe", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("zpipe: interrupted", err=True)
+        sys.exit(130)
     except ZpipeError as error:
         click.echo(f"zpipe: {error}", err=True)
         sys.exit(error.exit_status)

@@ -81,7 +81,9 @@ def job_options(function: F) -> F:
             click.option("--jsonl", is_flag=True, help="Each line of the input is a JSON value."),
             click.option("-0", "--null", is_flag=True, help="Items of the input end with a NUL byte, not a newline."),
             click.option("--encoding", default="utf-8", show_default=True, help="Encoding of the input's text."),
-            click.option("--range", "range_", metavar="START:STOP[:STEP]", help="Items are these integers."),
+            click.option(
+                "--range", "range_", envvar="ZPIPE_RANGE", metavar="START:STOP[:STEP]", help="Items are these integers."
+            ),
             click.option("--glob", metavar="PATTERN", help="Items are the files that match; ** crosses folders."),
             click.option("--source", metavar="MODULE:FUNCTION", help="Items are what this function yields."),
             click.option(
@@ -151,6 +153,7 @@ def output_options(function: F) -> F:
             click.option(
                 "--format",
                 "format_",
+                envvar="ZPIPE_FORMAT",
                 type=click.Choice(["json", "raw", "pickle"]),
                 default="json",
                 show_default=True,
@@ -162,6 +165,7 @@ def output_options(function: F) -> F:
             click.option(
                 "--reduce",
                 "reduce_",
+                envvar="ZPIPE_REDUCE",
                 metavar="MODULE:FUNCTION",
                 help="Fold all values into one with "
                 "FUNCTION(so_far, value), and write that; in the order they come, unless --ordered.",
@@ -170,6 +174,7 @@ def output_options(function: F) -> F:
             click.option(
                 "--json",
                 "json_",
+                envvar="ZPIPE_JSON",
                 is_flag=True,
                 help="The summary as a JSON object: on stdout if results go to a file, else on stderr.",
             ),
@@ -252,9 +257,10 @@ def _check_encoding(encoding: str) -> None:
 
 def policy(*, expect_workers: int, mixed_versions: bool, **_: Any) -> Policy:
     """Return what is asked of nodes."""
+    from zpipe.link import raise_limits
     from zpipe.versions import our_versions
 
-    return Policy(our_versions(), expect=expect_workers, mixed=mixed_versions)
+    return Policy(our_versions(), expect=expect_workers, mixed=mixed_versions, most=raise_limits())
 
 
 def lane_ports(text: str | None) -> range:

@@ -36,6 +36,13 @@ the item's index and attempt.
     help="Worker processes here.  [default: the cores this process may use]",
 )
 @click.option("--bind", metavar="URL", help="Let workers elsewhere join at this address too, e.g. tcp://0.0.0.0:5557.")
+@click.option(
+    "--results-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="With --bind tcp://…: where workers bring results.  [default: any free port]",
+)
 @click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
 @options.node_options
 def command(**given: Any) -> None:
@@ -67,5 +74,6 @@ def command(**given: Any) -> None:
         chunk=given["chunk"],
         heartbeat=given["heartbeat"],
         lane_ports=ports,
+        results_port=given["results_port"],
     )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

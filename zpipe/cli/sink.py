@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from zpipe.cli import options
-from zpipe.endpoints import RESULTS_PORT, bindable, connectable
+from zpipe.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
+from zpipe.errors import UsageError
 
 __all__ = ["command"]
 
@@ -43,6 +44,11 @@ def command(**given: Any) -> None:
 
     url = connectable(given["url"])
     default = f"{url}.results" if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"
+    if given["bind"] is None and not is_loopback(url):
+        raise UsageError(
+            f"workers elsewhere can't reach this sink on loopback; add --bind tcp://0.0.0.0:{RESULTS_PORT} --insecure "
+            "if everybody who can reach that port is trusted"
+        )
     bind = bindable(given["bind"] or default, RESULTS_PORT, insecure=given["insecure"])
     advertise = connectable(given["advertise"], RESULTS_PORT) if given["advertise"] else ""
     output = options.sink_output(**given)

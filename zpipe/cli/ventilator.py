@@ -20,7 +20,7 @@ Examples:
   zpipe ventilator tasks.py:checksum --input files.txt
   zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --insecure --expect-workers 64
 then
-  zpipe sink tcp://HOST:5557 --output sums.jsonl        once, where the results should land
+  zpipe sink tcp://HOST:5557 --output sums.jsonl        once, where the results should land (see its --help)
   zpipe worker tcp://HOST:5557                          on as many hosts as you like, now or later
 """,
 )
@@ -29,7 +29,7 @@ then
     "--bind", default="tcp://127.0.0.1:5557", show_default=True, metavar="URL", help="Where workers and the sink join."
 )
 @click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
-@click.option("--json", "json_", is_flag=True, help="The summary as a JSON object on stdout.")
+@click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="The summary as a JSON object on stdout.")
 @options.node_options
 def command(**given: Any) -> None:
     """Read a job's items and send them to whatever workers join; the results go to a sink of its own."""

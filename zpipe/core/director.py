@@ -27,11 +27,15 @@ class Phase(Enum):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What is asked of nodes. `expect` workers must be ready before work starts; `mixed` lets versions differ."""
+    """What is asked of nodes.
+
+    `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
+    """
 
     versions: wire.Versions
     expect: int = 1
     mixed: bool = False
+    most: int = 10_000
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -90,7 +94,6 @@ class _Counts(msgspec.Struct):
 
     joined: int = 0
     lost: int = 0
-    unfit: int = 0
 
 
 class Director:
@@ -134,6 +137,13 @@ class Director:
         assert node is not None
         sink = "" if node.sink else self._sink_endpoint()
         return wire.Welcome(self.job, node.join.turn, lane, endpoint, sink)
+
+    def on_unbound(self, lane: int, reason: str) -> list[Action]:
+        """There is no lane to be had for the node just admitted: turn it away."""
+        node = self._roster.get(lane)
+        assert node is not None
+        told = Tell(f"{node.name} has to wait for a lane: {reason}", error=True)
+        return [Reply(node.identity, wire.Hold(reason)), told, *self._drop(node, reason)]
 
     def _sink_endpoint(self) -> str:
         if self.local_sink is not None:
@@ -194,6 +204,13 @@ class Director:
         if isinstance(join, wire.SinkJoin):
             return actions + self._admit_sink(identity, join, now)
         actions += self._verdict(join)
+        if len(self._roster) >= self.policy.most:
+            full = f"this ventilator's limit of open files allows {self.policy.most} workers; raise it (ulimit -n)"
+            return [
+                *actions,
+                Reply(identity, wire.Hold(full)),
+                Tell(f"{name_of(join)} has to wait: {full}", error=True),
+            ]
         if not self._sink_stands:
             self._roster.hold(identity, join)
             return [*actions, Reply(identity, wire.Hold(self._no_sink()))]
@@ -277,7 +294,14 @@ class Director:
     def on_tick(self, now: float) -> list[Action]:
         """Time passed: give up on nodes that were admitted and never connected."""
         late = self._roster.late(now)
-        return [action for node in late for action in self._drop(node, "it never connected to its lane")]
+        told: list[Action] = [
+            Tell(
+                f"{node.name} joined but never connected to its lane: is its port open to it? See --lane-ports",
+                error=True,
+            )
+            for node in late
+        ]
+        return told + [action for node in late for action in self._drop(node, "it never connected to its lane")]
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
         """The transport says that the node at the other end of a lane is gone."""
@@ -293,7 +317,8 @@ class Director:
                 Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True),
             ]
         requeued = self.ledger.on_lost(node.lane)
-        actions: list[Action] = [Retire(node.lane), *(self._refill() if requeued else [])]
+        # Even if it held nothing: what its lane refused when it was gone already waits for another, too.
+        actions: list[Action] = [Retire(node.lane), *self._refill()]
         if node.leaving or not node.ready:
             return [*actions, *self._closing()]
         self.counts.lost += 1
@@ -305,8 +330,6 @@ class Director:
         return [Fill(number) for number, lane in self.ledger.lanes.items() if lane.credit > 0]
 
     def _on_leave(self, node: Node, taken: int) -> list[Action]:
-        if node.sink:
-            return self._drop(node, "it left")
         node.leaving = True
         back = self.ledger.on_leave(node.lane, taken)
         told: list[Action] = []
@@ -323,7 +346,6 @@ class Director:
 
     def _on_unfit(self, node: Node, reason: str) -> list[Action]:
         node.leaving = True
-        self.counts.unfit += 1
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
         if not self._fit and not self.ledger.lanes:
             return [*actions, *self.on_failed(reason, status=2)]
@@ -371,14 +393,18 @@ class Director:
         return self._closing()
 
     def _closing(self) -> list[Action]:
-        if self._drain is not None and (not self.ledger.in_flight or not self.ledger.lanes):
-            return self.on_failed(*self._drain)
-        if self.ledger.finished and self.phase in (Phase.GATHERING, Phase.RUNNING):
+        if self.phase not in (Phase.GATHERING, Phase.RUNNING):
+            return []
+        if self.ledger.finished:
             self.phase = Phase.CLOSING
+        elif self._drain is not None and (not self.ledger.in_flight or not self.ledger.lanes):
+            return self.on_failed(*self._drain)
         return []
 
     def on_finished(self, message: wire.Finished) -> list[Action]:
         """The sink has written everything, or can't."""
+        if self.phase is Phase.OVER:
+            return []
         self.finished = message
         if message.error:
             return self.on_failed(message.error)
@@ -412,7 +438,10 @@ class Director:
             return "all results are in; waiting for the sink to finish its output"
         linking = sum(not node.ready and not node.sink for node in self._roster)
         if linking and not self.workers:
-            return f"{linking} workers have joined but can't reach the sink at {self._sink_endpoint()} yet"
+            sink = self._sink_endpoint()
+            return (
+                f"{linking} workers have joined but are not ready: they can't reach their lanes, or the sink at {sink}"
+            )
         if not self.workers:
             have = "no worker has joined yet" if not self.counts.joined else "all workers are gone"
             return f"{have}; start one with: zpipe worker {url}"

@@ -23,6 +23,13 @@ __all__ = ["Action", "Close", "Gone", "Member", "Open", "Say", "Send", "State"]
 RESEND = 5.0
 """Seconds between two sayings of what is waited for, and two sendings of an unanswered join."""
 
+HUSH = 1.0
+"""Seconds of waiting that need no words."""
+RETRY = 1.0
+"""Seconds before another join after one whose links could not be connected."""
+
+_LINKS = {"lane": "our lane from the ventilator", "results": "the sink"}
+
 
 class State(Enum):
     """Where a member is in belonging."""
@@ -71,7 +78,8 @@ class Member:
     """The belonging of one node. `join(turn)` makes its join message; `links` are the names of its links.
 
     `patience` is how many seconds it looks for a ventilator before it gives up (None: for ever). `stay`: after a job
-    it waits for the next one instead of leaving.
+    it waits for the next one instead of leaving. A leave that is not answered ends after `grace` seconds, and a wait is
+    first told of after `hush` seconds.
     """
 
     def __init__(
@@ -84,6 +92,7 @@ class Member:
         patience: float | None = None,
         stay: bool = False,
         grace: float = 10.0,
+        hush: float = HUSH,
     ) -> None:
         self._join = join
         self._names = links
@@ -96,9 +105,11 @@ class Member:
         self.welcome: wire.Welcome | None = None
         self._up: set[str] = set()
         self._held = ""
+        self._hush = hush
         self._since = now
-        self._next = now + RESEND
-        self._said = ""
+        self._ask_at = now
+        self._say_at = now + hush
+        self._said_at = now - RESEND
 
     # connections
 
@@ -128,13 +139,21 @@ class Member:
         self._enter(State.READY, now)
         return [Send(wire.Ready(self.welcome.lane))]
 
-    def on_link_down(self, name: str, now: float) -> list[Action]:  # noqa: ARG002 - one way back from any cut
+    def on_link_down(self, name: str, now: float) -> list[Action]:
         """A link is cut: all of them are given up and the member joins afresh."""
         if self.state is State.LEAVING:
             return self._go()
         if self.state not in (State.LINKING, State.READY):
             return []
-        return [Close(), *self._ask(now)]
+        if self.state is State.READY:
+            return [Close(), *self._ask(now)]
+        assert self.welcome is not None
+        where = self.welcome.endpoint if name == "lane" else self.welcome.sink
+        self.turn += 1
+        self._enter(State.ASKED, now)
+        self._ask_at = now + RETRY  # it never stood: asking again at once would only spin
+        self._held = f"{_LINKS[name]} can't be reached at {where}; trying again every {RETRY:g} s"
+        return [Close()]
 
     def _ask(self, now: float) -> list[Action]:
         self.turn += 1
@@ -144,9 +163,10 @@ class Member:
     def _enter(self, state: State, now: float) -> None:
         self.state = state
         self._up.clear()
-        self._held = self._said = ""
+        self._held = ""
         self._since = now
-        self._next = now + RESEND
+        self._ask_at = now + RESEND
+        self._say_at = max(now + self._hush, self._said_at + RESEND)
         if state is not State.READY and state is not State.LINKING:
             self.welcome = None
 
@@ -163,8 +183,8 @@ class Member:
         if isinstance(message, wire.Hold):
             if self.state is not State.ASKED:
                 return []
-            self._held = message.reason
-            return self._say(f"{self._url} has us wait: {message.reason}", now)
+            news, self._held = message.reason != self._held, message.reason
+            return self._say(self.waiting(now), now) if news else []
         if isinstance(message, wire.Refuse):
             self.state = State.GONE
             return [Close(), Gone(f"{self._url} refused us: {message.reason}", refused=True)]
@@ -208,8 +228,8 @@ class Member:
         if self.state is State.LEAVING:
             return self._since + self._grace
         if self.state is State.AWAY and self.patience is not None:
-            return min(self._next, self._since + self.patience)
-        return self._next
+            return min(self._say_at, self._since + self.patience)
+        return min(self._say_at, self._ask_at) if self.state is State.ASKED else self._say_at
 
     def on_tick(self, now: float) -> list[Action]:
         """Time passed."""
@@ -219,13 +239,15 @@ class Member:
             self.state = State.GONE
             why = f"no ventilator answered at {self._url} for {self.patience:g} s; is it running, is the port open?"
             return [Close(), Gone(why, refused=True)]
-        if self.state in (State.READY, State.LEAVING, State.GONE) or now < self._next:
+        if self.state in (State.READY, State.LEAVING, State.GONE):
             return []
-        self._next = now + RESEND
-        waiting = [Say(self.waiting(now))]
-        if self.state is State.ASKED:
-            return [*waiting, Send(self._join(self.turn))]
-        return [*waiting]
+        actions: list[Action] = []
+        if now >= self._say_at:
+            actions += self._say(self.waiting(now), now)
+        if self.state is State.ASKED and now >= self._ask_at:
+            self._ask_at = now + RESEND
+            actions.append(Send(self._join(self.turn)))
+        return actions
 
     def waiting(self, now: float) -> str:
         """What the member waits for, and since when, as a sentence."""
@@ -236,16 +258,12 @@ class Member:
             assert self.welcome is not None
             missing = [name for name in self._names if name not in self._up]
             where = {"lane": self.welcome.endpoint, "results": self.welcome.sink}
-            what = {"lane": "our lane from the ventilator", "results": "the sink"}
-            return "; ".join(f"{what[n]} is unreachable at {where[n]}: trying {seconds}" for n in missing)
+            return "; ".join(f"{_LINKS[n]} is unreachable at {where[n]}: trying {seconds}" for n in missing)
         return f"waiting {seconds} at {self._url}: {self._held or 'connected, but no answer to our join yet'}"
 
     def _say(self, text: str, now: float) -> list[Action]:
-        """Say what changed; what stays the same is said by `on_tick`, every few seconds."""
-        if text == self._said:
-            return []
-        self._said = text
-        self._next = now + RESEND
+        self._said_at = now
+        self._say_at = now + RESEND
         return [Say(text)]
 
     def check(self) -> None:

@@ -83,6 +83,10 @@ class Roster:
         """Yield the nodes; the roster may change meanwhile."""
         return iter(list(self._nodes.values()))
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._nodes)
+
     def get(self, lane: int) -> Node | None:
         """Return the node of a lane, if it is still here."""
         return self._nodes.get(lane)
