@@ -249,3 +249,48 @@ def test_who_comes_after_the_end_is_sent_home() -> None:
     director = make()
     director.on_failed("stopped")
     assert director.on_message(b"w1", join(1), 0.0) == [Reply(b"w1", wire.Bye())]
+
+
+def test_a_node_for_which_no_lane_is_free_waits_and_is_told() -> None:
+    """When no lane can be bound the node is held, not lost, and asks again."""
+    director = make()
+    director.on_message(b"w1", join(1), 0.0)
+    actions = director.on_unbound(1, "all 1 lane ports are in use")
+    assert Reply(b"w1", wire.Hold("all 1 lane ports are in use")) in actions
+    assert "all 1 lane ports" in of(Tell, actions)[0].text
+    assert of(Admit, director.on_message(b"w1", join(1), 1.0)), "the same turn may ask again"
+
+
+def test_more_workers_than_files_allow_are_held() -> None:
+    """The limit of open files is a number of workers, told by name, not a crash."""
+    director = make(most=1)
+    enter(director, 1)
+    hold, tell = director.on_message(b"w2", join(2), 0.0)
+    assert "allows 1 workers" in hold.message.reason
+    assert "allows 1 workers" in tell.text
+
+
+def test_a_chunk_its_lane_refused_goes_to_another_when_the_lane_is_lost() -> None:
+    """A lane that held nothing any more may still have refused a chunk: its loss fills the others."""
+    director = make()
+    first, second = enter(director, 1), enter(director, 2)
+    director.ledger.on_refused(director.ledger.issue(first, 1, "lines", [b"x"]))
+    assert Fill(second) in director.on_link_lost(first)
+
+
+def test_what_is_whole_is_not_called_interrupted() -> None:
+    """A drain that finds every item receipted is the job's own end, not an error."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    director.on_exhausted()
+    director.on_drain("interrupted", 130)
+    assert of(End, director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]))) == []
+    assert of(End, director.on_finished(wire.Finished("job", 1, 0))) == [End("", 0)]
+
+
+def test_the_first_end_counts() -> None:
+    """After a failure a late Finished does not make the job a success."""
+    director = make()
+    director.on_failed("the source failed")
+    assert director.on_finished(wire.Finished("job", 1, 0)) == []
