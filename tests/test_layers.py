@@ -13,7 +13,7 @@ LEVELS = [
     {"core.wire", "core.chunking"},
     {"core.ledger", "core.collector", "core.member", "core.roster"},
     {"core.director", "core.intake"},
-    {"serialize", "context", "endpoints", "versions"},
+    {"serialize", "context", "endpoints", "versions", "traces"},
     {"link", "commands", "progress"},
     {"tasks", "records", "sources", "outputs", "summary"},
     {"runner", "lines", "feeder"},

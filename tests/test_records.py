@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from zpipe import records, serialize
 from zpipe.records import Batch, encode
+from zpipe.traces import message_text
 
 MB = 1024 * 1024
 LIMIT = 256 * MB
@@ -417,20 +418,20 @@ class TestMessageText:
 
     def test_plain(self) -> None:
         """An exception's message is itself."""
-        assert records.message_text(ValueError("é")) == "é"
+        assert message_text(ValueError("é")) == "é"
 
     def test_unprintable(self) -> None:
         """An exception whose text fails is named by its type."""
-        assert records.message_text(Unprintable()) == "<a Unprintable whose str() fails>"
+        assert message_text(Unprintable()) == "<a Unprintable whose str() fails>"
 
     def test_surrogates(self) -> None:
         """What is no valid Unicode is spelled out, so that a header can hold it."""
-        assert records.message_text("a\udcff") == "a\\udcff"
-        assert msgspec.msgpack.encode(records.message_text("a\udcff"))
+        assert message_text("a\udcff") == "a\\udcff"
+        assert msgspec.msgpack.encode(message_text("a\udcff"))
 
     def test_long(self) -> None:
         """A long text keeps its beginning and its end."""
-        said = records.message_text("a" + "x" * 100_000 + "z")
+        said = message_text("a" + "x" * 100_000 + "z")
         assert said[0] == "a"
         assert said[-1] == "z"
         assert "[80002 characters left out]" in said

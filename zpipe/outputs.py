@@ -13,7 +13,6 @@ import fcntl
 import functools
 import json
 import os
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, Protocol
@@ -23,6 +22,7 @@ import msgspec
 from zpipe import serialize
 from zpipe.core.wire import Buffer, Encoding
 from zpipe.errors import OutputError, UsageError
+from zpipe.traces import trace_text
 
 __all__ = ["CallOutput", "FileOutput", "FoldOutput", "Format", "Output", "OutputClosed", "StreamOutput", "open_output"]
 
@@ -240,8 +240,9 @@ class FoldOutput(_ValueOutput):
             self.value = functools.reduce(self._reducer, values, *start)
         except Exception as error:
             name = getattr(self._reducer, "__qualname__", repr(self._reducer))
-            trace = "".join(traceback.format_exception(error)).rstrip()
-            raise OutputError(f"the reducer {name} raised {_told(error)}; mend it\n{trace}") from error
+            raise OutputError(
+                f"the reducer {name} raised {_told(error)}; mend it\n{trace_text(error).rstrip()}"
+            ) from error
         self._started = True
 
     def finish(self) -> None:

@@ -23,14 +23,14 @@ import msgspec
 
 from zpipe import serialize
 from zpipe.core.wire import MAX_FRAMES, Buffer, Encoding
+from zpipe.traces import message_text
 
-__all__ = ["Batch", "Error", "encode", "message_text"]
+__all__ = ["Batch", "Error", "encode"]
 
 Error = dict[str, Any]
 """An item's error: "type", "message" and "traceback" as text, and for a command "exit", "stdout" and "stderr"."""
 
 _Row = tuple[int, Any, Any]
-_LONGEST = 20_000
 
 
 class Batch(msgspec.Struct):
@@ -72,18 +72,6 @@ def encode(batch: Batch, encoding: Encoding, limit: int, command: bool = False) 
     if encoding == "pickle":
         return [_pickle(batch, limit)]
     return [_raw(batch, limit, command)]
-
-
-def message_text(text: object) -> str:
-    """Return an exception's message, or any text, as it can travel: of bounded length, and valid Unicode."""
-    try:
-        said = str(text)
-    except Exception:  # noqa: BLE001 - a user's own __str__
-        return f"<a {type(text).__name__} whose str() fails>"
-    if len(said) > _LONGEST:
-        half = _LONGEST // 2
-        said = f"{said[:half]}\n[{len(said) - 2 * half} characters left out]\n{said[-half:]}"
-    return said.encode("utf-8", "backslashreplace").decode()
 
 
 def _refuse(batch: Batch, index: int, value: Any, can: str, error: Exception) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from zpipe import context, records, serialize, tasks
 from zpipe.core.wire import Buffer, Failure, ItemKind, JobSpec
 from zpipe.errors import CommandFailed, TaskError, WireError
+from zpipe.traces import message_text, trace_text
 
 __all__ = ["Outcome", "Runner"]
 
@@ -139,26 +140,10 @@ def _fail(batch: records.Batch, error: records.Error) -> None:
 
 def _explain(error: BaseException) -> records.Error:
     """Return an exception as an item's error."""
-    said = {"type": type(error).__name__, "message": records.message_text(error), "traceback": ""}
+    said = {"type": type(error).__name__, "message": message_text(error), "traceback": ""}
     if isinstance(error, CommandFailed):
         return {**said, "exit": error.status, "stdout": error.stdout, "stderr": error.stderr}
-    return {**said, "traceback": _traceback_text(error)}
-
-
-def _traceback_text(error: BaseException) -> str:
-    """Return an exception's traceback, its chain included, without zpipe's own frames."""
-    import traceback
-
-    try:
-        trace = traceback.TracebackException(type(error), error, error.__traceback__)
-        chain: list[traceback.TracebackException | None] = [trace]
-        for link in chain:
-            if link is not None:
-                link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_HERE)]
-                chain += [link.__cause__, link.__context__, *(getattr(link, "exceptions", None) or ())]
-        return records.message_text("".join(trace.format()))
-    except Exception:  # noqa: BLE001 - out of memory, say: the type and message are kept
-        return ""
+    return {**said, "traceback": trace_text(error)}
 
 
 def _check_text_encoding(name: str) -> None:
@@ -189,7 +174,7 @@ def _read_pickle(start: int, count: int, frames: Sequence[Buffer]) -> tuple[Any,
     try:
         items = serialize.loads(frames)
     except Exception as error:  # noqa: BLE001 - a class this worker lacks, say: the items fail
-        said = f"items {start} to {start + count - 1} can't be unpickled on this worker: {records.message_text(error)}"
+        said = f"items {start} to {start + count - 1} can't be unpickled on this worker: {message_text(error)}"
         failure = {"type": type(error).__name__, "message": said, "traceback": ""}
         return [None] * count, deque((position, failure) for position in range(count))
     if not isinstance(items, list | tuple | range):

@@ -320,7 +320,7 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     gone = worker.run()
-    if gone.error:
+    if gone.error and not config.terse:
         say(gone.error)
     worker.close()
     if gone.error:

@@ -7,7 +7,6 @@ Items that come from files are in `zpipe.lines`, items that have to be waited fo
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import msgspec
 from zpipe.core.wire import Buffer, ItemKind
 from zpipe.errors import SourceError, UsageError
 from zpipe.serialize import dumps
+from zpipe.traces import trace_text
 
 __all__ = ["Batch", "IterSource", "Source", "failure", "length_of", "pack", "parse_range"]
 
@@ -180,7 +180,7 @@ def pack(items: Sequence[Any], first: int, name: str) -> tuple[Batch | None, str
 
 def failure(name: str, index: int, error: BaseException) -> str:
     """Return what to tell the user when source `name` raised `error` where its item `index` should have come."""
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)).splitlines()
+    trace = trace_text(error).splitlines()
     said = (
         f"{name} failed at item {index}: {_brief(error)}. The items before it were taken: mend the source and run the "
         "job again. It failed here:"
