@@ -15,7 +15,7 @@ LEVELS = [
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces"},
     {"link", "commands", "progress"},
-    {"tasks", "records", "sources", "outputs", "summary"},
+    {"dialog", "tasks", "records", "sources", "outputs", "summary"},
     {"runner", "lines", "feeder"},
     {"ventilator", "worker", "sink"},
     {"slots"},

@@ -186,11 +186,16 @@ class TestLines:
         assert self.lines((Snapshot(started=True), 0.0), (Snapshot(**values, started=True), 5.0)) == [f"zpipe: {text}"]
 
     def test_every_few_seconds(self) -> None:
-        """However often it is asked, a line comes every five seconds, and says when it wants to be asked."""
+        """However often it is asked, a line comes every five seconds, and says when it wants to be asked.
+
+        It looks every second: a note must not wait for the next line, and the start is where the rate begins.
+        """
         stream = io.StringIO()
         progress = LineProgress(stream)
         progress.update(RUNNING, 100.0)
-        assert progress.deadline(100.0) == 105.0
+        assert progress.deadline(100.0) == 101.0
+        progress.update(RUNNING, 104.5)
+        assert progress.deadline(104.5) == 105.0
         for tenth in range(1, 201):
             progress.update(RUNNING, 100.0 + tenth / 10)
         assert len(stream.getvalue().splitlines()) == 4

@@ -337,8 +337,8 @@ class SimSink(Node):
         super().__init__(world)
 
     def join(self, turn: int) -> wire.Control:
-        done = list(self.collector.done)
-        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", self.collector.job, done)
+        c = self.collector
+        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", c.job, list(c.done), c.limit)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         message, payload = wire.decode(frames)

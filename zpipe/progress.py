@@ -24,6 +24,7 @@ __all__ = ["BarProgress", "LineProgress", "Progress", "QuietProgress", "Rate", "
 
 PREFIX = "zpipe: "
 REDRAW = 0.1
+LOOK = 1.0
 LONGEST_WAIT = 100 * 24 * 3600.0
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -121,12 +122,14 @@ class LineProgress:
         self._every = every
         self._rate = Rate()
         self._note = ""
+        self._looked = -math.inf
         self._next = -math.inf
         self._next_note = math.inf
         self._shown: int | None = None
 
     def update(self, snapshot: Snapshot, now: float, /) -> None:
         """Print what is due."""
+        self._looked = now
         if self._next == -math.inf:
             self._next = now + self._every
         if snapshot.started:
@@ -154,10 +157,10 @@ class LineProgress:
             self.say(_in_words(snapshot, mean))
 
     def deadline(self, now: float, /) -> float:
-        """Return when the next line is due."""
+        """Return when the next line is due, or the next look: a note is told soon, and the start marks the rate's."""
         if self._stream.broken:
             return math.inf
-        return max(now, min(self._next, self._next_note))
+        return max(now, min(self._next, self._next_note, self._looked + LOOK))
 
 
 class BarProgress:

@@ -18,6 +18,7 @@ from zpipe import endpoints, link
 from zpipe.core import wire
 from zpipe.core.collector import Collector
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
+from zpipe.dialog import Dialog
 from zpipe.errors import OutputError, WireError
 from zpipe.outputs import Output
 from zpipe.versions import host_name, our_versions
@@ -118,13 +119,15 @@ class Sink:
             trace = f"\n{failure.traceback.rstrip()}" if failure.traceback else ""
             self._say(f"item {failure.index} failed: {failure.type}: {failure.message}{more}{trace}", True)
 
-    def settle(self) -> None:
-        """Send the receipts that are due, and the end if this is it."""
+    def settle(self, *, again: bool = False) -> None:
+        """Send the receipts that are due, and the end if this is it; `again`: whatever was said last may be lost."""
         collector = self.collector
+        if again and self.finished is not None:
+            self._deliver(self.finished)
         if collector.finished and collector.hit is not None:
             self._conclude()  # first: a job that is being drained must not end for want of receipts, having found it
         receipts = collector.take_receipts()
-        if receipts or collector.full != self._full:
+        if receipts or again or collector.full != self._full:
             self._full = collector.full
             self._deliver(wire.Receipts(collector.job, receipts, collector.full, collector.limit))
         if collector.finished:
@@ -183,14 +186,30 @@ class SinkNode:
         def join(turn: int) -> wire.SinkJoin:
             c = self.sink.collector
             return wire.SinkJoin(
-                versions, session, turn, host, os.getpid(), self.advertised, output.encoding, c.job, list(c.done)
+                versions,
+                session,
+                turn,
+                host,
+                os.getpid(),
+                self.advertised,
+                output.encoding,
+                c.job,
+                list(c.done),
+                c.limit,
             )
 
         self.member = Member(join, ("lane",), url=url, now=time.monotonic(), patience=patience)
         self._lane: link.Watch | None = None
-        self._control = link.make_socket(context, zmq.DEALER, heartbeat=heartbeat)
-        self._watch = link.Watch(loop, self._control, self._on_control_event)
-        loop.add(self._control, self._on_control)
+        self._control = Dialog(
+            loop,
+            context,
+            url,
+            heartbeat=heartbeat,
+            up=self._on_control_up,
+            down=self._on_control_down,
+            heard=self._on_message,
+            say=lambda text: say(text, True),
+        )
 
     def start(self, bind: str, advertise: str) -> None:
         """Bind the results socket and look for the ventilator. Raises UsageError."""
@@ -199,7 +218,7 @@ class SinkNode:
         if not advertise and announced.startswith("tcp://*:") and not endpoints.is_loopback(self._url):
             # Away from the ventilator's host, workers need this one's address on the network.
             self.advertised = f"tcp://{endpoints.address_towards(self._url)}:{announced.rpartition(':')[2]}"
-        self._control.connect(self._url)
+        self._control.connect()
 
     def waiting(self) -> str:
         """What this sink waits for, as a sentence, empty when it is at work."""
@@ -207,14 +226,11 @@ class SinkNode:
             return "joined; no result has come yet"
         return ""
 
-    def _on_control_event(self, event: int) -> None:
-        now = time.monotonic()
-        if event == link.UP:
-            self._perform(self.member.on_control_up(now))
-        elif event == link.DOWN:
-            self._perform(self.member.on_control_down(now))
-        elif event == link.FAILED:
-            self._say(f"something answers at {self._url} that is no zpipe ventilator of this kind", True)
+    def _on_control_up(self) -> None:
+        self._perform(self.member.on_control_up(time.monotonic()))
+
+    def _on_control_down(self) -> None:
+        self._perform(self.member.on_control_down(time.monotonic()))
 
     def _on_lane_event(self, turn: int, event: int) -> None:
         if turn != self.member.turn:
@@ -224,24 +240,7 @@ class SinkNode:
         self._perform(self.member.on_link_up("lane", now) if up else self.member.on_link_down("lane", now))
         if up and self.member.state is State.READY:
             # A cut may have lost the last receipts; the join told what is done, and this tells the rest.
-            self.sink.settle()
-            if self.sink.finished is not None:
-                self._send(self.sink.finished)
-
-    def _on_control(self) -> bool:
-        while self.gone is None:
-            frames = link.receive(self._control)
-            if frames is None:
-                return False
-            try:
-                message, _ = wire.decode(frames)
-            except WireError as error:
-                self._say(f"dropped a malformed message from {self._url}: {error}", True)
-                continue
-            if isinstance(message, wire.Welcome):
-                message = endpoints.resolved(message, self._url)
-            self._on_message(message)
-        return False
+            self.sink.settle(again=True)
 
     def _on_message(self, message: Any) -> None:
         collector = self.sink.collector
@@ -254,8 +253,7 @@ class SinkNode:
         self._perform(self.member.on_message(message, time.monotonic()))
 
     def _send(self, message: wire.Control) -> None:
-        link.send(self._control, wire.encode(message))
-        self._loop.again(self._control)
+        self._control.send(message)
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -284,6 +282,7 @@ class SinkNode:
         if self.sink.finished is not None:
             self.member.patience = LAST_WORD
         self._perform(self.member.on_tick(now))
+        self._control.retry()
 
     def interrupt(self) -> None:
         """The person wants this sink to end: the job can't go on without it, and its ventilator is told so."""
@@ -296,4 +295,4 @@ class SinkNode:
         if self._lane is not None:
             self._lane.close()
         self.sink.close()
-        self._watch.close()
+        self._control.close(linger=1000)

@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 import zmq
 
-from zpipe import endpoints, link
+from zpipe import link
 from zpipe.core import wire
 from zpipe.core.intake import Intake
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
+from zpipe.dialog import Dialog
 from zpipe.errors import TaskError, WireError
 from zpipe.runner import Runner
 from zpipe.versions import host_name, our_versions
@@ -69,13 +70,20 @@ class Worker:
         self._lane: Any = None
         self._results: Any = None
         self._watches: list[link.Watch] = []
-        self._control = link.make_socket(self._context, zmq.DEALER, heartbeat=heartbeat)
-        self._watch = link.Watch(self._loop, self._control, self._on_control_event)
-        self._loop.add(self._control, self._on_control)
+        self._control = Dialog(
+            self._loop,
+            self._context,
+            url,
+            heartbeat=heartbeat,
+            up=self._on_control_up,
+            down=self._on_control_down,
+            heard=self._on_message,
+            say=say,
+        )
 
     def run(self) -> Gone:
         """Work until there is no more to do here; return how it ended."""
-        self._control.connect(self._url)
+        self._control.connect()
         while self.gone is None:
             due = self._member.deadline()
             self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
@@ -85,6 +93,7 @@ class Worker:
             due = self._member.deadline()
             if due is not None and due <= now:
                 self._perform(self._intake.after(self._member.on_tick(now)))
+                self._control.retry()
         return self.gone
 
     def terminate(self) -> None:
@@ -94,14 +103,14 @@ class Worker:
 
     # control and links
 
-    def _on_control_event(self, event: int) -> None:
-        now = time.monotonic()
-        if event == link.UP:
-            self._perform(self._member.on_control_up(now))
-        elif event == link.DOWN:
-            self._perform(self._intake.after(self._member.on_control_down(now)))
-        elif event == link.FAILED:
-            self._say(f"something answers at {self._url} that is no zpipe ventilator of this kind")
+    def _on_control_up(self) -> None:
+        self._perform(self._member.on_control_up(time.monotonic()))
+
+    def _on_control_down(self) -> None:
+        self._perform(self._intake.after(self._member.on_control_down(time.monotonic())))
+
+    def _on_message(self, message: Any) -> None:
+        self._perform(self._intake.on_message(message, time.monotonic()))
 
     def _on_link_event(self, turn: int, name: str, event: int) -> None:
         if turn != self._member.turn or (name == "results" and event == link.CLOSED):
@@ -112,26 +121,10 @@ class Worker:
         else:
             self._perform(self._intake.after(self._member.on_link_down(name, now)))
 
-    def _on_control(self) -> bool:
-        while self.gone is None:
-            frames = link.receive(self._control)
-            if frames is None:
-                return False
-            try:
-                message, _ = wire.decode(frames)
-            except WireError as error:
-                self._say(f"dropped a malformed message from {self._url}: {error}")
-                continue
-            if isinstance(message, wire.Welcome):
-                message = endpoints.resolved(message, self._url)
-            self._perform(self._intake.on_message(message, time.monotonic()))
-        return False
-
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Send):
-                link.send(self._control, wire.encode(action.message))
-                self._loop.again(self._control)
+                self._control.send(action.message)
             elif isinstance(action, Open):
                 self._open(action.welcome)
             elif isinstance(action, Close):
@@ -169,7 +162,7 @@ class Worker:
                 return False
             self._take(frames)
             if time.monotonic() >= look:
-                self._loop.again(self._control)
+                self._control.look()
                 return True
         return False
 
@@ -213,8 +206,6 @@ class Worker:
     def close(self) -> None:
         """Let the last control message out and close every socket."""
         self._close_links()
-        self._loop.remove(self._control)
-        self._control.set(zmq.LINGER, 500)
-        self._watch.close()
+        self._control.close(linger=500)
         self._context.term()
         self._loop.close()

@@ -24,6 +24,7 @@ SCENARIOS = {
     "big chunks": Scenario(chunk=25, items=200, kills=5, cuts=5),
     "first": Scenario(hits=(33, 47), items=90),
     "first in order": Scenario(hits=(33, 47), items=90, ordered=True, kills=5),
+    "first, sink cut": Scenario(hits=(33, 47), items=90, ordered=True, cuts=4, sink_cuts=5, chunk=10),
     "first of the endless": Scenario(hits=(70,), endless=True, kills=5),
     "no items": Scenario(items=0, kills=1, cuts=1),
     "one worker": Scenario(workers=1, kills=3, cuts=5, sink_cuts=2, terms=2),

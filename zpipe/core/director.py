@@ -240,6 +240,8 @@ class Director:
         self._sink_session = join.session
         self._sink = self._roster.seat(identity, join, now)
         actions.append(Admit(identity, self._sink.lane))
+        if join.limit is not None:
+            self.ledger.on_limit(join.limit)
         for start, stop in join.done:
             self.ledger.on_done(start, stop)
         return [*actions, *self._refill(), *self._closing()]

@@ -188,7 +188,7 @@ class Ledger:
     def on_receipt(self, receipt: Receipt) -> Lane | None:
         """The sink has a chunk. Return the lane that has credit for it now, if there is one."""
         chunk = self._outstanding.get(receipt.start)
-        if chunk is None or receipt.stop < min(chunk.stop, self.limit or chunk.stop):
+        if chunk is None or receipt.stop < self._wanted_of(chunk):
             return None
         del self._outstanding[receipt.start]
         items = receipt.stop - receipt.start
@@ -204,11 +204,15 @@ class Ledger:
             del lane.held[chunk.start]
         return lane
 
+    def _wanted_of(self, chunk: Chunk) -> int:
+        """Where the part of a chunk that is wanted ends."""
+        return chunk.stop if self.limit is None else min(chunk.stop, self.limit)
+
     def on_done(self, start: int, stop: int) -> None:
         """A sink that came back has `[start, stop)`: forget the chunks inside it, whose receipts were lost."""
-        for chunk in [c for c in self._outstanding.values() if start <= c.start and c.stop <= stop]:
+        for chunk in [c for c in self._outstanding.values() if start <= c.start and self._wanted_of(c) <= stop]:
             self._drop(chunk)
-            self.done += chunk.stop - chunk.start
+            self.done += self._wanted_of(chunk) - chunk.start
 
     # ends
 

@@ -133,7 +133,10 @@ class Join(_Header, frozen=True, tag="join"):
 
 
 class SinkJoin(_Header, frozen=True, tag="sink"):
-    """A sink offers `endpoint` for results, wanting them in `encoding`; `done` is what it has of `job` already."""
+    """A sink offers `endpoint` for results, wanting them in `encoding`.
+
+    `done` is what it has of `job` already, and `limit`, once set, the index behind the first hit in input order.
+    """
 
     versions: Versions
     session: str
@@ -144,6 +147,7 @@ class SinkJoin(_Header, frozen=True, tag="sink"):
     encoding: Encoding
     job: str = ""
     done: list[tuple[int, int]] = []
+    limit: int | None = None
 
 
 class Welcome(_Header, frozen=True, tag="welcome"):

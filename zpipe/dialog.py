@@ -1,0 +1,102 @@
+"""A node's control connection to its ventilator: messages in and out, and what its monitor tells. Decides nothing.
+
+Shared by worker and sink. A peer that is no ventilator is told of, and tried again: libzmq itself gives up for good on
+one whose socket is of another kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from zpipe import endpoints, link
+from zpipe.core import wire
+from zpipe.errors import WireError
+
+__all__ = ["Dialog"]
+
+
+class Dialog:
+    """The control connection to the ventilator at `url`.
+
+    `up` and `down` are called as it stands and is cut, `heard(message)` with each message, its endpoints ready to be
+    connected to, and `say(text)` with what a person should know.
+    """
+
+    def __init__(
+        self,
+        loop: link.Loop,
+        context: Any,
+        url: str,
+        *,
+        heartbeat: float,
+        up: Callable[[], None],
+        down: Callable[[], None],
+        heard: Callable[[Any], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._loop, self._url = loop, url
+        self._up, self._down, self._heard, self._say = up, down, heard, say
+        self._standing = False
+        self._strange = False
+        self._told = False
+        self._control = link.make_socket(context, zmq.DEALER, heartbeat=heartbeat)
+        self._watch = link.Watch(loop, self._control, self._on_event)
+        loop.add(self._control, self._read)
+
+    def connect(self) -> None:
+        """Look for the ventilator; it goes on until `close`."""
+        self._control.connect(self._url)
+
+    def send(self, message: wire.Control) -> None:
+        """Send a message, if the connection stands; a cut one loses it."""
+        link.send(self._control, wire.encode(message))
+        self._loop.again(self._control)
+
+    def look(self) -> None:
+        """Look for messages in the loop's next turn, after a while in which the loop did not come round."""
+        self._loop.again(self._control)
+
+    def _on_event(self, event: int) -> None:
+        if event == link.UP:
+            self._standing, self._strange, self._told = True, False, False
+            self._up()
+        elif event == link.DOWN and self._standing:
+            self._standing = False
+            self._down()
+        elif event in (link.DOWN, link.FAILED):
+            self._strange = True
+            if not self._told:
+                self._told = True
+                self._say(f"something answers at {self._url} that is no zpipe ventilator; is the port right?")
+
+    def retry(self) -> None:
+        """Try a peer anew that turned out to be no ventilator; called every few seconds."""
+        if self._strange and not self._standing:
+            self._strange = False
+            with contextlib.suppress(zmq.ZMQError):
+                self._control.disconnect(self._url)
+            self._control.connect(self._url)
+
+    def _read(self) -> bool:
+        while not self._control.closed:
+            frames = link.receive(self._control)
+            if frames is None:
+                return False
+            try:
+                message, _ = wire.decode(frames)
+            except WireError as error:
+                self._say(f"dropped a malformed message from {self._url}: {error}")
+                continue
+            if isinstance(message, wire.Welcome):
+                message = endpoints.resolved(message, self._url)
+            self._heard(message)
+        return False
+
+    def close(self, linger: int = 0) -> None:
+        """Close the connection, letting the last message out for `linger` milliseconds."""
+        self._control.set(zmq.LINGER, linger)
+        self._watch.close()
