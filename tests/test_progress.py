@@ -199,7 +199,7 @@ class TestLines:
         for tenth in range(1, 201):
             progress.update(RUNNING, 100.0 + tenth / 10)
         assert len(stream.getvalue().splitlines()) == 4
-        assert progress.deadline(120.0) == 125.0
+        assert progress.deadline(120.0) == 121.0
         assert progress.deadline(130.0) == 130.0
 
     def test_note(self) -> None:
