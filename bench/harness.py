@@ -115,11 +115,11 @@ def interleave(systems: Mapping[str, Callable[[], Any]], options: argparse.Names
     """Run all systems in turn, `options.rounds` times, every second round backwards.
 
     Running backwards too keeps whoever follows a heavy one from paying for it each time. A round during which others
-    kept more than `options.calm` cores busy is thrown away unseen and run again, up to twice as many rounds as asked;
+    kept more than `options.calm` cores busy is thrown away unseen and run again, up to as many times as were asked for;
     then the calmest ones are kept.
     """
     done: list[tuple[float, dict[str, Any]]] = []
-    for number in range(3 * options.rounds):
+    for number in range(2 * options.rounds):
         if sum(noise <= options.calm for noise, _ in done) == options.rounds:
             break
         _await_calm(options.calm)
@@ -138,8 +138,8 @@ def interleave(systems: Mapping[str, Callable[[], Any]], options: argparse.Names
 
 
 def _await_calm(limit: float) -> None:
-    """Wait until others leave the machine alone for a second, a minute at most."""
-    for _ in range(60):
+    """Wait until others leave the machine alone for a second, ten at most."""
+    for _ in range(10):
         busy, own = _busy(), _own()
         time.sleep(1.0)
         others = (_busy() - busy) - (_own() - own)

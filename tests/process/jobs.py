@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import signal
 import sys
@@ -118,7 +118,7 @@ def raise_something(item: int) -> int:
 
 def odd_value(item: int) -> Any:
     """Values of which some are none of JSON's own."""
-    return [{"nan": float("nan"), "bytes": b"\0\xff"}, "line\none", (datetime.date(2024, 1, 31), (1, 2)), None][item]
+    return [{"nan": float("nan"), "bytes": b"\0\xff"}, "line\none", (dt.date(2024, 1, 31), (1, 2)), None][item]
 
 
 def text_of(item: int) -> Any:
@@ -147,11 +147,6 @@ def first_is_slow(item: int) -> int:
 def gather(so_far: list[Any], value: Any) -> list[Any]:
     """The values in a list."""
     return [*so_far, value]
-
-
-def longer(so_far: int, value: int) -> int:
-    """The larger one."""
-    return max(so_far, value)
 
 
 def complex_sum(so_far: complex, value: int) -> complex:
@@ -217,35 +212,38 @@ def pid(item: Any) -> int:
 
 def pid_noted_nap(item: Any) -> Any:
     """Note the process in `pids` when it is new, and take 5 ms."""
-    global _known
-    if not _known:
+    if os.getpid() not in _known:
+        _known.add(os.getpid())
         note("pids", os.getpid())
-        _known = True
     return nap(item)
 
 
-_known = False
+_known: set[int] = set()
 
 
 def die_once(item: int) -> tuple[int, int]:
-    """Kill the worker when 7 comes for the first time; give back the item and its attempt."""
+    """Take 20 ms, kill the worker when 7 comes for the first time, and give back the item and its attempt."""
     note("noted", item)
+    time.sleep(0.02)
     if item == 7 and not Path("victim").exists():
-        note_once("victim", str(os.getpid()))
+        time.sleep(0.3)  # the results of the items before are gone by now
+        note("victim", os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)
     return item, context(item)[1]
 
 
-def note_once(name: str, text: str) -> None:
-    """Make a file."""
-    Path(name).write_text(text)
-
-
-def wait_for_go(item: int) -> int:
-    """Note the process in `pids`, and give back the item once there is no file `stop`."""
+def wait_at_first(item: int) -> int:
+    """Note the process in `pids`; item 0 waits at its first attempt until there is no file `stop`."""
     note("pids", os.getpid())
-    while Path("stop").exists():
-        time.sleep(0.01)
+    attempt = context(item)[1]
+    if item == 0 and attempt > 1:
+        note("again", os.getpid())
+    elif item == 0:
+        note("waits", os.getpid())
+        while Path("stop").exists():
+            time.sleep(0.01)
+    if Path("go slow").exists():
+        time.sleep(0.05)
     return item
 
 
@@ -255,3 +253,57 @@ def noted_with_one_slow(item: int) -> int:
     if item == 1000:
         time.sleep(1)
     return item
+
+
+def crash_once(item: int) -> int:
+    """Take the worker down at 7, once, in the way that the file `how` says."""
+    if item == 7 and not Path("crashed").exists():
+        note("crashed", os.getpid())
+        how = Path("how").read_text()
+        if how == "exit":
+            os._exit(3)
+        os.kill(os.getpid(), signal.SIGSEGV if how == "segfault" else signal.SIGKILL)
+    return item
+
+
+def object_at_2(item: int) -> Any:
+    """Give the item back; for 2 what JSON can't hold."""
+    return object() if item == 2 else item
+
+
+def lambda_at_2(item: int) -> Any:
+    """Give the item back; for 2 what can't be pickled."""
+    return (lambda: item) if item == 2 else item
+
+
+def large_at_2(item: int) -> str:
+    """A few letters; for 2 some thousand."""
+    return "x" * (5000 if item == 2 else 5)
+
+
+def longer_text(so_far: str, value: str) -> str:
+    """The longer one."""
+    return max(so_far, value, key=len)
+
+
+def bad_reducer(so_far: int, value: int) -> int:
+    """Fail at 100."""
+    if value == 100:
+        raise ValueError("no more")
+    return so_far + value
+
+
+def odd_source() -> Iterator[Any]:
+    """Two items and one that can't be pickled."""
+    yield from (0, 1)
+    yield (n for n in ())
+
+
+def raising_source() -> Iterator[Any]:
+    """Fail before there is a first item."""
+    raise RuntimeError("no items today")
+
+
+def number_source() -> int:
+    """No items, but a number."""
+    return 3

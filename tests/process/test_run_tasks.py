@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from process.tools import Zpipe, free_port, records, values
+from process.tools import LOCAL, Zpipe, free_port, records, values
 
 FAST = ("--workers", "2", "--quiet")
 
@@ -22,7 +22,7 @@ def test_a_file_travels_to_workers_that_lack_it(zpipe: Zpipe, tmp_path: Path) ->
     home = tmp_path / "home"
     home.mkdir()
     (home / "mine.py").write_text("FACTOR = 3\ndef thrice(item):\n    return FACTOR * item\n")
-    url = f"tcp://127.0.0.1:{free_port()}"
+    url = f"{LOCAL}:{free_port()}"
     job = ("--range", "0:4", "--bind", url, "--workers", "0")
     for task, status in (("mine.py:thrice", 0), ("mine:thrice", 2)):
         worker = zpipe.start("worker", url, "--slots", "1", folder=tmp_path / "away")
@@ -62,16 +62,10 @@ def test_items_are_never_code(zpipe: Zpipe) -> None:
     """With and without `--shell` an item reaches the command as it is, whatever a shell would make of it."""
     nasty = ["two  words", "$(touch hacked)", "`touch hacked`", "; touch hacked", "'\"\\", "*", "-n", ""]
     text = "".join(f"{item}\n" for item in nasty)
-    for template, more in (
-        ("printf %s {}", ()),
-        ("printf %s {} | cat", ("--shell",)),
-        ("printf %s \"{}\" '{}' | head -c 1000", ("--shell",)),
-    ):
-        twice = template.count("{}")
-        assert _commands(zpipe, template, *more, text=text) == [item * twice for item in nasty], template
+    assert _commands(zpipe, "printf %s|cat {}", text=text) == [f"{item}|cat" for item in nasty]
+    template = "printf %s {} \"{}\" '{}' | cat; echo $((1 + 1))"
+    assert _commands(zpipe, template, "--shell", text=text) == [f"{item * 3}2" for item in nasty]
     assert not (zpipe.folder / "hacked").exists()
-    assert _commands(zpipe, "echo {} | cat", text="x\n") == ["x | cat"]
-    assert _commands(zpipe, "echo {} | tr a-z A-Z; echo $((1 + 1))", "--shell", text="x\n") == ["X\n2"]
 
 
 def test_a_command_that_fails(zpipe: Zpipe) -> None:

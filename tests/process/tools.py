@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -20,6 +21,8 @@ PATIENCE = 60.0
 
 MARK = "MARK_OF_A_TEST"
 """Environment variable by which a test knows the processes it is to blame for."""
+
+LOCAL = "tcp://127.0.0.1"
 
 LINUX = sys.platform == "linux"
 
@@ -56,11 +59,9 @@ def marked(mark: str) -> list[int]:
     """Return the processes that carry `mark`, whoever their parent is. Knows Linux only."""
     found = []
     for entry in Path("/proc").glob("[0-9]*") if LINUX else ():
-        try:
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
             if f"{MARK}={mark}\0".encode() in (entry / "environ").read_bytes() and alive(int(entry.name)):
                 found.append(int(entry.name))
-        except OSError:  # it has ended, or is another user's
-            continue
     return found
 
 
@@ -79,14 +80,12 @@ def free_port() -> int:
 class Node:
     """One process, with its stdout and stderr in files. `stdin` is a pipe if it was asked for."""
 
-    def __init__(
-        self, name: str, argv: list[str], folder: Path, env: dict[str, str], stdin: Any, fds: tuple[int | None, ...]
-    ) -> None:
+    def __init__(self, name: str, argv: list[str], folder: Path, env: dict[str, str], how: dict[str, Any]) -> None:
         self._name = name
         self._files = [folder / f"{name}.out", folder / f"{name}.err"]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
-            to = {"stdout": fds[0] or out, "stderr": fds[1] or err}
-            self.process = subprocess.Popen(argv, cwd=folder, env=env, stdin=stdin, **to)
+            how = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **how}
+            self.process = subprocess.Popen(argv, cwd=folder, env=env, **how)
         self.pid = self.process.pid
 
     @property
@@ -109,6 +108,10 @@ class Node:
         wait_until(lambda: all(t in self.err for t in texts), lambda: f"{texts} from {self._story()}")
         return self.err
 
+    def url(self) -> str:
+        """Wait until this ventilator listens; return its address."""
+        return self.said("listening").partition("zpipe sink ")[2].split()[0]
+
     def printed(self, text: str) -> None:
         """Wait until `text` is on its stdout."""
         wait_until(lambda: text in self.out, lambda: f"{text!r} on stdout of {self._story()}")
@@ -123,15 +126,24 @@ class Node:
         """Send it a signal."""
         self.process.send_signal(number)
 
+    def signal_group(self, number: int) -> None:
+        """Send a signal to its process group, which must be its own."""
+        assert os.getpgid(self.pid) == self.pid
+        os.killpg(self.pid, number)
+
     def kill(self) -> None:
         """Kill it and wait for its end."""
         self.process.kill()
         self.process.wait(PATIENCE)
 
+    def eof(self) -> Node:
+        """Close its stdin."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self
+
     def end(self, patience: float = PATIENCE) -> int:
         """Wait for its end; return its exit status."""
-        if self.process.stdin is not None and not self.process.stdin.closed:
-            self.process.stdin.close()
         wait_until(lambda: self.process.poll() is not None, lambda: f"the end of {self._story()}", patience)
         return self.process.returncode
 
@@ -159,22 +171,19 @@ class Zpipe:
         return self.python("-m", "zpipe", *args, **how)
 
     def python(
-        self,
-        *args: object,
-        stdin: Any = subprocess.DEVNULL,
-        stdout: int | None = None,
-        stderr: int | None = None,
-        folder: Path | None = None,
-        **env: str,
+        self, *args: object, folder: Path | None = None, popen: dict[str, Any] | None = None, **env: str
     ) -> Node:
-        """Start `python ARGS` with these environment variables besides the usual ones."""
-        words = [str(arg) for arg in args]
+        """Start `python ARGS` with these environment variables besides the usual ones; `popen` as Popen takes it."""
         usual = {key: value for key, value in os.environ.items() if not key.startswith(("ZPIPE_", "_ZPIPE_"))}
+        argv = [sys.executable, *map(str, args)]
         name = f"node{len(self.nodes)}"
-        given = {**usual, MARK: self.mark, **env}
-        node = Node(name, [sys.executable, *words], folder or self.folder, given, stdin, (stdout, stderr))
+        node = Node(name, argv, folder or self.folder, {**usual, MARK: self.mark, **env}, popen or {})
         self.nodes.append(node)
         return node
+
+    def piped(self, *args: object) -> Node:
+        """Start `zpipe ARGS` with a pipe for stdin."""
+        return self.start(*args, popen={"stdin": subprocess.PIPE})
 
     def run(self, *args: object, status: int = 0, text: str | bytes | None = None, **env: str) -> Node:
         """Run `zpipe ARGS` to its end, which must be with `status`; `text` is its stdin."""
@@ -183,12 +192,16 @@ class Zpipe:
         source = self.folder / "stdin"
         source.write_bytes(text if isinstance(text, bytes) else text.encode())
         with source.open("rb") as stdin:
-            return self.start(*args, stdin=stdin, **env).ended(status)
+            return self.start(*args, popen={"stdin": stdin}, **env).ended(status)
 
     def task_pids(self, seen: str = "pids") -> list[int]:
         """Return the processes that tasks have noted in the file `seen`."""
         path = self.folder / seen
         return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    def noted(self) -> list[int]:
+        """Return the items that tasks have noted in the file `noted`, in the order in which they were begun."""
+        return self.task_pids("noted")
 
     def left(self) -> list[int]:
         """Return the processes that are still there."""
@@ -202,10 +215,8 @@ class Zpipe:
             if node.process.poll() is None:
                 node.kill()
         for pid in self.left():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 def records(text: str) -> list[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""The command line's manners: help that teaches, versions, completion, the environment, and what goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import threading
+
+import pytest
+from process.tools import LOCAL, Zpipe, free_port, values
+
+import zpipe as package
+
+COMMANDS = ("run", "ventilator", "worker", "sink")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_by_example(zpipe: Zpipe, command: str) -> None:
+    """`--help` of each command says what it does, explains every option and shows the command at work."""
+    text = zpipe.run(command, "--help").out
+    assert f"Usage: zpipe {command} " in text
+    examples = text.partition("Examples:")[2]
+    assert f"zpipe {command} " in examples
+    options = text.partition("Options:")[2].partition("Examples:")[0]
+    listed = re.findall(r"^  (?:-\S, )?(--[a-z-]+)", options, re.MULTILINE)
+    assert "--heartbeat" in listed
+    starts = [match.start() for match in re.finditer(r"^  -", options, re.MULTILINE)]
+    for start, stop in zip(starts, [*starts[1:], None], strict=True):
+        assert len(options[start:stop].split()) > 3, options[start:stop]
+
+
+def test_the_help_of_all(zpipe: Zpipe) -> None:
+    """`zpipe --help` names the commands, examples, exit statuses and how completion is had; -h is the same."""
+    text = zpipe.run("--help").out
+    for word in (*COMMANDS, "Examples:", "Exit status", "_ZPIPE_COMPLETE=bash_source", "ZPIPE_"):
+        assert word in text, word
+    assert zpipe.run("-h").out == text
+    assert zpipe.run("--version").out == zpipe.run("-V").out == f"zpipe {package.__version__}\n"
+
+
+def test_what_does_not_exist(zpipe: Zpipe) -> None:
+    """An unknown command or option is told with the known ones or the nearest, and the status is 2."""
+    node = zpipe.run("rum", status=2)
+    assert "'rum'" in node.err
+    assert "run, ventilator, worker, sink" in node.err
+    assert "--workers" in zpipe.run("run", "--worker", "3", "jobs:same", status=2).err
+    assert "'many'" in zpipe.run("run", "--workers", "many", "jobs:same", status=2).err
+    assert "'many'" in zpipe.run("run", "jobs:same", status=2, ZPIPE_WORKERS="many").err
+
+
+def test_completion(zpipe: Zpipe) -> None:
+    """The script for bash is printed, and what it asks for, commands and options, is answered."""
+    node = zpipe.run(_ZPIPE_COMPLETE="bash_source")
+    assert "complete -o nosort -F _zpipe_completion zpipe" in node.out
+    assert subprocess.run(["bash", "-n"], input=node.raw, timeout=60).returncode == 0
+    node = zpipe.run(_ZPIPE_COMPLETE="bash_complete", COMP_WORDS="zpipe ", COMP_CWORD="1")
+    assert {line.partition(",")[2] for line in node.out.split()} == set(COMMANDS)
+    node = zpipe.run(_ZPIPE_COMPLETE="bash_complete", COMP_WORDS="zpipe run --ra", COMP_CWORD="2")
+    assert {line.partition(",")[2] for line in node.out.split()} == {"--range", "--raw"}
+
+
+def test_every_option_can_be_given_in_the_environment(zpipe: Zpipe) -> None:
+    """ZPIPE_ and an option's name is that option, for every one of them; the command line goes before it."""
+    env = {"ZPIPE_RANGE": "0:3", "ZPIPE_WORKERS": "1", "ZPIPE_QUIET": "1", "ZPIPE_ORDERED": "1"}
+    node = zpipe.run("run", "jobs:same", **env)
+    assert values(node.out) == [0, 1, 2]
+    assert node.err == ""
+    assert zpipe.run("run", "jobs:same", **env, ZPIPE_FORMAT="raw").out == "0\n1\n2\n"
+    assert zpipe.run("run", "jobs:same", **env, ZPIPE_REDUCE="operator:add", ZPIPE_INITIAL="4").out == "7\n"
+    zpipe.run("run", "jobs:same", "--range", "5:6", "--raw", **env, ZPIPE_OUTPUT="out", ZPIPE_JSON="1")
+    assert (zpipe.folder / "out").read_text() == "5\n"
+    more = {"ZPIPE_COMMAND": "echo {}", "ZPIPE_GLOB": "jobs.*", "ZPIPE_RAW": "1", "ZPIPE_SHELL": "1"}
+    assert zpipe.run("run", "--quiet", **more).out == "jobs.py\n"
+
+
+def test_the_environment_of_the_other_commands(zpipe: Zpipe) -> None:
+    """The address that worker and sink are told may come from ZPIPE_URL, the rest as for `run`."""
+    url = f"{LOCAL}:{free_port()}"
+    for command, more in (("worker", {"ZPIPE_SLOTS": "1"}), ("sink", {"ZPIPE_BIND": f"{LOCAL}:0"})):
+        node = zpipe.run(command, status=1, ZPIPE_URL=url, ZPIPE_CONNECT_TIMEOUT="0.2", **more)
+        assert f"no ventilator answered at {url} for 0.2 s" in node.err
+
+
+def test_progress_on_a_terminal(zpipe: Zpipe) -> None:
+    """On a terminal there is a bar with counts, rate, workers and failures, and afterwards only the summary."""
+    ours, theirs = pty.openpty()
+    shown = bytearray()
+
+    def read() -> None:
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:  # how Linux tells the end of a terminal
+                return
+            if not data:
+                return
+            shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        job = ("run", "jobs:fail_on_seven_slowly", "--range", "0:30", "--output", "out", "--workers", "2")
+        node = zpipe.start(*job, popen={"stderr": theirs}, TERM="xterm", COLUMNS="120")
+        os.close(theirs)
+        assert node.end() == 1
+        reader.join(60)
+    finally:
+        os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    assert re.search(r"\d+/30 items +\d+%", text)
+    assert "items/s, 1 failed, 2 workers" in text
+    assert re.search(r"\d:\d\d:\d\d left", text)
+    assert text.rstrip().splitlines()[-1].startswith("zpipe: 30 items done")
+
+
+def test_errors_that_quiet_does_not_hide(zpipe: Zpipe) -> None:
+    """`--quiet` says nothing of a job that goes well, and all that went wrong."""
+    node = zpipe.run("run", "jobs:fail_on_seven", "--range", "0:10", "--quiet", status=1)
+    assert node.err == "zpipe: item 7 failed: ValueError: seven is not wanted\n"
+    node = zpipe.run("run", "jobs:same", "--source", "jobs:broken_source", "--quiet", "--json", status=1)
+    assert "the source broke" in json.loads(node.err.splitlines()[-1])["error"]

@@ -1,0 +1,192 @@
+"""The examples, run as their README files say, against outside tools and plain single-process twins."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shutil
+import string
+import subprocess
+import sys
+import sysconfig
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+CHECKSUM = f"{EXAMPLES}/checksum/checksum.py:checksum"
+CRACK = f"{EXAMPLES}/hashsum_cracker/crack.py"
+WORDCOUNT = f"{EXAMPLES}/wordcount/wordcount.py"
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+HASHSUM = "f8e966d1e207d02c44511a58dccff2f5429e9a3b"
+
+
+def zpipe(*args: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `zpipe run`; return what it printed, and its status."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ZPIPE_", "HASHSUM", "LENGTH"))}
+    command = [sys.executable, "-m", "zpipe", "run", *args]
+    return subprocess.run(command, cwd=cwd, env=env | variables, capture_output=True, timeout=120, check=False)
+
+
+def shell(script: str, cwd: Path) -> bytes:
+    """Return what outside tools print."""
+    env = os.environ | {"LC_ALL": "C"}
+    return subprocess.run(["sh", "-c", script], cwd=cwd, env=env, capture_output=True, timeout=120, check=True).stdout
+
+
+def module(path: str) -> ModuleType:
+    """Return an example's file as a module."""
+    spec = importlib.util.spec_from_file_location(f"example_{Path(path).stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A small tree of files, some with odd names or odd contents."""
+    root = tmp_path / "tree"
+    texts = {
+        "plain.txt": b"The cat and the hat.\n",
+        "empty.txt": b"",
+        "two words.txt": b"one TWO two",
+        "deep/er/still.txt": b"don't -- stop_here 3x x3\r\nCaf\xc3\xa9 \xff\xfe NA\xcfVE\0the\n",
+        "quote'n\"$HOME.txt": b"$HOME the `date`\n",
+        "back\\slash.txt": b"a\\b",
+        "new\nline.txt": b"line\nline\n",
+        "large.txt": b"spam and eggs and " * 200_000,
+    }
+    for name, text in texts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    (root / os.fsdecode(b"latin-\xe9.txt")).write_bytes(b"x")
+    return root
+
+
+needs_tools = pytest.mark.skipif(
+    sys.platform != "linux" or any(shutil.which(tool) is None for tool in ("sha256sum", "find", "xargs", "grep")),
+    reason="no GNU tools",
+)
+
+
+@needs_tools
+def test_checksum_says_what_sha256sum_says(tree: Path) -> None:
+    """Every line is sha256sum's, whatever the file's name and contents are."""
+    run = zpipe(CHECKSUM, "--glob", "**/*.txt", "--raw", cwd=tree)
+    assert (run.returncode, sorted(run.stdout.splitlines())) == (
+        0,
+        sorted(shell("find . -type f -printf '%P\\0' | xargs -0 sha256sum", tree).splitlines()),
+    ), run.stderr
+
+
+@needs_tools
+def test_checksum_of_pythons_own_library() -> None:
+    """The real job of the README: the library's files are all there, each with the sum that sha256sum gives it."""
+    run = zpipe(CHECKSUM, "--glob", "**/*.py", "--raw", cwd=LIBRARY)
+    found = "find -L . -type f -name '*.py' -not -path '*/.*' -printf '%P\\0'"
+    expected = sorted(shell(f"{found} | xargs -0 sha256sum", LIBRARY).splitlines())
+    assert run.returncode == 0, run.stderr
+    assert len(expected) > 100
+    assert sorted(run.stdout.splitlines()) == expected
+
+
+def test_checksum_of_a_file_that_went_fails_alone(tree: Path) -> None:
+    """A file that can't be read is one failed item, and the others are done."""
+    names = f"{tree}/plain.txt\0{tree}/gone.txt\0{tree}/empty.txt\0"
+    (tree / "names").write_text(names)
+    run = zpipe(CHECKSUM, "--input", "names", "-0", "--raw", cwd=tree)
+    assert run.returncode == 1
+    assert len(run.stdout.splitlines()) == 2
+    assert b"gone.txt" in run.stderr
+
+
+def test_ranges_are_all_variations_once() -> None:
+    """The ranges spell every word of up to three letters, in order, and number those of up to four."""
+    crack = module(CRACK)
+    words = [
+        word.decode()
+        for _, length, first, last in crack.ranges()
+        if length <= 3
+        for word in crack.words(length, first, last)
+    ]
+    assert words == ["".join(word) for n in (1, 2, 3) for word in itertools.product(string.ascii_lowercase, repeat=n)]
+    fours = [(first, last) for _, length, first, last in crack.ranges() if length == 4]
+    assert len(words) + sum(last - first for first, last in fours) == 475_254
+    assert [next(crack.words(4, 0, 1)), next(crack.words(4, 26**4 - 1, 26**4))] == [b"aaaa", b"zzzz"]
+
+
+def test_cracker_finds_what_a_plain_loop_finds() -> None:
+    """The word is the one that trying all words in one process finds, and it is all that is printed."""
+    letters = string.ascii_lowercase
+    words = ("".join(word) for n in (1, 2, 3, 4) for word in itertools.product(letters, repeat=n))
+    found = next(word for word in words if hashlib.sha1(word.encode()).hexdigest() == HASHSUM)
+    run = zpipe(f"{CRACK}:attempt", "--source", f"{CRACK}:ranges", "--first", "--raw")
+    assert (run.returncode, run.stdout.decode()) == (0, f"{found}\n"), run.stderr
+
+
+def test_cracker_stops_when_it_has_found() -> None:
+    """Of the 18,981 ranges of up to six letters, a word of four letters needs few: minutes of work are not done."""
+    hashsum = hashlib.sha1(b"pipe").hexdigest()
+    run = zpipe(
+        f"{CRACK}:attempt",
+        "--source",
+        f"{CRACK}:ranges",
+        "--first",
+        "--raw",
+        "--json",
+        "-q",
+        HASHSUM=hashsum,
+        LENGTH="6",
+    )
+    assert (run.returncode, run.stdout) == (0, b"pipe\n"), run.stderr
+    summary = json.loads(run.stderr)
+    assert summary["hit"] == 2 + 1 + string.ascii_lowercase.index("p")
+    assert summary["done"] < 5_000
+
+
+def test_cracker_that_finds_nothing_prints_nothing() -> None:
+    """A word that is longer than asked for is not found: no output, and a job that is done."""
+    hashsum = hashlib.sha1(b"pipes").hexdigest()
+    run = zpipe(f"{CRACK}:attempt", "--source", f"{CRACK}:ranges", "--first", "--raw", HASHSUM=hashsum, LENGTH="3")
+    assert (run.returncode, run.stdout) == (0, b""), run.stderr
+
+
+@needs_tools
+def test_wordcount_says_what_grep_says(tree: Path) -> None:
+    """The counts are those of the words that grep finds."""
+    run = zpipe(f"{WORDCOUNT}:count", "--glob", "**/*.txt", "--reduce", f"{WORDCOUNT}:merge", cwd=tree)
+    words = shell("find . -type f -print0 | xargs -0 grep -aohE '[A-Za-z]+'", tree).lower().decode().split()
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == Counter(words)
+    assert len(words) > 600_000
+
+
+def test_wordcount_of_the_library_is_its_plain_twins(tmp_path: Path) -> None:
+    """On real text the single-process twin agrees, and prints the most frequent words."""
+    pattern, counts = f"{LIBRARY}/*/*.py", tmp_path / "words.json"
+    run = zpipe(
+        f"{WORDCOUNT}:count", "--glob", pattern, "--reduce", f"{WORDCOUNT}:merge", "--output", str(counts), "--ordered"
+    )
+    assert run.returncode == 0, run.stderr
+    twin = [sys.executable, str(EXAMPLES / "wordcount" / "plain.py"), pattern, str(counts)]
+    plain = subprocess.run(twin, capture_output=True, timeout=120, check=False)
+    assert plain.returncode == 0, plain.stderr
+    assert re.search(rb"[\d,]+  self\n", plain.stdout)
+
+
+def test_the_plain_twin_tells_a_difference(tree: Path) -> None:
+    """Counts that are not the same end the twin with status 1."""
+    (tree / "words.json").write_text('{"the": 1}')
+    twin = [sys.executable, str(EXAMPLES / "wordcount" / "plain.py"), f"{tree}/plain.txt", f"{tree}/words.json"]
+    plain = subprocess.run(twin, capture_output=True, timeout=60, check=False)
+    assert plain.returncode == 1
+    assert b"other counts" in plain.stderr
