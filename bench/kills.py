@@ -74,7 +74,12 @@ def recoveries(kills: list[tuple[float, int]], values: list[Any]) -> tuple[list[
 
     A kill that is followed by the next before that is left out, and so is one of a worker that held nothing.
     """
-    again = [began for _, attempt, _, began in values if attempt > 1]
+    again = []
+    before: dict[int, tuple[int, int]] = {}
+    for item, attempt, pid, began in values:
+        if attempt > 1 and before.get(pid) != (item - 1, attempt):  # not one sent again earlier, still running
+            again.append(began)
+        before[pid] = (item, attempt)
     first: dict[int, float] = {}
     for _, _, pid, began in values:
         first.setdefault(pid, began)

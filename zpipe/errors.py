@@ -5,7 +5,6 @@
     ├── TaskError       the task (or predicate, or reducer) can't be loaded (exit status 2)
     ├── SourceError     the source of items failed part way (exit status 1)
     ├── OutputError     results could not be written or folded (exit status 1)
-    ├── Disconnected    a node that was waited for did not come, or went (exit status 1)
     ├── WireError       a peer sent what the protocol does not allow; never the user's fault
     └── CommandFailed   a shell command ended with a non-zero status: fails its item alone
 
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 __all__ = [
     "CommandFailed",
-    "Disconnected",
     "OutputError",
     "SourceError",
     "TaskError",
@@ -50,10 +48,6 @@ class SourceError(ZpipeError):
 
 class OutputError(ZpipeError):
     """A result could not be written or folded at the sink."""
-
-
-class Disconnected(ZpipeError):
-    """A node that was waited for did not come in time, or went away for good."""
 
 
 class WireError(ZpipeError):

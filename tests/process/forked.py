@@ -28,8 +28,9 @@ def run(args: list[str]) -> tuple[int, str, str]:
             status = 70
             try:
                 cli.main()
+                status = 0
             except SystemExit as end:
-                status = end.code if isinstance(end.code, int) else 71
+                status = int(end.code or 0)
             except BaseException:  # noqa: BLE001 - a forked child must not go on as its parent
                 sys.excepthook(*sys.exc_info())
             finally:

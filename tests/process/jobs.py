@@ -307,3 +307,8 @@ def raising_source() -> Iterator[Any]:
 def number_source() -> int:
     """No items, but a number."""
     return 3
+
+
+def parent_and_pid(item: Any) -> tuple[int, int]:
+    """The process it runs in, behind that one's parent."""
+    return os.getppid(), pid(item)

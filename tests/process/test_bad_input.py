@@ -69,20 +69,18 @@ def test_wrong_usage(zpipe: Zpipe) -> None:
     """What can't be is refused before anything is run, with status 2 and one message that names it."""
     (zpipe.folder / "folder").mkdir()
     (zpipe.folder / "broken.py").write_text("def task(item:\n    return item\n")
-    for (args, said), (status, out, err) in zip(USAGE, _forked(zpipe, [args for args, _ in USAGE]), strict=True):
+    _refused(zpipe, [(("run", *args), said) for args, said in USAGE])
+    assert not list(zpipe.folder.rglob("out*"))
+
+
+def _refused(zpipe: Zpipe, cases: list[tuple[tuple[str, ...], str]]) -> None:
+    """Assert that each of these commands says this, and little else, and that it runs nothing."""
+    for (args, said), (status, out, err) in zip(cases, zpipe.forked(*(args for args, _ in cases)), strict=True):
         assert status == 2, (args, err)
         assert said in err, args
         assert "Traceback" not in err, args
         assert len(err.splitlines()) <= 4, args
         assert out == "", args
-    assert not list(zpipe.folder.rglob("out*"))
-
-
-def _forked(zpipe: Zpipe, commands: list[tuple[str, ...]]) -> list[tuple[int, str, str]]:
-    """Run `zpipe run` with each of these arguments; return exit status, stdout and stderr of each."""
-    (zpipe.folder / "commands").write_text(json.dumps([("run", *args) for args in commands]))
-    found: list[tuple[int, str, str]] = json.loads(zpipe.python("forked.py", "commands").ended(0).out)
-    return found
 
 
 @pytest.mark.skipif(ROOT, reason="root may write and read everything")
@@ -114,50 +112,46 @@ def test_a_task_that_workers_cannot_load(zpipe: Zpipe) -> None:
 
 
 def test_addresses_in_use(zpipe: Zpipe) -> None:
-    """A port that another process has is named by ventilator, run and sink, with status 2."""
+    """An address that another process has is named by all that bind; one that a dead process left behind is free."""
+    left_behind = f"ipc://{zpipe.folder}/control"
+    first = zpipe.start("ventilator", "jobs:same", "--range", "0:3", "--bind", left_behind)
+    first.said("listening")
+    nowhere = f"{LOCAL}:{free_port()}"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        url = f"{LOCAL}:{taken.getsockname()[1]}"
-        job = ("jobs:same", "--range", "0:3", "--bind", url)
-        for args in (("ventilator", *job), ("run", *job), ("sink", f"{LOCAL}:{free_port()}", "--bind", url)):
-            node = zpipe.run(*args, status=2)
-            assert f"{url} is in use by another process" in node.err
-            assert "Traceback" not in node.err
-
-
-def test_an_ipc_address_in_use(zpipe: Zpipe) -> None:
-    """The socket of a ventilator that is there is not taken from it; one that was left behind is."""
-    url = f"ipc://{zpipe.folder}/control"
-    job = ("ventilator", "jobs:same", "--range", "0:3", "--bind", url)
-    first = zpipe.start(*job)
-    first.said("listening")
-    assert f"{url} is in use by another process" in zpipe.run(*job, status=2).err
+        cases: list[tuple[tuple[str, ...], str]] = []
+        for url in (f"{LOCAL}:{taken.getsockname()[1]}", left_behind):
+            job = ("jobs:same", "--range", "0:3", "--bind", url)
+            said = f"{url} is in use by another process"
+            cases += [(("ventilator", *job), said), (("run", *job), said), (("sink", nowhere, "--bind", url), said)]
+        _refused(zpipe, cases)
+    assert first.process.poll() is None
     first.kill()
-    zpipe.start(*job).said("listening")
+    zpipe.start("ventilator", "jobs:same", "--range", "0:3", "--bind", left_behind).said("listening")
 
 
 def test_only_loopback_without_keys(zpipe: Zpipe) -> None:
-    """Ventilator and sink refuse to bind what others can reach unless --insecure is given by name."""
-    for args in (
-        ("ventilator", "jobs:same", "--range", "0:3", "--bind", "tcp://0.0.0.0:0"),
-        ("sink", f"{LOCAL}:{free_port()}", "--bind", "tcp://0.0.0.0:0"),
-    ):
-        node = zpipe.run(*args, status=2)
-        assert "would let anybody on the network send this job pickles" in node.err
-        assert "--insecure" in node.err
-    node = zpipe.start("ventilator", "jobs:same", "--range", "0:3", "--bind", "tcp://0.0.0.0:0", "--insecure")
+    """Ventilator, run and sink refuse to bind what others can reach unless --insecure is given by name."""
+    said = "would let anybody on the network send this job pickles"
+    job = ("jobs:same", "--range", "0:3", "--bind", "tcp://0.0.0.0:0")
+    sink = ("sink", f"{LOCAL}:{free_port()}", "--bind", "tcp://0.0.0.0:0")
+    _refused(zpipe, [(("ventilator", *job), said), (("run", *job), said), (sink, said), (sink, "add --insecure")])
+    node = zpipe.start("ventilator", *job, "--insecure")
     node.said("listening; start a sink with: zpipe sink tcp://")
 
 
 def test_addresses_that_are_none(zpipe: Zpipe) -> None:
-    """Worker and sink say what is wrong with an address, or with one that is missing, with status 2."""
+    """Worker and sink say what is wrong with an address, or with one that is missing."""
+    cases: list[tuple[tuple[str, ...], str]] = []
     for command in ("worker", "sink"):
-        assert "URL" in zpipe.run(command, status=2).err
-        for url, said in (("http://x:1", "the scheme 'http' is not known"), ("tcp://:5", "is no address")):
-            node = zpipe.run(command, url, status=2)
-            assert said in node.err
-            assert "Traceback" not in node.err
+        cases += [
+            ((command,), "Missing argument 'URL'"),
+            ((command, "http://x:1"), "the scheme 'http' is not known"),
+            ((command, "tcp://:5"), "is no address"),
+            ((command, "ipc://"), "has no path"),
+        ]
+    _refused(zpipe, cases)
 
 
 def test_a_host_that_does_not_exist(zpipe: Zpipe) -> None:

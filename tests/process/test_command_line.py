@@ -9,7 +9,6 @@ import re
 import subprocess
 import threading
 
-import pytest
 from process.tools import LOCAL, Zpipe, free_port, values
 
 import zpipe as package
@@ -17,38 +16,40 @@ import zpipe as package
 COMMANDS = ("run", "ventilator", "worker", "sink")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches_by_example(zpipe: Zpipe, command: str) -> None:
+def test_help_teaches_by_example(zpipe: Zpipe) -> None:
     """`--help` of each command says what it does, explains every option and shows the command at work."""
-    text = zpipe.run(command, "--help").out
-    assert f"Usage: zpipe {command} " in text
-    examples = text.partition("Examples:")[2]
-    assert f"zpipe {command} " in examples
-    options = text.partition("Options:")[2].partition("Examples:")[0]
-    listed = re.findall(r"^  (?:-\S, )?(--[a-z-]+)", options, re.MULTILINE)
-    assert "--heartbeat" in listed
-    starts = [match.start() for match in re.finditer(r"^  -", options, re.MULTILINE)]
-    for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        assert len(options[start:stop].split()) > 3, options[start:stop]
+    for command, (status, text, _) in zip(
+        COMMANDS, zpipe.forked(*((name, "--help") for name in COMMANDS)), strict=True
+    ):
+        assert status == 0
+        assert f"Usage: zpipe {command} " in text
+        assert f"zpipe {command} " in text.partition("Examples:")[2]
+        options = text.partition("Options:")[2].partition("Examples:")[0]
+        assert "--heartbeat" in re.findall(r"^  (?:-\S, )?(--[a-z-]+)", options, re.MULTILINE)
+        starts = [match.start() for match in re.finditer(r"^  -", options, re.MULTILINE)]
+        for start, stop in zip(starts, [*starts[1:], None], strict=True):
+            assert len(options[start:stop].split()) > 3, options[start:stop]
 
 
 def test_the_help_of_all(zpipe: Zpipe) -> None:
     """`zpipe --help` names the commands, examples, exit statuses and how completion is had; -h is the same."""
-    text = zpipe.run("--help").out
+    (_, text, _), (_, short, _), *versions = zpipe.forked(("--help",), ("-h",), ("--version",), ("-V",))
     for word in (*COMMANDS, "Examples:", "Exit status", "_ZPIPE_COMPLETE=bash_source", "ZPIPE_"):
         assert word in text, word
-    assert zpipe.run("-h").out == text
-    assert zpipe.run("--version").out == zpipe.run("-V").out == f"zpipe {package.__version__}\n"
+    assert short == text
+    assert versions == [(0, f"zpipe {package.__version__}\n", "")] * 2
 
 
 def test_what_does_not_exist(zpipe: Zpipe) -> None:
     """An unknown command or option is told with the known ones or the nearest, and the status is 2."""
-    node = zpipe.run("rum", status=2)
-    assert "'rum'" in node.err
-    assert "run, ventilator, worker, sink" in node.err
-    assert "--workers" in zpipe.run("run", "--worker", "3", "jobs:same", status=2).err
-    assert "'many'" in zpipe.run("run", "--workers", "many", "jobs:same", status=2).err
-    assert "'many'" in zpipe.run("run", "jobs:same", status=2, ZPIPE_WORKERS="many").err
+    cases = [
+        (("rum",), "'rum'", "run, ventilator, worker, sink"),
+        (("run", "--worker", "3", "jobs:same"), "--worker", "--workers"),
+        (("run", "--workers", "many", "jobs:same"), "'many'", "--workers"),
+    ]
+    for (args, *said), (status, out, err) in zip(cases, zpipe.forked(*(args for args, *_ in cases)), strict=True):
+        assert (status, out) == (2, ""), args
+        assert all(text in err for text in said), args
 
 
 def test_completion(zpipe: Zpipe) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 
 import pytest
 from process.tools import LINUX, LOCAL, Zpipe, alive, values, wait_until
@@ -14,16 +15,17 @@ needs_proc = pytest.mark.skipif(not LINUX, reason="finds processes in /proc")
 
 def test_as_many_processes_as_slots(zpipe: Zpipe) -> None:
     """`--slots N` makes N processes that all get work; by default there are as many as there are cores to use."""
-    for slots, more in ((3, ("--slots", "3")), (len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(), ())):
-        args = ("jobs:pid", "--range", "0:30", "--bind", f"{LOCAL}:0", "--expect-workers", str(slots), "--json")
-        ventilator = zpipe.start("ventilator", *args, "--chunk", "1")
-        sink = zpipe.start("sink", ventilator.url(), "--bind", f"{LOCAL}:0")
-        worker = zpipe.start("worker", ventilator.url(), *more)
-        for node in (ventilator, sink, worker):
-            node.ended(0)
-        pids = set(values(sink.out))
-        assert len(pids) == slots == json.loads(ventilator.out)["workers"]
-        assert worker.pid not in pids
+    cores = len(os.sched_getaffinity(0)) if LINUX else os.cpu_count() or 1
+    job = ("jobs:parent_and_pid", "--range", "0:60", "--chunk", "1", "--expect-workers", str(cores + 3), "--json")
+    ventilator = zpipe.start("ventilator", *job, "--bind", f"{LOCAL}:0")
+    sink = zpipe.start("sink", ventilator.url(), "--bind", f"{LOCAL}:0")
+    three = zpipe.start("worker", ventilator.url(), "--slots", "3")
+    usual = zpipe.start("worker", ventilator.url())
+    for node in (ventilator, sink, three, usual):
+        node.ended(0)
+    processes = {tuple(value) for value in values(sink.out)}
+    assert Counter(parent for parent, _ in processes) == {three.pid: 3, usual.pid: cores}
+    assert json.loads(ventilator.out)["workers"] == cores + 3
 
 
 @pytest.mark.parametrize(

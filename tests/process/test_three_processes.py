@@ -7,7 +7,6 @@ import json
 import signal
 from pathlib import Path
 
-import pytest
 from process.tools import LINUX, LOCAL, Node, Zpipe, free_port, records, values, wait_until
 
 

@@ -194,6 +194,12 @@ class Zpipe:
         with source.open("rb") as stdin:
             return self.start(*args, popen={"stdin": stdin}, **env).ended(status)
 
+    def forked(self, *commands: tuple[str, ...]) -> list[tuple[int, str, str]]:
+        """Run `zpipe` with each of these arguments, forked off one process; return status, stdout, stderr of each."""
+        (self.folder / "commands").write_text(json.dumps(commands))
+        found = json.loads(self.python("forked.py", "commands").ended(0).out)
+        return [(status, out, err) for status, out, err in found]
+
     def task_pids(self, seen: str = "pids") -> list[int]:
         """Return the processes that tasks have noted in the file `seen`."""
         path = self.folder / seen

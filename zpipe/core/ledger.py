@@ -239,11 +239,6 @@ class Ledger:
         return len(self._outstanding)
 
     @property
-    def has_pending(self) -> bool:
-        """Whether a chunk waits to be sent again."""
-        return any(start in self._outstanding and not self._outstanding[start].lane for start in self._pending)
-
-    @property
     def finished(self) -> bool:
         """Whether every item that is wanted has its receipt."""
         return (self.exhausted or self.limit is not None) and not self._outstanding
