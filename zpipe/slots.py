@@ -250,7 +250,9 @@ class Supervisor:
             self._refused = True
             self._say(f"{text}, {slot.hasty} times within {HASTY:g} s of its start: slot {slot.number} is given up")
         else:
-            wait = min(30.0, 0.05 * 2.0**slot.crashes) if slot.crashes else 0.0
+            # One that is killed from outside, again and again, is not to blame: its slot is needed.
+            most = 30.0 if crashed else 0.5
+            wait = min(most, 0.05 * 2.0**slot.crashes) if slot.crashes else 0.0
             slot.due = now + wait
             if slot.hasty > 1 or not self._config.terse:
                 self._say(f"{text}; a new one starts {f'in {wait:.1f} s' if wait >= 0.1 else 'at once'}")

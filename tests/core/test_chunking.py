@@ -58,6 +58,17 @@ def test_the_tail_is_guided() -> None:
     assert chunker.size(1, 8) == 1
 
 
+def test_the_end_is_far_or_near() -> None:
+    """Far is when the work left for each slot is several times the longest chunk seen; unknown without a length."""
+    chunker = settled(0.050)
+    assert Chunker().far(1000, 8) is None
+    assert chunker.far(None, 8) is None
+    assert chunker.far(8 * 4, 8) is True
+    assert chunker.far(8 * 2, 8) is False
+    chunker.observe(1, 1.0, 0)
+    assert chunker.far(8 * 4, 8) is False, "a straggler brings the end near"
+
+
 def test_a_fixed_size_is_fixed() -> None:
     """--chunk N is N, whatever the timings say."""
     chunker = Chunker(7)

@@ -90,7 +90,7 @@ BUGS = {
     "dedupe": (RangeSet, "overlaps", never_overlaps, "both"),
     "requeue": (Ledger, "_requeue", forget, "kills"),
     "receipt": (Collector, "_receipt", no_receipt_again, "calm"),
-    "refill": (Director, "_refill", nobody, "drains"),
+    "refill": (Director, "_refill", nobody, "both"),
     "order": (Collector, "_in_order", unordered, "ordered"),
 }
 

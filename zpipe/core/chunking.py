@@ -25,6 +25,12 @@ MAX_BYTES = 1 << 20
 GROWTH = 4
 """A chunk is at most this many times the largest one whose time is known."""
 
+TAIL = 3.0
+"""Far from the end: the work left for each slot is this many times the longest chunk seen."""
+
+FADING = 0.995
+"""How much of the longest chunk seen is still believed after another one."""
+
 LANE_SECONDS = 0.010
 LANE_CHUNKS = 1024
 LANE_BYTES = 16 << 20
@@ -34,7 +40,7 @@ DECAY = 0.8
 class Chunker:
     """Chunk sizes from observed chunks. `fixed` items always, if given."""
 
-    __slots__ = ("_bytes", "_fixed", "_items", "_largest", "_seconds", "_variance")
+    __slots__ = ("_bytes", "_fixed", "_items", "_largest", "_longest", "_seconds", "_variance")
 
     def __init__(self, fixed: int | None = None) -> None:
         self._fixed = fixed
@@ -43,6 +49,7 @@ class Chunker:
         self._bytes = 0.0
         self._variance = 0.0
         self._largest = 0
+        self._longest = 0.0
 
     def observe(self, items: int, seconds: float, size: int) -> None:
         """A chunk of `items` took `seconds` on its worker; its heavier leg weighed `size` bytes."""
@@ -55,6 +62,13 @@ class Chunker:
         self._seconds = self._seconds * DECAY + seconds
         self._bytes = self._bytes * DECAY + size
         self._largest = max(self._largest, items)
+        self._longest = max(self._longest * FADING, seconds)
+
+    def far(self, remaining: int | None, slots: int) -> bool | None:
+        """Whether the end is so far that a chunk waiting behind the longest one seen can't delay it (None: unknown)."""
+        if remaining is None or not self._items:
+            return None
+        return remaining * self._seconds / self._items > TAIL * self._longest * max(slots, 1)
 
     def size(self, remaining: int | None, slots: int) -> int:
         """Items for the next chunk; `remaining` in the source if known, `slots` workers to share them."""

@@ -15,6 +15,9 @@ from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Chunk", "Lane", "Ledger"]
 
+QUICK = 0.001
+"""Seconds a chunk takes, below which it is worth having others wait behind it even near the end."""
+
 VERDICTS = 10_000
 """Lost lanes of which it is remembered what they ran; how a worker ended is heard only when its slot joins again."""
 
@@ -41,12 +44,22 @@ class Chunk:
         self.order = 0
 
 
+class _Outlook:
+    """Whether the job's end is far (None: unknown), which all lanes of a ledger go by."""
+
+    __slots__ = ("far",)
+
+    def __init__(self) -> None:
+        self.far: bool | None = None
+
+
 class Lane:
     """One worker's incarnation as the ledger sees it. `held` is in the order sent."""
 
-    __slots__ = ("held", "leaving", "number", "receipts", "seconds", "sent", "size", "window")
+    __slots__ = ("_outlook", "held", "leaving", "number", "receipts", "seconds", "sent", "size", "window")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, outlook: _Outlook) -> None:
+        self._outlook = outlook
         self.number = number
         self.held: dict[int, Chunk] = {}
         self.window = 1
@@ -58,8 +71,19 @@ class Lane:
 
     @property
     def credit(self) -> int:
-        """How many more chunks may go down this lane now."""
-        return 0 if self.leaving else self.window - len(self.held)
+        """How many more chunks may go down this lane now.
+
+        Far from the end one chunk waits behind the one that runs, so that no worker idles for a round trip; near it
+        none does, unless chunks are so quick that the round trip costs more.
+        """
+        if self.leaving:
+            return 0
+        window, far = self.window, self._outlook.far
+        if far:
+            window = max(2, window)
+        elif far is not None and self.seconds >= QUICK:
+            window = 1
+        return window - len(self.held)
 
     def observe(self, seconds: float, size: int) -> None:
         """Smooth the chunk service time and weight, and set the window by them."""
@@ -92,13 +116,14 @@ class Ledger:
         self._outstanding: dict[int, Chunk] = {}
         self._pending: list[int] = []
         self._running: dict[int, Chunk] = {}
+        self._outlook = _Outlook()
 
     # lanes
 
     def on_ready(self, number: int) -> None:
         """A worker is ready on lane `number`, never seen before."""
         assert number not in self.lanes
-        self.lanes[number] = Lane(number)
+        self.lanes[number] = Lane(number, self._outlook)
 
     def on_lost(self, number: int) -> int:
         """The worker of a lane is gone; return how many of its chunks go to others."""
@@ -157,6 +182,7 @@ class Ledger:
         """How many new items the next chunk should have; 0 when nothing new may be issued."""
         if self.full or self.closed or self.exhausted or self.limit is not None:
             return 0
+        self._outlook.far = self.chunker.far(remaining, len(self.lanes))
         return self.chunker.size(remaining, len(self.lanes))
 
     def issue(self, number: int, count: int, items: ItemKind, payload: Sequence[Buffer]) -> Chunk:
@@ -219,6 +245,7 @@ class Ledger:
     def on_exhausted(self) -> None:
         """The source has no more items: the total is `next`."""
         self.exhausted = True
+        self._outlook.far = False
 
     def on_limit(self, limit: int) -> None:
         """Only items below `limit` are still wanted."""
