@@ -341,7 +341,7 @@ def run_ventilator(
         stack.callback(ventilator.close)
         url = ventilator.bind(bind)
         progress.say(
-            f"listening; start a sink with: zpipe sink {url} --output FILE, and workers with: zpipe worker {url}"
+            f"listening; start a sink with: {ventilator.director.sink_line}, and workers with: zpipe worker {url}"
         )
         drive = _Drive(loop, progress, interrupts)
         ventilator.start()

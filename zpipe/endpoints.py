@@ -22,6 +22,7 @@ __all__ = [
     "address_towards",
     "announce",
     "bindable",
+    "bracket",
     "connectable",
     "is_loopback",
     "parse_ports",
@@ -61,7 +62,8 @@ def _split(url: str, port: int) -> tuple[str, str, int]:
     return "tcp", host, port if number is None else number
 
 
-def _bracket(host: str) -> str:
+def bracket(host: str) -> str:
+    """Return a host as a URL has it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -74,7 +76,7 @@ def connectable(url: str, port: int = CONTROL_PORT) -> str:
         raise UsageError(f"{url!r} names every interface, which can be bound but not connected to; name a host")
     if number == 0:
         raise UsageError(f"{url!r}: port 0 can be bound but not connected to; name the ventilator's port")
-    return f"tcp://{_bracket(host)}:{number}"
+    return f"tcp://{bracket(host)}:{number}"
 
 
 def bindable(url: str, port: int = CONTROL_PORT, *, insecure: bool = False) -> str:
@@ -90,7 +92,7 @@ def bindable(url: str, port: int = CONTROL_PORT, *, insecure: bool = False) -> s
             f"binding {url!r} would let anybody on the network send this job pickles, which is running their code; "
             f"bind tcp://127.0.0.1:{number or port}, or add --insecure if everybody who can reach the port is trusted"
         )
-    return f"tcp://{_bracket('0.0.0.0' if host == '*' else host)}:{number}"  # noqa: S104 - only with insecure
+    return f"tcp://{bracket('0.0.0.0' if host == '*' else host)}:{number}"  # noqa: S104 - only with insecure
 
 
 def is_loopback(url: str) -> bool:
@@ -117,7 +119,7 @@ def resolve(endpoint: str, via: str) -> str:
     if not endpoint.startswith("tcp://*:"):
         return endpoint
     host = urlsplit(via).hostname if via.startswith("tcp://") else "127.0.0.1"
-    return f"tcp://{_bracket(host or '127.0.0.1')}:{endpoint.rpartition(':')[2]}"
+    return f"tcp://{bracket(host or '127.0.0.1')}:{endpoint.rpartition(':')[2]}"
 
 
 def resolved(welcome: Welcome, via: str) -> Welcome:
@@ -129,7 +131,7 @@ def resolved(welcome: Welcome, via: str) -> Welcome:
 def reachable(bound: str, host: str) -> str:
     """Return a bound endpoint as it may be connected to: `host` in place of the wildcard."""
     for wildcard in ("0.0.0.0", "[::]"):  # noqa: S104 - to replace it
-        bound = bound.replace(f"tcp://{wildcard}:", f"tcp://{_bracket(host)}:")
+        bound = bound.replace(f"tcp://{wildcard}:", f"tcp://{bracket(host)}:")
     return bound
 
 

@@ -215,9 +215,12 @@ class SinkNode:
         """Bind the results socket and look for the ventilator. Raises UsageError."""
         announced = self.sink.bind(bind)
         self.advertised = advertise or announced
-        if not advertise and announced.startswith("tcp://*:") and not endpoints.is_loopback(self._url):
-            # Away from the ventilator's host, workers need this one's address on the network.
-            self.advertised = f"tcp://{endpoints.address_towards(self._url)}:{announced.rpartition(':')[2]}"
+        if not advertise and announced.startswith("tcp://*:"):
+            # Away from the ventilator's host workers need this one's address on the network. On it, where the way
+            # there is loopback by whatever name, they need the name they reached the ventilator by.
+            own = f"tcp://{endpoints.bracket(endpoints.address_towards(self._url))}:{announced.rpartition(':')[2]}"
+            if not endpoints.is_loopback(own):
+                self.advertised = own
         self._control.connect()
 
     def waiting(self) -> str:

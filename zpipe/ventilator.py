@@ -103,6 +103,9 @@ class Ventilator:
         self._control = control
         self._loop.add(control, self._on_control)
         self.url = endpoints.reachable(self._bound, host_name())
+        near = endpoints.is_loopback(self._bound)
+        wide = "" if near else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT} --insecure"
+        self.director.sink_line = f"zpipe sink {self.url}{wide} --output FILE"
         return self.url
 
     @property
@@ -207,8 +210,6 @@ class Ventilator:
                 self._end(action)
 
     def _reply(self, identity: bytes, message: wire.Control) -> None:
-        if isinstance(message, wire.Hold):
-            message = wire.Hold(message.reason.replace("URL", self.url))
         link.send(self._control, [identity, *wire.encode(message)])
         self._loop.again(self._control)
 

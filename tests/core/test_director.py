@@ -89,7 +89,8 @@ def test_workers_wait_for_the_sink_and_are_told() -> None:
     director = make(None)
     (hold,) = director.on_message(b"w1", join(1), 0.0)
     assert "no sink has joined yet" in hold.message.reason
-    assert "zpipe sink tcp://me" in director.waiting("tcp://me")
+    director.sink_line = "zpipe sink tcp://me --output FILE"
+    assert "start one with: zpipe sink tcp://me --output FILE" in director.waiting("tcp://me")
     (admit,) = director.on_message(b"s", sink(), 0.0)
     assert director.on_message(b"s", wire.Ready(admit.lane), 0.0) == [Admit(b"w1", 2)]
 

@@ -76,7 +76,7 @@ def test_a_second_signal_stops_a_worker_at_once(zpipe: Zpipe) -> None:
     worker.signal(signal.SIGINT)
     assert worker.end() == 130
     wait_until(lambda: not any(map(alive, commands)), "the commands' end")
-    ventilator.said("lost worker ", "slot 0", "slot 1", "1 of its chunks go to others")
+    ventilator.said("lost worker ", "slot 0", "slot 1", " of its chunks go to others")
 
 
 def test_a_killed_slot_takes_its_commands_along(zpipe: Zpipe) -> None:

@@ -106,6 +106,8 @@ class Director:
         self.phase = Phase.GATHERING
         self.counts = _Counts()
         self.finished: wire.Finished | None = None
+        self.sink_line = "zpipe sink URL --output FILE"
+        """The command line that starts this job's sink, once the address is known."""
         self._roster = Roster()
         self._sink: Node | None = None
         self._sink_session = ""
@@ -256,7 +258,7 @@ class Director:
     def _no_sink(self) -> str:
         if self._sink_session:
             return "the sink is gone; work goes on when it is back"
-        return "no sink has joined yet; start one with: zpipe sink URL --output FILE"
+        return f"no sink has joined yet; start one with: {self.sink_line}"
 
     def _verdict(self, join: wire.Join) -> list[Action]:
         """A slot's new process tells how its last one ended: known now is whose fault the loss was."""
@@ -435,7 +437,7 @@ class Director:
         if self.phase is Phase.OVER:
             return ""
         if not self._sink_stands:
-            return self._no_sink().replace("URL", url)
+            return self._no_sink()
         if self.phase is Phase.CLOSING:
             return "all results are in; waiting for the sink to finish its output"
         linking = sum(not node.ready and not node.sink for node in self._roster)
