@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from zpipe.core import chunking
 from zpipe.core.chunking import Chunker, window
 
 
-def settled(item_seconds: float, size: int = 0, chunks: int = 40) -> Chunker:
+def settled(item_seconds: float, size: int = 0, chunks: int = 400) -> Chunker:
     """A chunker that has seen chunks of its own making, each item taking the same time."""
     chunker = Chunker()
     for _ in range(chunks):
@@ -25,7 +26,7 @@ def test_the_first_chunk_is_one_item() -> None:
 
 def test_a_chunk_takes_the_target_time() -> None:
     """Items of one millisecond go fifty to a chunk; items longer than the target go alone."""
-    assert settled(0.001).size(None, 4) == round(chunking.TARGET / 0.001)
+    assert settled(0.001).size(None, 4) == pytest.approx(chunking.TARGET / 0.001, abs=1)
     assert settled(0.2).size(None, 4) == 1
 
 
@@ -40,6 +41,17 @@ def test_growth_is_capped() -> None:
     chunker = Chunker()
     chunker.observe(1, 1e-6, 10)
     assert chunker.size(None, 4) == chunking.GROWTH
+
+
+def test_items_are_taken_for_uneven_until_they_prove_even() -> None:
+    """Nothing is queued behind a straggler that has not shown itself yet, nor soon after one has."""
+    few = settled(0.001, chunks=6)
+    assert few.size(None, 4) < settled(0.001).size(None, 4) / 4
+    once = settled(0.001)
+    once.observe(1, 1.0, 0)
+    for _ in range(30):
+        once.observe(1, 0.001, 0)
+    assert once.size(None, 4) < settled(0.001).size(None, 4) / 4
 
 
 def test_uneven_items_make_smaller_chunks() -> None:
@@ -58,15 +70,15 @@ def test_the_tail_is_guided() -> None:
     assert chunker.size(1, 8) == 1
 
 
-def test_the_end_is_far_or_near() -> None:
-    """Far is when the work left for each slot is several times the longest chunk seen; unknown without a length."""
+def test_the_end_is_near_by_the_longest_chunk() -> None:
+    """Near is when the work left for each slot is a few times the longest chunk seen; never without a length."""
     chunker = settled(0.050)
-    assert Chunker().far(1000, 8) is None
-    assert chunker.far(None, 8) is None
-    assert chunker.far(8 * 4, 8) is True
-    assert chunker.far(8 * 2, 8) is False
+    assert not Chunker().near(1000, 8)
+    assert not chunker.near(None, 8)
+    assert not chunker.near(8 * 4, 8)
+    assert chunker.near(8 * 2, 8)
     chunker.observe(1, 1.0, 0)
-    assert chunker.far(8 * 4, 8) is False, "a straggler brings the end near"
+    assert chunker.near(8 * 4, 8), "a straggler brings the end near"
 
 
 def test_a_fixed_size_is_fixed() -> None:

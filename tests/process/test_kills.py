@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 
-from process.tools import LINUX, LOCAL, Node, Zpipe, alive, records, values, wait_until
+from process.tools import LINUX, LOCAL, PATIENCE, Node, Zpipe, alive, records, values, wait_until
 
 
 def test_a_worker_is_killed_again_and_again(zpipe: Zpipe) -> None:
@@ -19,14 +19,7 @@ def test_a_worker_is_killed_again_and_again(zpipe: Zpipe) -> None:
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
     worker = zpipe.start("worker", url, "--slots", "4")
-    killed: list[int] = []
-    chance = random.Random(7)
-    while ventilator.process.poll() is None:
-        running = [pid for pid in set(zpipe.task_pids()) if alive(pid)]
-        if running:
-            killed.append(chance.choice(running))
-            os.kill(killed[-1], signal.SIGKILL)
-        _pass(0.3, ventilator)
+    killed = _kill_until_the_end(zpipe, ventilator)
     for node in (ventilator, sink, worker):
         node.ended(0)
     assert values((zpipe.folder / "out").read_text()) == list(range(5000))
@@ -44,24 +37,27 @@ def test_slots_of_a_run_are_killed_again_and_again(zpipe: Zpipe) -> None:
     """A fold in the items' order is exact too while its workers are killed."""
     job = ("run", "jobs:pid_noted_nap", "--range", "0:2000", "--workers", "4", "--ordered")
     node = zpipe.start(*job, "--reduce", "jobs:gather", "--initial", "[]")
-    killed = 0
-    chance = random.Random(3)
-    while node.process.poll() is None:
-        running = [pid for pid in set(zpipe.task_pids()) if alive(pid)]
-        if running:
-            os.kill(chance.choice(running), signal.SIGKILL)
-            killed += 1
-        _pass(0.3, node)
+    killed = _kill_until_the_end(zpipe, node)
     node.ended(0)
     assert json.loads(node.out) == list(range(2000))
-    assert killed > 3
-    assert node.err.count("lost worker ") >= killed - 1
+    assert len(killed) > 3
+    assert node.err.count("lost worker ") >= len(killed) - 1
 
 
-def _pass(seconds: float, node: Node) -> None:
-    """Let time pass, less if the process ends."""
-    deadline = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > deadline or node.process.poll() is not None)
+def _kill_until_the_end(zpipe: Zpipe, node: Node) -> list[int]:
+    """Kill a random process that has run a task every 300 ms, until `node` ends; return those killed."""
+    killed: list[int] = []
+    chance = random.Random(7)
+    deadline = time.monotonic() + 2 * PATIENCE
+    while node.process.poll() is None:
+        assert time.monotonic() < deadline, "the job does not end"
+        running = [pid for pid in set(zpipe.task_pids()) if alive(pid)]
+        if running:
+            killed.append(chance.choice(running))
+            os.kill(killed[-1], signal.SIGKILL)
+        soon = time.monotonic() + 0.3
+        wait_until(lambda soon=soon: time.monotonic() > soon or node.process.poll() is not None)
+    return killed
 
 
 def test_only_what_a_killed_worker_had_is_done_again(zpipe: Zpipe) -> None:

@@ -70,7 +70,7 @@ def test_a_worker_that_stays(zpipe: Zpipe) -> None:
     url = f"{LOCAL}:{free_port()}"
     worker = zpipe.start("worker", url, "--slots", "2", "--stay")
     pids = []
-    for number in range(3):
+    for number in range(2):
         sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--raw", "--ordered")
         zpipe.run("ventilator", "jobs:pid", "--range", f"{number}:4", "--bind", url, "--expect-workers", "2")
         pids.append(set(sink.ended(0).out.split()))

@@ -25,8 +25,14 @@ MAX_BYTES = 1 << 20
 GROWTH = 4
 """A chunk is at most this many times the largest one whose time is known."""
 
+UNEVEN = 16.0
+"""Squared coefficient of variation that is assumed of items until they prove even."""
+
+EVENNESS = 0.95
+"""How much of the largest variation seen is still believed after another chunk: stragglers are rare."""
+
 TAIL = 3.0
-"""Far from the end: the work left for each slot is this many times the longest chunk seen."""
+"""Near the end: the work left for each slot is at most this many times the longest chunk seen."""
 
 FADING = 0.995
 """How much of the longest chunk seen is still believed after another one."""
@@ -47,7 +53,7 @@ class Chunker:
         self._items = 0.0
         self._seconds = 0.0
         self._bytes = 0.0
-        self._variance = 0.0
+        self._variance = UNEVEN
         self._largest = 0
         self._longest = 0.0
 
@@ -57,18 +63,18 @@ class Chunker:
             mean = self._seconds / self._items
             # Spread of single items, from that of chunk means: the variance of a mean of n is 1/n of one's.
             spread = items * ((seconds / items) / mean - 1.0) ** 2 if mean > 0 else 0.0
-            self._variance += (1 - DECAY) * (spread - self._variance)
+            self._variance = max(spread, self._variance * EVENNESS)
         self._items = self._items * DECAY + items
         self._seconds = self._seconds * DECAY + seconds
         self._bytes = self._bytes * DECAY + size
         self._largest = max(self._largest, items)
         self._longest = max(self._longest * FADING, seconds)
 
-    def far(self, remaining: int | None, slots: int) -> bool | None:
-        """Whether the end is so far that a chunk waiting behind the longest one seen can't delay it (None: unknown)."""
+    def near(self, remaining: int | None, slots: int) -> bool:
+        """Whether the end is so near that a chunk waiting behind one as long as the longest seen would delay it."""
         if remaining is None or not self._items:
-            return None
-        return remaining * self._seconds / self._items > TAIL * self._longest * max(slots, 1)
+            return False
+        return remaining * self._seconds / self._items <= TAIL * self._longest * max(slots, 1)
 
     def size(self, remaining: int | None, slots: int) -> int:
         """Items for the next chunk; `remaining` in the source if known, `slots` workers to share them."""

@@ -45,12 +45,12 @@ class Chunk:
 
 
 class _Outlook:
-    """Whether the job's end is far (None: unknown), which all lanes of a ledger go by."""
+    """Whether the job's end is near, which all lanes of a ledger go by."""
 
-    __slots__ = ("far",)
+    __slots__ = ("near",)
 
     def __init__(self) -> None:
-        self.far: bool | None = None
+        self.near = False
 
 
 class Lane:
@@ -73,16 +73,11 @@ class Lane:
     def credit(self) -> int:
         """How many more chunks may go down this lane now.
 
-        Far from the end one chunk waits behind the one that runs, so that no worker idles for a round trip; near it
-        none does, unless chunks are so quick that the round trip costs more.
+        Near the job's end no chunk waits behind another, unless they are so quick that the round trip costs more.
         """
         if self.leaving:
             return 0
-        window, far = self.window, self._outlook.far
-        if far:
-            window = max(2, window)
-        elif far is not None and self.seconds >= QUICK:
-            window = 1
+        window = 1 if self._outlook.near and self.seconds >= QUICK else self.window
         return window - len(self.held)
 
     def observe(self, seconds: float, size: int) -> None:
@@ -182,7 +177,7 @@ class Ledger:
         """How many new items the next chunk should have; 0 when nothing new may be issued."""
         if self.full or self.closed or self.exhausted or self.limit is not None:
             return 0
-        self._outlook.far = self.chunker.far(remaining, len(self.lanes))
+        self._outlook.near = self.chunker.near(remaining, len(self.lanes))
         return self.chunker.size(remaining, len(self.lanes))
 
     def issue(self, number: int, count: int, items: ItemKind, payload: Sequence[Buffer]) -> Chunk:
@@ -245,7 +240,7 @@ class Ledger:
     def on_exhausted(self) -> None:
         """The source has no more items: the total is `next`."""
         self.exhausted = True
-        self._outlook.far = False
+        self._outlook.near = True
 
     def on_limit(self, limit: int) -> None:
         """Only items below `limit` are still wanted."""
