@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 
-from process.tools import LINUX, LOCAL, PATIENCE, Node, Zpipe, alive, records, values, wait_until
+from process.tools import LINUX, LOCAL, PATIENCE, Node, Zpipe, records, values, wait_until
 
 
 def test_a_worker_is_killed_again_and_again(zpipe: Zpipe) -> None:
@@ -51,7 +51,7 @@ def _kill_until_the_end(zpipe: Zpipe, node: Node) -> list[int]:
     deadline = time.monotonic() + 2 * PATIENCE
     while node.process.poll() is None:
         assert time.monotonic() < deadline, "the job does not end"
-        running = [pid for pid in set(zpipe.task_pids()) if alive(pid)]
+        running = zpipe.working()
         if running:
             killed.append(chance.choice(running))
             os.kill(killed[-1], signal.SIGKILL)

@@ -205,6 +205,11 @@ class Zpipe:
         path = self.folder / seen
         return [int(line) for line in path.read_text().split()] if path.exists() else []
 
+    def working(self) -> list[int]:
+        """Return those of `task_pids` that are still there, and are no other's that has the number now."""
+        there = set(self.task_pids())
+        return sorted(there & set(self.left()) if LINUX else filter(alive, there))
+
     def noted(self) -> list[int]:
         """Return the items that tasks have noted in the file `noted`, in the order in which they were begun."""
         return self.task_pids("noted")
