@@ -100,6 +100,8 @@ class Vent:
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         message, _ = wire.decode(frames)
+        if isinstance(message, wire.Returned):
+            self.world.recalled += message.upto - message.after
         self.perform(self.director.on_message(str(connection.name).encode(), message, self.world.now))
 
     def broken(self, connection: Connection) -> None:
@@ -121,7 +123,8 @@ class Vent:
                 if lane is not None:
                     lane.cut()
             elif isinstance(action, Fill):
-                self.fill(action.lane)
+                for lane in action.lanes:
+                    self.fill(lane)
             elif isinstance(action, End):
                 self.end = action
 
@@ -139,22 +142,25 @@ class Vent:
             self.tasked[number] = True
             connection.send(1, wire.encode(wire.Task("job", wire.JobSpec(wire.TaskSpec("import", "a:b")))))
         while self.director.may_issue and ledger.lanes[number].credit > 0:
-            chunk = ledger.again(number)
+            chunk = ledger.again(number, world.now)
             if chunk is None:
                 left = None if world.scenario.endless else world.scenario.items - ledger.next
                 wanted = ledger.wanted(left)
                 count = wanted if left is None else min(wanted, left)
                 if count == 0:
+                    self.perform(self.director.on_hungry())
                     break
-                chunk = ledger.issue(number, count, "lines", [b"x" * count])
+                chunk = ledger.issue(number, count, "lines", [b"x" * count], world.now)
                 if left is not None and ledger.next == world.scenario.items:
                     self.perform(self.director.on_exhausted())
             if world.chance(0.02):
                 ledger.on_refused(chunk)
                 world.at(world.now + world.delay(), lambda: self.fill(number))
                 break
-            header = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items)
-            connection.send(1, wire.encode(header, chunk.payload))
+            body = wire.inline(chunk.payload) if world.chance(0.5) else None
+            header = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items, body=body)
+            message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
+            connection.send(1, wire.encode(message, chunk.payload if body is None else ()))
 
 
 class Node:
@@ -244,7 +250,7 @@ class Node:
 
 
 class Worker(Node):
-    """A worker process: one thing at a time, so what arrives while it runs waits."""
+    """A worker process. Control messages are heard while a chunk runs, unless its code holds the interpreter."""
 
     links = ("lane", "results")
 
@@ -253,8 +259,10 @@ class Worker(Node):
         self.pid = world.serial()
         super().__init__(world)
         self.intake = Intake(self.member)
-        self.queues: tuple[list[Callable[[], None]], list[Callable[[], None]]] = ([], [])
+        self.inbox: list[tuple[Connection, list[bytes]]] = []
+        self.later: list[Callable[[], None]] = []
         self.busy = False
+        self.deaf = False
         self.terminated = False
 
     def join(self, turn: int) -> wire.Control:
@@ -273,53 +281,79 @@ class Worker(Node):
         super().perform(self.intake.after(actions))
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
-        self.later(lambda: self.handle(connection, frames), connection is self.open.get("lane"))
+        if connection is self.open.get("lane"):
+            self.inbox.append((connection, frames))
+        elif self.busy and self.deaf:
+            self.later.append(lambda: self.hear(frames))
+        elif self.alive:
+            self.hear(frames)
+        self.work()
 
     def broken(self, connection: Connection) -> None:
-        self.later(lambda: Node.broken(self, connection), False)
-
-    def later(self, action: Callable[[], None], lane: bool) -> None:
-        """Do it now, or after the chunk that is being run: what control and monitors say comes before more chunks."""
+        """Monitors are looked at between chunks."""
         if self.busy:
-            self.queues[lane].append(action)
-        elif self.alive:
-            action()
+            self.later.append(lambda: Node.broken(self, connection))
+        else:
+            Node.broken(self, connection)
 
-    def handle(self, connection: Connection, frames: list[bytes]) -> None:
-        message, payload = wire.decode(frames)
-        if not isinstance(message, wire.Chunk):
-            if not isinstance(message, wire.Task):
-                self.perform(self.intake.on_message(message, self.world.now))
-            return
-        if connection is not self.open.get("lane") or not self.intake.on_chunk():
-            return
-        assert bytes(payload[0]) == b"x" * (message.stop - message.start)
-        self.busy = True
-        lane = self.member.welcome.lane
-        seconds = self.world.service(message.start, message.stop)
-        self.world.at(self.world.now + seconds, lambda: self.ran(message, lane, seconds))
+    def hear(self, frames: list[bytes]) -> None:
+        message, _ = wire.decode(frames)
+        if isinstance(message, wire.Recall):
+            self.take_in()
+        self.perform(self.intake.on_message(message, self.world.now))
 
-    def ran(self, chunk: wire.Chunk, lane: int, seconds: float) -> None:
+    def take_in(self) -> None:
+        """Take what has come down the lane, without running it."""
+        inbox, self.inbox = self.inbox, []
+        for connection, frames in inbox:
+            message, payload = wire.decode(frames)
+            if connection is not self.open.get("lane"):
+                continue
+            if isinstance(message, wire.Chunk):
+                self.intake.on_chunks([(message, payload)])
+            elif isinstance(message, wire.Chunks):
+                self.intake.on_chunks([(chunk, [chunk.body]) for chunk in message.chunks])
+
+    def work(self) -> None:
+        """Start the next chunk, if there is one and none is running."""
+        if not self.alive or self.busy or self.terminated:
+            return
+        self.take_in()
+        entry = self.intake.start()
+        if entry is None:
+            return
+        chunk, payload = entry
+        assert bytes(payload[0]) == b"x" * (chunk.stop - chunk.start)
+        self.busy, self.deaf = True, self.world.chance(0.2)
+        welcome = self.member.welcome
+        seconds = self.world.service(chunk.start, chunk.stop)
+        self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, seconds))
+
+    def ran(self, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
         if not self.alive:
             return
         self.busy = False
         self.world.ran(chunk)
         hit = next((h for h in self.world.scenario.hits if chunk.start <= h < chunk.stop), None)
         stop = chunk.stop if hit is None else hit + 1
-        result = wire.Result("job", lane, chunk.start, stop, chunk.attempt, seconds, hit=hit)
         results = self.open.get("results")
-        if results is not None:
-            frames = wire.encode(result, [b"v" * (stop - chunk.start)])
+        if results is not None and self.member.welcome is welcome:
+            body = b"v" * (stop - chunk.start)
+            result = wire.Result("job", welcome.lane, chunk.start, stop, chunk.attempt, seconds, hit=hit, body=body)
+            frames = wire.encode(wire.Results([result]) if self.world.chance(0.3) else result)
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 results.send(0, frames)
         if self.terminated:
             self.perform(self.intake.on_terminate(self.world.now))
-        while any(self.queues) and not self.busy and self.alive:
-            (self.queues[0] or self.queues[1]).pop(0)()
+        later, self.later = self.later, []
+        for action in later:
+            if self.alive:
+                action()
+        self.work()
 
     def terminate(self) -> None:
         self.terminated = True
-        if not self.busy and self.alive:
+        if self.alive and not (self.busy and self.deaf):
             self.perform(self.intake.on_terminate(self.world.now))
 
 
@@ -341,11 +375,13 @@ class SimSink(Node):
         return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", c.job, list(c.done), c.limit)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
-        message, payload = wire.decode(frames)
-        if isinstance(message, wire.Result):
-            assert len(payload[0]) == message.stop - message.start
-            for result, _ in self.collector.on_result(message, payload, len(payload[0])):
-                self.written.extend(range(result.start, result.stop))
+        message, _ = wire.decode(frames)
+        if isinstance(message, wire.Result | wire.Results):
+            for part in [message] if isinstance(message, wire.Result) else message.results:
+                assert part.body is not None
+                assert len(part.body) == part.stop - part.start
+                for result, _ in self.collector.on_result(part, [part.body], len(part.body)):
+                    self.written.extend(range(result.start, result.stop))
             self.settle()
             return
         if isinstance(message, wire.Welcome):
@@ -401,6 +437,7 @@ class World:
         self._serial = 0
         self.trace: list[str] = []
         self.executions: dict[int, int] = {}
+        self.recalled = 0
         self.vent = Vent(self)
         self.sink = SimSink(self)
         self.workers = [Worker(self, slot) for slot in range(scenario.workers)]

@@ -45,7 +45,7 @@ class Dialog:
         self._told = False
         self._control = link.make_socket(context, zmq.DEALER, heartbeat=heartbeat)
         self._watch = link.Watch(loop, self._control, self._on_event)
-        loop.add(self._control, self._read)
+        loop.add(self._control, self.read)
 
     def connect(self) -> None:
         """Look for the ventilator; it goes on until `close`."""
@@ -81,7 +81,13 @@ class Dialog:
                 self._control.disconnect(self._url)
             self._control.connect(self._url)
 
-    def _read(self) -> bool:
+    def fileno(self) -> int:
+        """Return a descriptor that becomes readable when a message may have come."""
+        fd: int = self._control.get(zmq.FD)
+        return fd
+
+    def read(self) -> bool:
+        """Hand over the messages that have come."""
         while not self._control.closed:
             frames = link.receive(self._control)
             if frames is None:

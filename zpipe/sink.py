@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,10 @@ SHOWN = 5
 
 
 class Sink:
-    """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end."""
+    """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end.
+
+    `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of.
+    """
 
     def __init__(
         self,
@@ -48,8 +51,10 @@ class Sink:
         say: Callable[[str, bool], None],
         ordered: bool = False,
         heartbeat: float = 10.0,
+        write: Callable[[wire.Result, Sequence[wire.Buffer]], None] | None = None,
     ) -> None:
         self._loop, self._output, self._deliver, self._say = loop, output, deliver, say
+        self._write = write
         self.collector = Collector(ordered=ordered)
         self.finished: wire.Finished | None = None
         self.error: OutputError | None = None
@@ -60,6 +65,7 @@ class Sink:
         self._told = 0
         self._dirty = False
         self._full = False
+        self._unwritten: list[tuple[wire.Result, Sequence[wire.Buffer]]] = []
 
     def bind(self, endpoint: str) -> str:
         """Bind the results socket; return the endpoint, announced. Raises UsageError."""
@@ -76,6 +82,9 @@ class Sink:
             more = frames is not None
             if frames is not None:
                 self._take(frames)
+        if not self.collector.finished:
+            self.settle()  # first: while this writes, the workers are at work again
+        self._write_out()
         self.settle()
         if not more and self._dirty and self.finished is None:
             self._guard(self._output.flush)
@@ -84,21 +93,39 @@ class Sink:
 
     def _take(self, frames: list[wire.Buffer]) -> None:
         try:
-            result, payload = wire.decode(frames)
+            message, payload = wire.decode(frames)
         except WireError as error:
-            result, payload = error, ()
-        if not isinstance(result, wire.Result):
+            message, payload = error, ()
+        if isinstance(message, wire.Result):
+            self._count(message, payload)
+        elif isinstance(message, wire.Results):
+            for result in message.results:
+                assert result.body is not None  # decode has seen to it
+                self._count(result, (result.body,))
+        else:
             self._malformed += 1
             if self._malformed == 1:
-                self._say(f"dropped a malformed message on the results port: {result}", True)
-            return
-        size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
-        if payload and result.body is None and self.collector.ordered:
-            # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
-            payload = [bytes(frame) for frame in payload]
-        for accepted, records in self.collector.on_result(result, payload, size):
-            if accepted.failures:
-                self._tell(accepted.failures)
+                self._say(f"dropped a malformed message on the results port: {message}", True)
+
+    def _count(self, result: wire.Result, payload: Sequence[wire.Buffer]) -> None:
+        if result.body is not None:
+            size = len(result.body)
+        else:
+            size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
+            if self.collector.ordered:
+                # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
+                payload = [bytes(frame) for frame in payload]
+        self._unwritten += self.collector.on_result(result, payload, size)
+
+    def _write_out(self) -> None:
+        """Write what counts and has not been written."""
+        ready, self._unwritten = self._unwritten, []
+        for result, records in ready:
+            if self._write is not None:
+                self._write(result, records)
+                continue
+            if result.failures:
+                self._tell(result.failures)
             self._dirty = True
             self._guard(partial(self._output.write, records))
 
@@ -135,6 +162,7 @@ class Sink:
 
     def _conclude(self) -> None:
         if self.finished is None:
+            self._write_out()
             self._guard(self._output.finish)
             if self.error is None:
                 self._finish("")

@@ -19,7 +19,7 @@ from zpipe import endpoints, link
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Action, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
-from zpipe.core.ledger import Ledger
+from zpipe.core.ledger import Chunk, Ledger
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.sources import Source
 from zpipe.versions import host_name
@@ -28,6 +28,9 @@ __all__ = ["LocalSink", "Ventilator"]
 
 BATCH = 256
 """Control messages handled before others get their turn."""
+
+MESSAGE_CHUNKS, MESSAGE_BYTES = 64, 32_768
+"""Small chunks for one lane travel together, up to this many and this many bytes: the first must not wait long."""
 
 
 class LocalSink(Protocol):
@@ -46,14 +49,22 @@ class LocalSink(Protocol):
 
 
 class _Lane(msgspec.Struct, eq=False):
-    """A bound PUSH socket. `tasked` once the job's functions went down it."""
+    """A bound PUSH socket. `tasks` are the numbers of those that went down it; `chunks` are about to go, as `parts`.
 
+    `cut`: it refused a message, so its worker has gone, or has not linked yet.
+    """
+
+    number: int
     socket: Any
     watch: link.Watch
     endpoint: str
     peers: int = 0
     strangers: int = 0
-    tasked: bool = False
+    cut: bool = False
+    tasks: set[int] = msgspec.field(default_factory=set)
+    chunks: list[Chunk] = msgspec.field(default_factory=list)
+    parts: list[wire.Chunk] = msgspec.field(default_factory=list)
+    size: int = 0
 
 
 class Ventilator:
@@ -146,9 +157,10 @@ class Ventilator:
             return
         if event == link.UP:
             lane.peers += 1
+            lane.cut = False
             if lane.peers == 1:
                 self.director.on_linked(number)
-                self._fill(number)  # its Ready may have come first, and found nobody to send to
+                self._share([number])  # its Ready may have come first, and found nobody to send to
             else:
                 self._perform(self.director.on_link_lost(number, "a second peer connected to its lane"))
         elif event == link.FAILED:
@@ -160,7 +172,7 @@ class Ventilator:
 
     def on_receipts(self, message: wire.Receipts) -> None:
         """The local sink has these."""
-        self._perform(self.director.on_receipts(message))
+        self._perform(self.director.on_receipts(message, time.monotonic()))
 
     def on_finished(self, message: wire.Finished) -> None:
         """The local sink is done, or can't be."""
@@ -194,7 +206,7 @@ class Ventilator:
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Fill):
-                self._fill(action.lane)
+                self._share(action.lanes)
             elif isinstance(action, Reply):
                 self._reply(action.identity, action.message)
             elif isinstance(action, Admit):
@@ -224,7 +236,7 @@ class Ventilator:
             watch.close()
             self._perform(self.director.on_unbound(number, str(error)))
             return
-        self._lanes[number] = _Lane(made, watch, bound)
+        self._lanes[number] = _Lane(number, made, watch, bound)
         self._reply(action.identity, self.director.welcome(number, endpoints.announce(bound)))
 
     def _end(self, end: End) -> None:
@@ -243,50 +255,75 @@ class Ventilator:
 
     # chunks
 
-    def _fill(self, number: int) -> None:
-        """Send the task, if it has not been, and as many chunks as the lane has credit for."""
-        lane, state = self._lanes.get(number), self.ledger.lanes.get(number)
-        if lane is None or state is None:
-            return
-        if not lane.tasked:
-            lane.tasked = link.send(lane.socket, wire.encode(wire.Task(self.director.job, self._job_spec())))
-            if not lane.tasked:
-                return
-        while state.credit > 0 and self.director.may_issue:
-            if not self._send_one(number, lane):
-                return
-
     def _feed(self) -> None:
-        """Share what the source has now among all lanes with credit, one chunk at a time, idle ones first."""
-        progress = True
-        while progress and self.director.may_issue:
-            progress = False
-            for state in sorted(self.ledger.lanes.values(), key=lambda lane: len(lane.held)):
-                lane = self._lanes.get(state.number)
-                if lane is not None and lane.tasked and state.credit > 0:
-                    if not self._send_one(state.number, lane):
-                        return
-                    progress = True
+        """Share what the source has now among all lanes."""
+        self._share(list(self.ledger.lanes))
 
-    def _send_one(self, number: int, lane: _Lane) -> bool:
-        """Send one chunk down a lane with credit; return whether there was one to send."""
+    def _share(self, numbers: list[int]) -> None:
+        """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
-        chunk = ledger.again(number)
-        if chunk is None:
-            wanted = ledger.wanted(self._source.remaining())
-            batch = self._take(wanted) if wanted else None
-            if batch is None:
-                return False
-            chunk = ledger.issue(number, batch.count, batch.kind, batch.frames)
-        header = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items)
-        sent = link.send(lane.socket, wire.encode(header, chunk.payload))
-        if not sent:
-            # The worker has gone and its monitor is about to say so; the chunk waits for another.
-            ledger.on_refused(chunk)
-        # Last: a sink in this process may have its result already, and end the job, this lane included.
+        pairs = [(self._lanes[n], ledger.lanes[n]) for n in numbers if n in self._lanes and n in ledger.lanes]
+        pairs = [pair for pair in pairs if self._introduce(pair[0], 0)]
+        if len(pairs) > 1:
+            pairs.sort(key=lambda pair: len(pair[1].held))
+        hungry, now = False, time.monotonic()
+        while pairs and self.director.may_issue:
+            pairs = [pair for pair in pairs if pair[1].credit > 0 and not pair[0].cut]
+            for lane, _ in pairs:
+                chunk = ledger.again(lane.number, now) or self._issue(lane.number, now)
+                if chunk is None:
+                    hungry, pairs = True, []
+                    break
+                self._put(lane, chunk)
+        for number in numbers:
+            if (lane_of := self._lanes.get(number)) is not None:
+                self._flush(lane_of)
+        if hungry and len(ledger.lanes) > 1:
+            self._perform(self.director.on_hungry())
+        # Last: a sink in this process may have all results already, and end the job, these lanes included.
         if self._source.exhausted:
             self._exhausted()
-        return sent
+
+    def _introduce(self, lane: _Lane, number: int) -> bool:
+        """Send a task down a lane that has not had it; return whether it has it now."""
+        if number not in lane.tasks:
+            if not link.send(lane.socket, wire.encode(wire.Task(self.director.job, self._job_spec(), number))):
+                return False
+            lane.tasks.add(number)
+        return True
+
+    def _issue(self, number: int, now: float) -> Chunk | None:
+        """Make a chunk of what the source has for this lane."""
+        wanted = self.ledger.wanted(self._source.remaining())
+        batch = self._take(wanted) if wanted else None
+        return self.ledger.issue(number, batch.count, batch.kind, batch.frames, now) if batch is not None else None
+
+    def _put(self, lane: _Lane, chunk: Chunk) -> None:
+        """Have a chunk sent down a lane: at once if it is large, else with the others of this turn."""
+        body = wire.inline(chunk.payload)
+        part = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items, chunk.task, body=body)
+        if body is None:
+            self._flush(lane)
+            self._send(lane, wire.encode(part, chunk.payload), [chunk])
+            return
+        lane.chunks.append(chunk)
+        lane.parts.append(part)
+        lane.size += chunk.size
+        if lane.size >= MESSAGE_BYTES or len(lane.parts) >= MESSAGE_CHUNKS:
+            self._flush(lane)
+
+    def _flush(self, lane: _Lane) -> None:
+        """Send what is to go down a lane."""
+        if lane.parts:
+            parts, chunks, lane.parts, lane.chunks, lane.size = lane.parts, lane.chunks, [], [], 0
+            self._send(lane, wire.encode(parts[0] if len(parts) == 1 else wire.Chunks(parts)), chunks)
+
+    def _send(self, lane: _Lane, frames: list[wire.Buffer], chunks: list[Chunk]) -> None:
+        if not link.send(lane.socket, frames):
+            # Its monitor is about to say so; the chunks wait for another worker.
+            lane.cut = True
+            for chunk in reversed(chunks):
+                self.ledger.on_refused(chunk)
 
     def _take(self, wanted: int) -> Any:
         try:

@@ -1,12 +1,19 @@
 """The worker's shell: takes a chunk from its lane, runs it, sends the result. One thread does it all.
 
-ZeroMQ's own thread answers heartbeats, so a task that never lets go of the interpreter is not taken for dead. Control
-and monitors are looked at between chunks, at most every few milliseconds.
+A second one, the attendant, is at work only while a chunk runs: it hears control messages, so that what waits behind
+a straggler can be handed back, and sends results that were kept to travel with others. Whoever touches sockets or
+decisions holds the one lock; the first thread lets go of it while the user's code runs, and only then.
+
+ZeroMQ's own thread answers heartbeats, so a task that never lets go of the interpreter is not taken for dead. Monitors
+are looked at between chunks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +34,10 @@ from zpipe.versions import host_name, our_versions
 __all__ = ["Past", "Worker"]
 
 LOOK = 0.005
-"""Seconds of running chunks after which control and monitors are looked at."""
+"""Seconds of running chunks after which control and monitors are looked at, and results kept at most."""
+
+KEPT, KEPT_BYTES = 64, 32_768
+"""Results, and bytes of them, that are kept to travel together."""
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -57,8 +67,17 @@ class Worker:
         self._loop = link.Loop()
         self._context = link.make_context()
         self.terminated = False
-        self._runner: Runner | None = None
-        self._task: wire.Task | None = None
+        self._tasks: dict[int, wire.Task] = {}
+        self._runners: dict[int, Runner] = {}
+        self._kept: list[wire.Result] = []
+        self._kept_bytes = 0
+        self._kept_since = 0.0
+        self._lock = threading.Lock()
+        self._running = False
+        self._drowsy = True
+        self._hears, self._bell = os.pipe()
+        os.set_blocking(self._bell, False)
+        self._attendant = threading.Thread(target=self._attend, name="zpipe attendant", daemon=True)
         self._name = f"{host_name()}/{os.getpid()} slot {slot}"
         session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
 
@@ -83,23 +102,55 @@ class Worker:
 
     def run(self) -> Gone:
         """Work until there is no more to do here; return how it ended."""
-        self._control.connect()
-        while self.gone is None:
-            due = self._member.deadline()
-            self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
-            now = time.monotonic()
-            if self.terminated and self.gone is None:
-                self._perform(self._intake.on_terminate(now))
-            due = self._member.deadline()
-            if due is not None and due <= now:
-                self._perform(self._intake.after(self._member.on_tick(now)))
-                self._control.retry()
+        with self._lock:
+            self._control.connect()
+            self._attendant.start()
+            while self.gone is None:
+                due = self._member.deadline()
+                self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
+                now = time.monotonic()
+                if self.terminated and self.gone is None:
+                    self._perform(self._intake.on_terminate(now))
+                due = self._member.deadline()
+                if due is not None and due <= now:
+                    self._perform(self._intake.after(self._member.on_tick(now)))
+                    self._control.retry()
         return self.gone
 
     def terminate(self) -> None:
         """Ask the worker to leave after the chunk it is running. Safe from a signal handler."""
         self.terminated = True
         self._loop.wake()
+        self._ring()
+
+    # the attendant
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._bell, b"\0")
+
+    def _attend(self) -> None:
+        """Be there while a chunk runs."""
+        poll = select.poll()
+        poll.register(self._hears, select.POLLIN)
+        poll.register(self._control.fileno(), select.POLLIN)
+        while True:
+            for fd, _ in poll.poll(None if self._drowsy else LOOK * 1000):
+                if fd == self._hears:
+                    os.read(self._hears, 4096)
+            with self._lock:
+                if self.gone is not None:
+                    return
+                if self._running:
+                    self._look_after()
+                self._drowsy = not self._kept
+
+    def _look_after(self) -> None:
+        if self.terminated:
+            self._perform(self._intake.on_terminate(time.monotonic()))
+        self._control.read()
+        if self._kept and time.monotonic() >= self._kept_since + LOOK:
+            self._flush()
 
     # control and links
 
@@ -110,6 +161,9 @@ class Worker:
         self._perform(self._intake.after(self._member.on_control_down(time.monotonic())))
 
     def _on_message(self, message: Any) -> None:
+        if isinstance(message, wire.Recall):
+            while self._receive():
+                pass
         self._perform(self._intake.on_message(message, time.monotonic()))
 
     def _on_link_event(self, turn: int, name: str, event: int) -> None:
@@ -151,60 +205,146 @@ class Worker:
             watch.close()
         self._watches.clear()
         self._lane = self._results = None
+        self._kept, self._kept_bytes = [], 0
 
     # chunks
 
     def _on_lane(self) -> bool:
         look = time.monotonic() + LOOK
-        while not self.terminated and self._lane is not None:
-            frames = link.receive(self._lane)
-            if frames is None:
-                return False
-            self._take(frames)
+        while not self.terminated:
+            entry = self._intake.start()
+            if entry is None:
+                self._flush()
+                if not self._receive():
+                    return False
+                continue
+            self._run(*entry)
             if time.monotonic() >= look:
                 self._control.look()
                 return True
+        self._flush()
         return False
 
-    def _take(self, frames: list[wire.Buffer]) -> None:
+    def _receive(self) -> bool:
+        """Take what comes next on the lane, without running it; return whether there was anything."""
+        frames = link.receive(self._lane) if self._lane is not None else None
+        if frames is None:
+            return False
         try:
             message, payload = wire.decode(frames)
-            if isinstance(message, wire.Task):
-                self._load(message)
-            elif not isinstance(message, wire.Chunk):
+            if isinstance(message, wire.Chunk):
+                self._intake.on_chunks([(message, payload)])
+            elif isinstance(message, wire.Chunks):
+                self._intake.on_chunks([(chunk, (chunk.body,)) for chunk in message.chunks])
+            elif isinstance(message, wire.Task):
+                self._learn(message)
+            elif isinstance(message, wire.Forget):
+                self._tasks.pop(message.number, None)
+                self._runners.pop(message.number, None)
+            else:
                 raise WireError(f"a {type(message).__name__} where a task or a chunk should be")
-            elif self._intake.on_chunk():
-                self._run(message, payload)
         except WireError as error:
-            # Nobody would miss its chunk: with the lane, all that is on it goes to another worker.
-            self._say(f"gave up a lane with a message that can't be read: {error}")
-            self._perform(self._intake.after(self._member.on_link_down("lane", time.monotonic())))
+            self._give_up(error)
+            return False
+        return True
 
-    def _load(self, task: wire.Task) -> None:
-        if self._runner is not None and task == self._task:
+    def _give_up(self, error: WireError) -> None:
+        # Nobody would miss its chunk: with the lane, all that is on it goes to another worker.
+        self._say(f"gave up a lane with a message that can't be read: {error}")
+        self._perform(self._intake.after(self._member.on_link_down("lane", time.monotonic())))
+
+    def _learn(self, task: wire.Task) -> None:
+        if self._tasks.get(task.number) == task:
             return
+        self._tasks[task.number] = task
+        self._runners.pop(task.number, None)
+        if not self._running:
+            self._runner(task.number)  # at once: the first chunk need not wait for it
+
+    def _runner(self, number: int) -> Runner | None:
+        """Return what runs a task, loading it unless it is; None if that can't be."""
+        if number in self._runners:
+            return self._runners[number]
+        task = self._tasks.get(number)
+        if task is None:
+            raise WireError("a chunk before its task")
         try:
-            self._runner, self._task = Runner(task.spec, self._name, task.job), task
+            runner = self._runners[number] = Runner(task.spec, self._name, task.job)
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))
+            return None
+        return runner
 
     def _run(self, chunk: wire.Chunk, payload: Any) -> None:
-        if self._runner is None:
-            raise WireError("a chunk before its task")
         welcome = self._member.welcome
         assert welcome is not None
-        began = time.monotonic()
-        outcome = self._runner.run(chunk.start, chunk.stop, chunk.attempt, chunk.items, payload)
-        seconds = time.monotonic() - began
-        header = wire.Result(
-            welcome.job, welcome.lane, chunk.start, outcome.stop, chunk.attempt, seconds, outcome.failures, outcome.hit
+        try:
+            runner = self._runner(chunk.task)
+            if runner is None:
+                return
+            began = time.monotonic()
+            self._running = True
+            self._lock.release()
+            try:
+                outcome = runner.run(chunk.start, chunk.stop, chunk.attempt, chunk.items, payload)
+            finally:
+                self._lock.acquire()
+                self._running = False
+        except WireError as error:
+            self._give_up(error)
+            return
+        now = time.monotonic()
+        if self._member.welcome is not welcome:
+            return  # the lane was cut meanwhile: the chunk is another's
+        body = wire.inline(outcome.frames)
+        result = wire.Result(
+            welcome.job,
+            welcome.lane,
+            chunk.start,
+            outcome.stop,
+            chunk.attempt,
+            now - began,
+            outcome.failures,
+            outcome.hit,
+            body,
         )
+        if body is None:
+            self._flush()
+            self._send(wire.encode(result, outcome.frames))
+        else:
+            self._keep(result, len(body), now)
+
+    def _keep(self, result: wire.Result, size: int, now: float) -> None:
+        """Have a small result sent: at once if no other is likely to follow soon, else with those that do."""
+        if not self._kept:
+            self._kept_since = now
+        self._kept.append(result)
+        self._kept_bytes += size
+        full = len(self._kept) >= KEPT or self._kept_bytes >= KEPT_BYTES or now >= self._kept_since + LOOK
+        if full or not self._intake.waiting or self.terminated:
+            self._flush()
+        elif self._drowsy:
+            self._drowsy = False
+            self._ring()
+
+    def _flush(self) -> None:
+        """Send the results that were kept."""
+        if self._kept:
+            kept, self._kept, self._kept_bytes = self._kept, [], 0
+            self._send(wire.encode(kept[0] if len(kept) == 1 else wire.Results(kept)))
+
+    def _send(self, frames: list[wire.Buffer]) -> None:
         # Refused only when the sink's connection is gone, which its monitor is about to tell: the chunk is then
         # requeued, by the ventilator, and this outcome is void.
-        link.send(self._results, wire.encode(header, outcome.frames))
+        if self._results is not None:
+            link.send(self._results, frames)
 
     def close(self) -> None:
         """Let the last control message out and close every socket."""
+        self._ring()
+        self._attendant.join()
+        os.close(self._hears)
+        os.close(self._bell)
         self._close_links()
         self._control.close(linger=500)
         self._context.term()

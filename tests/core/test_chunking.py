@@ -70,17 +70,6 @@ def test_the_tail_is_guided() -> None:
     assert chunker.size(1, 8) == 1
 
 
-def test_the_end_is_near_by_the_longest_chunk() -> None:
-    """Near is when the work left for each slot is a few times the longest chunk seen; never without a length."""
-    chunker = settled(0.050)
-    assert not Chunker().near(1000, 8)
-    assert not chunker.near(None, 8)
-    assert not chunker.near(8 * 4, 8)
-    assert chunker.near(8 * 2, 8)
-    chunker.observe(1, 1.0, 0)
-    assert chunker.near(8 * 4, 8), "a straggler brings the end near"
-
-
 def test_a_fixed_size_is_fixed() -> None:
     """--chunk N is N, whatever the timings say."""
     chunker = Chunker(7)
@@ -96,9 +85,10 @@ def test_a_window_is_bounded(seconds: float, size: float) -> None:
     assert chunks * size <= max(chunking.LANE_BYTES, 2 * size)
 
 
-def test_long_chunks_go_one_at_a_time() -> None:
-    """A chunk of ten milliseconds and more has a window of one: perfect balance."""
-    assert window(0.010, 1) == 1
+def test_the_longer_a_chunk_the_fewer_wait() -> None:
+    """Behind a chunk of ten milliseconds one waits, behind a long one none: the round trip is nothing to that."""
+    assert window(0.100, 1) == 1
+    assert window(0.010, 1) == 2
     assert window(0.005, 1) == 2
     assert window(0.001, 1) == 10
     assert window(0.0, 1) == chunking.LANE_CHUNKS

@@ -42,7 +42,7 @@ def enter(director: Director, n: int, turn: int = 1) -> int:
 
 def issue(director: Director, lane: int) -> None:
     """Send one chunk down a lane."""
-    director.ledger.issue(lane, 1, "lines", [b"x"])
+    director.ledger.issue(lane, 1, "lines", [b"x"], 0.0)
 
 
 def of(kind: type, actions: list[Any]) -> list[Any]:
@@ -55,7 +55,7 @@ def test_a_worker_is_admitted_welcomed_and_filled() -> None:
     director = make()
     assert director.on_message(b"w1", join(1), 0.0) == [Admit(b"w1", 1)]
     assert director.welcome(1, "tcp://*:9") == wire.Welcome("job", 1, 1, "tcp://*:9", "ipc://results")
-    assert director.on_message(b"w1", wire.Ready(1), 0.0) == [Fill(1)]
+    assert director.on_message(b"w1", wire.Ready(1), 0.0) == [Fill([1])]
     assert director.phase is Phase.RUNNING
 
 
@@ -103,7 +103,7 @@ def test_expected_workers_hold_the_start() -> None:
         assert not director.may_issue
     assert "2 of the 3 expected workers" in director.waiting("tcp://me")
     director.on_message(b"w3", join(3), 0.0)
-    assert director.on_message(b"w3", wire.Ready(3), 0.0) == [Fill(1), Fill(2), Fill(3)]
+    assert director.on_message(b"w3", wire.Ready(3), 0.0) == [Fill([1, 2, 3])]
 
 
 def test_a_lost_worker_is_named_and_its_work_goes_on() -> None:
@@ -115,7 +115,7 @@ def test_a_lost_worker_is_named_and_its_work_goes_on() -> None:
     actions = director.on_link_lost(first, "its connection was cut")
     assert Retire(first) in actions
     assert Lost("worker host/101 slot 1", "its connection was cut", 1) in actions
-    assert Fill(second) in actions
+    assert Fill([second]) in actions
     verdict = director.on_message(b"w3", join(3, previous=101, ended="killed by SIGSEGV", crashed=True), 0.0)
     assert of(Tell, verdict)[0].text == "worker host/101 slot 1 had ended: killed by SIGSEGV"
     assert (chunk.crashes, chunk.losses) == (1, 0)
@@ -166,7 +166,7 @@ def test_a_leaving_worker_is_let_go_when_its_work_is_receipted() -> None:
     lane = enter(director, 1)
     issue(director, lane)
     assert of(Reply, director.on_message(b"w1", wire.Leave(lane, 1), 0.0)) == []
-    actions = director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]))
+    actions = director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]), 0.0)
     assert Reply(b"w1", wire.Bye()) in actions
     assert director.counts.lost == 0
 
@@ -197,7 +197,7 @@ def test_the_end_is_the_sinks_word() -> None:
     lane = enter(director, 1)
     issue(director, lane)
     director.on_exhausted()
-    director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]))
+    director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]), 0.0)
     assert director.phase is Phase.CLOSING
     assert director.on_finished(wire.Finished("job", 1, 0)) == [Reply(b"w1", wire.Bye()), End("", 0)]
 
@@ -218,7 +218,7 @@ def test_draining_ends_when_what_is_in_flight_is_done() -> None:
     assert director.on_drain("interrupted", 130) == []
     assert director.ledger.wanted(None) == 0
     receipts = wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)])
-    assert of(End, director.on_receipts(receipts)) == [End("interrupted", 130)]
+    assert of(End, director.on_receipts(receipts, 0.0)) == [End("interrupted", 130)]
     assert of(End, make().on_drain("interrupted", 130)) == [End("interrupted", 130)]
 
 
@@ -275,8 +275,8 @@ def test_a_chunk_its_lane_refused_goes_to_another_when_the_lane_is_lost() -> Non
     """A lane that held nothing any more may still have refused a chunk: its loss fills the others."""
     director = make()
     first, second = enter(director, 1), enter(director, 2)
-    director.ledger.on_refused(director.ledger.issue(first, 1, "lines", [b"x"]))
-    assert Fill(second) in director.on_link_lost(first)
+    director.ledger.on_refused(director.ledger.issue(first, 1, "lines", [b"x"], 0.0))
+    assert Fill([second]) in director.on_link_lost(first)
 
 
 def test_what_is_whole_is_not_called_interrupted() -> None:
@@ -286,7 +286,7 @@ def test_what_is_whole_is_not_called_interrupted() -> None:
     issue(director, lane)
     director.on_exhausted()
     director.on_drain("interrupted", 130)
-    assert of(End, director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]))) == []
+    assert of(End, director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]), 0.0)) == []
     assert of(End, director.on_finished(wire.Finished("job", 1, 0))) == [End("", 0)]
 
 
@@ -295,3 +295,30 @@ def test_the_first_end_counts() -> None:
     director = make()
     director.on_failed("the source failed")
     assert director.on_finished(wire.Finished("job", 1, 0)) == []
+
+
+def test_what_waits_is_recalled_for_an_idle_worker_and_comes_back() -> None:
+    """The director asks the laden worker, and shares what it returns."""
+    director = make()
+    first, second = enter(director, 1), enter(director, 2)
+    issue(director, first)
+    director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, first, 0.02, 0, 1)]), 0.0)
+    issue(director, first)
+    issue(director, first)
+    assert director.on_hungry() == [Reply(b"w1", wire.Recall(first))]
+    assert director.on_hungry() == []
+    assert director.on_message(b"w1", wire.Returned(first, 2, 3), 0.1) == [Fill([second])]
+    assert director.on_tick(100.0) == []
+
+
+def test_what_waits_too_long_is_recalled_when_it_is_time() -> None:
+    """The director's deadline has the ledger's in it."""
+    director = make()
+    first, _ = enter(director, 1), enter(director, 2)
+    issue(director, first)
+    director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, first, 0.02, 0, 1)]), 0.0)
+    issue(director, first)
+    issue(director, first)
+    due = director.deadline()
+    assert due is not None
+    assert director.on_tick(due) == [Reply(b"w1", wire.Recall(first))]

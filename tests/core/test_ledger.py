@@ -19,9 +19,9 @@ def make(*lanes: int, chunk: int | None = 1) -> Ledger:
     return ledger
 
 
-def issue(ledger: Ledger, lane: int, count: int = 1) -> Chunk:
+def issue(ledger: Ledger, lane: int, count: int = 1, now: float = 0.0) -> Chunk:
     """Issue the next items to a lane."""
-    return ledger.issue(lane, count, "lines", [b"x" * count])
+    return ledger.issue(lane, count, "lines", [b"x" * count], now)
 
 
 def receipt(chunk: Chunk, lane: int | None = None, seconds: float = 1.0, failed: int = 0) -> Receipt:
@@ -34,33 +34,85 @@ def test_credit_is_the_window_less_what_is_held() -> None:
     ledger = make(1)
     chunk = issue(ledger, 1)
     assert ledger.lanes[1].credit == 0
-    assert ledger.on_receipt(receipt(chunk)) is ledger.lanes[1]
+    assert ledger.on_receipt(receipt(chunk), 0.0) is ledger.lanes[1]
     assert ledger.lanes[1].credit == 1
     assert ledger.done == 1
 
 
 def test_a_window_grows_only_as_the_lane_proves_quick() -> None:
-    """Quick chunks deepen the window one by one; a slow one makes it shallow again."""
+    """Quick chunks deepen the window one by one; one straggler does not make it shallow again, many do."""
     ledger = make(1)
     for n in range(1, 6):
-        ledger.on_receipt(receipt(issue(ledger, 1), seconds=1e-6))
+        ledger.on_receipt(receipt(issue(ledger, 1), seconds=1e-6), 0.0)
         assert ledger.lanes[1].window == 1 + n
-    ledger.on_receipt(receipt(issue(ledger, 1), seconds=10.0))
+    ledger.on_receipt(receipt(issue(ledger, 1), seconds=10.0), 0.0)
+    assert ledger.lanes[1].window == 7
+    for _ in range(200):
+        ledger.on_receipt(receipt(issue(ledger, 1), seconds=10.0), 0.0)
     assert ledger.lanes[1].window == 1
 
 
-def test_near_the_end_no_chunk_waits_behind_another() -> None:
-    """A deep window shrinks to one chunk when little is left, unless chunks are quicker than a round trip."""
+def laden(seconds: float = 0.020) -> Ledger:
+    """A ledger whose first lane, of two, holds two chunks, the first since 100 s."""
     ledger = make(1, 2)
-    for _ in range(3):
-        ledger.on_receipt(receipt(issue(ledger, 1), seconds=0.004))
-    assert ledger.lanes[1].credit == 3
-    ledger.wanted(1000)
-    assert ledger.lanes[1].credit == 3
-    ledger.wanted(4)
-    assert ledger.lanes[1].credit == 1
-    ledger.lanes[1].seconds = 1e-5
-    assert ledger.lanes[1].credit == 3
+    ledger.on_receipt(receipt(issue(ledger, 1), seconds=seconds), 99.0)
+    issue(ledger, 1, now=100.0)
+    issue(ledger, 1, now=100.001)
+    return ledger
+
+
+def test_what_waits_behind_a_straggler_is_recalled() -> None:
+    """A chunk that runs twice as long as is usual on its lane has the one behind it recalled, once."""
+    ledger = laden()
+    due = ledger.deadline()
+    assert due is not None
+    assert due == 100.040
+    assert ledger.overdue(100.039) == []
+    assert ledger.overdue(due) == [1]
+    assert ledger.lanes[1].credit == 0, "nothing goes down a lane whose answer is awaited"
+    assert ledger.overdue(200.0) == []
+    assert ledger.deadline() is None
+
+
+def test_what_a_worker_returns_goes_to_others() -> None:
+    """Chunks not started are another's, on the same attempt; none waits there till the straggler is done."""
+    ledger = laden()
+    ledger.overdue(101.0)
+    running, waiting = ledger.lanes[1].held.values()
+    assert ledger.on_returned(1, after=2, upto=3) == 1
+    assert ledger.lanes[1].credit == 0
+    assert ledger.again(2, 101.0) is waiting
+    assert waiting.attempt == 1
+    ledger.on_receipt(receipt(running), 102.0)
+    assert ledger.lanes[1].credit > 1
+    ledger.check()
+
+
+def test_a_worker_with_nothing_to_do_has_others_recalled() -> None:
+    """With nothing left to issue, what waits is recalled for the idle worker, unless waiting is quicker."""
+    assert laden().hungry() == [1]
+    assert laden(seconds=1e-5).hungry() == []
+    ledger = laden()
+    issue(ledger, 2)
+    assert ledger.hungry() == [], "nobody is idle"
+
+
+def test_one_worker_alone_is_not_recalled() -> None:
+    """There is nobody else to run what waits."""
+    ledger = laden()
+    ledger.on_lost(2)
+    assert ledger.overdue(200.0) == []
+
+
+def test_an_answer_nobody_asked_for_is_ignored() -> None:
+    """A returned chunk counts once."""
+    ledger = laden()
+    assert ledger.on_returned(1, 0, 10) == 0
+    ledger.overdue(101.0)
+    ledger.on_returned(1, 2, 3)
+    assert ledger.on_returned(1, 0, 10) == 0
+    assert len(ledger.lanes[1].held) == 1
+    ledger.check()
 
 
 def test_only_the_lost_lanes_chunks_go_to_others() -> None:
@@ -68,7 +120,7 @@ def test_only_the_lost_lanes_chunks_go_to_others() -> None:
     ledger = make(1, 2, 3)
     first, other, second = issue(ledger, 1), issue(ledger, 2), issue(ledger, 1)
     assert ledger.on_lost(1) == 2
-    assert (ledger.again(3), ledger.again(3), ledger.again(3)) == (first, second, None)
+    assert (ledger.again(3, 0.0), ledger.again(3, 0.0), ledger.again(3, 0.0)) == (first, second, None)
     assert (first.attempt, second.attempt, other.attempt) == (2, 2, 1)
     assert other.lane == 2
     ledger.check()
@@ -101,7 +153,7 @@ def test_a_leaving_worker_hands_back_what_it_has_not_taken() -> None:
     taken, back = issue(ledger, 1), issue(ledger, 1)
     assert ledger.on_leave(1, taken=1) == 1
     assert ledger.lanes[1].credit == 0
-    assert ledger.again(2) is back
+    assert ledger.again(2, 0.0) is back
     assert back.attempt == 1
     assert list(ledger.lanes[1].held) == [taken.start]
 
@@ -111,10 +163,10 @@ def test_a_late_receipt_from_a_lost_lane_counts() -> None:
     ledger = make(1, 2)
     chunk = issue(ledger, 1)
     ledger.on_lost(1)
-    ledger.on_receipt(receipt(chunk, lane=1))
-    assert ledger.again(2) is None
+    ledger.on_receipt(receipt(chunk, lane=1), 0.0)
+    assert ledger.again(2, 0.0) is None
     held = issue(ledger, 2)
-    assert ledger.on_receipt(receipt(held, lane=1)) is ledger.lanes[2], "the lane that holds it has credit again"
+    assert ledger.on_receipt(receipt(held, lane=1), 0.0) is ledger.lanes[2], "the lane that holds it has credit again"
     ledger.check()
 
 
@@ -123,8 +175,8 @@ def test_a_second_receipt_changes_nothing() -> None:
     ledger = make(1)
     chunk = issue(ledger, 1)
     again = receipt(chunk)
-    ledger.on_receipt(again)
-    assert ledger.on_receipt(again) is None
+    ledger.on_receipt(again, 0.0)
+    assert ledger.on_receipt(again, 0.0) is None
     assert ledger.done == 1
 
 
@@ -134,7 +186,7 @@ def test_a_refused_send_costs_nothing() -> None:
     chunk = issue(ledger, 1)
     ledger.on_refused(chunk)
     assert ledger.lanes[1].credit == 1
-    assert ledger.again(1) is chunk
+    assert ledger.again(1, 0.0) is chunk
     assert chunk.attempt == 1
     ledger.check()
 
@@ -146,7 +198,7 @@ def test_nothing_new_while_the_sink_is_full_but_the_gap_is_filled() -> None:
     ledger.full = True
     ledger.on_lost(1)
     assert ledger.wanted(None) == 0
-    assert ledger.again(2) is chunk
+    assert ledger.again(2, 0.0) is chunk
 
 
 def test_a_limit_drops_what_lies_behind_it() -> None:
@@ -155,9 +207,9 @@ def test_a_limit_drops_what_lies_behind_it() -> None:
     before, hit, behind = (issue(ledger, 1, 10) for _ in range(3))
     ledger.on_limit(15)
     assert behind.start not in ledger.lanes[1].held
-    assert ledger.on_receipt(Receipt(10, 15, 1, 0.1, 0, 1)) is not None, "the truncated chunk is whole"
+    assert ledger.on_receipt(Receipt(10, 15, 1, 0.1, 0, 1), 0.0) is not None, "the truncated chunk is whole"
     assert not ledger.finished
-    ledger.on_receipt(receipt(before))
+    ledger.on_receipt(receipt(before), 0.0)
     assert ledger.finished
     assert hit.start not in ledger.lanes[1].held
 
@@ -169,7 +221,7 @@ def test_finished_is_counted() -> None:
     assert not ledger.finished
     ledger.on_exhausted()
     assert not ledger.finished
-    ledger.on_receipt(receipt(chunk))
+    ledger.on_receipt(receipt(chunk), 0.0)
     assert ledger.finished
 
 
@@ -194,7 +246,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def fill(self, lane: int) -> None:
         if lane not in self.ledger.lanes or self.ledger.lanes[lane].credit <= 0:
             return
-        chunk = self.ledger.again(lane) or issue(self.ledger, lane, self.ledger.wanted(None))
+        chunk = self.ledger.again(lane, 0.0) or issue(self.ledger, lane, self.ledger.wanted(None))
         self.sent.append((chunk.start, chunk.stop, lane))
 
     @rule(lane=consumes(lanes))
@@ -206,11 +258,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def leave(self, lane: int, taken: int) -> None:
         self.ledger.on_leave(lane, taken)
 
+    @rule(after=st.integers(0, 4), upto=st.integers(0, 6))
+    def recall(self, after: int, upto: int) -> None:
+        for number in [*self.ledger.overdue(1e9), *self.ledger.hungry()]:
+            self.ledger.on_returned(number, after, upto)
+
     @rule(pick=st.integers(0, 1000), seconds=st.floats(1e-6, 1))
     def receive(self, pick: int, seconds: float) -> None:
         if self.sent:
             start, stop, lane = self.sent[pick % len(self.sent)]
-            self.ledger.on_receipt(Receipt(start, stop, lane, seconds, 0, 10))
+            self.ledger.on_receipt(Receipt(start, stop, lane, seconds, 0, 10), 0.0)
 
     @invariant()
     def sound(self) -> None:
@@ -222,8 +279,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger.on_ready(self.numbers)
         for number in [n for n in self.ledger.lanes if n != self.numbers]:
             self.ledger.on_lost(number)
-        while (chunk := self.ledger.again(self.numbers)) is not None:
-            self.ledger.on_receipt(receipt(chunk))
+        while (chunk := self.ledger.again(self.numbers, 0.0)) is not None:
+            self.ledger.on_receipt(receipt(chunk), 0.0)
         assert self.ledger.finished
         assert self.ledger.done == self.ledger.next
 

@@ -166,26 +166,43 @@ def test_leaving_before_there_is_anything_to_leave_is_immediate() -> None:
     assert make().on_leave(None, 0.0) == [Close(), Gone()]
 
 
-def test_the_intake_counts_what_it_takes_of_one_lane() -> None:
+def test_the_intake_counts_what_it_starts_of_one_lane() -> None:
     """The count tells which chunks were never started; a new lane starts from nothing."""
     member = make()
     intake = Intake(member)
-    assert not intake.on_chunk(), "not ready: the chunk is another's by now"
+    intake.on_chunks(["early"])
+    assert intake.start() is None, "not ready: the chunk is another's by now"
     ready(member)
-    assert intake.on_chunk()
-    assert intake.on_chunk()
-    assert intake.taken == 2
+    intake.on_chunks(["a", "b"])
+    intake.on_chunks(["c"])
+    assert (intake.start(), intake.start()) == ("a", "b")
+    assert (intake.taken, intake.arrived, intake.waiting) == (2, 3, 1)
     intake.after(member.on_link_down("lane", 1.0))
-    assert intake.taken == 0
+    assert (intake.taken, intake.arrived, intake.start()) == (0, 0, None)
     ready_again = [
         *intake.on_message(welcome(2, 9), 1.0),
         *member.on_link_up("lane", 1.0),
         *member.on_link_up("results", 1.0),
     ]
     assert ready_again[-1] == Send(wire.Ready(9))
-    intake.on_chunk()
+    intake.on_chunks(["d", "e"])
+    intake.start()
     assert intake.on_terminate(2.0) == [Send(wire.Leave(9, 1))]
-    assert not intake.on_chunk(), "a leaving worker takes no more"
+    intake.on_chunks(["f"])
+    assert intake.start() is None, "a leaving worker takes no more"
+
+
+def test_a_recalled_worker_gives_back_what_it_has_not_started() -> None:
+    """It names the last one started and the last one that came; what comes later is run."""
+    intake = Intake(ready(make()))
+    intake.on_chunks(["a", "b", "c"])
+    intake.start()
+    assert intake.on_message(wire.Recall(1), 1.0) == [Send(wire.Returned(1, 1, 3))]
+    assert intake.start() is None
+    intake.on_chunks(["d"])
+    assert intake.start() == "d"
+    assert intake.taken == 4
+    assert intake.on_message(wire.Recall(7), 1.0) == [], "of another lane"
 
 
 def test_an_unfit_worker_says_why() -> None:

@@ -18,10 +18,15 @@ MESSAGES = [
     wire.Hold("no sink"),
     wire.Refuse("versions differ"),
     wire.Ready(7),
+    wire.Recall(7),
+    wire.Returned(7, 2, 5),
     wire.Leave(7, 3),
     wire.Unfit(7, "no module"),
     wire.Task("job", wire.JobSpec(wire.TaskSpec("file", "a.py:f", b"text"), until=wire.TaskSpec("import", "m:g"))),
+    wire.Forget(3),
     wire.Chunk(0, 10, 1, "lines"),
+    wire.Chunks([wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x")), wire.Chunk(10, 11, 2, "pickle", 3, 1, b"y")]),
+    wire.Results([wire.Result("job", 7, 0, 10, 1, 0.5, body=memoryview(b"z"))]),
     wire.Result("job", 7, 0, 10, 1, 0.5, [wire.Failure(3, "ValueError", "no", "trace")], 4),
     wire.Receipts("job", [wire.Receipt(0, 10, 7, 0.5, 1, 100)], True, 5),
     wire.Total("job", 10),
@@ -34,20 +39,24 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_every_message_survives(message: wire.Message) -> None:
     """Encoded and decoded, a message is what it was."""
-    assert wire.decode(wire.encode(message)) == (message, [])
+    header, payload = wire.decode(wire.encode(message))
+    assert header == message
+    assert not payload
 
 
 @pytest.mark.parametrize("size", [0, 1, wire.INLINE_BYTES, wire.INLINE_BYTES + 1])
 def test_a_payload_is_carried_inside_or_behind(size: int) -> None:
     """A small payload rides in the header frame, a large one is a frame of its own; both come back whole."""
-    frames = wire.encode(wire.Chunk(0, 1, 1, "lines"), [b"x" * size])
-    assert len(frames) == (1 if size <= wire.INLINE_BYTES else 2)
+    body = wire.inline([b"x" * size])
+    assert (body is not None) == (size <= wire.INLINE_BYTES)
+    frames = wire.encode(wire.Chunk(0, 1, 1, "lines", body=body), [] if body is not None else [b"x" * size])
     _, payload = wire.decode(frames)
     assert [bytes(frame) for frame in payload] == [b"x" * size]
 
 
 def test_several_frames_are_carried_behind() -> None:
     """Out-of-band buffers keep their frames."""
+    assert wire.inline([b"a", b"b"]) is None
     frames = wire.encode(wire.Chunk(0, 1, 1, "pickle"), [b"a", b"b"])
     assert frames[1:] == [b"a", b"b"]
     assert wire.decode(frames)[1] == [b"a", b"b"]
@@ -80,6 +89,8 @@ def test_ranges_must_have_items() -> None:
     for start, stop in ((5, 5), (6, 5), (-1, 3)):
         with pytest.raises(WireError, match="range"):
             wire.decode(wire.encode(wire.Chunk(start, stop, 1, "lines")))
+        with pytest.raises(WireError, match="range"):
+            wire.decode(wire.encode(wire.Chunks([wire.Chunk(start, stop, 1, "lines", body=memoryview(b""))])))
 
 
 def test_payloads_are_only_where_they_belong() -> None:
@@ -87,7 +98,9 @@ def test_payloads_are_only_where_they_belong() -> None:
     with pytest.raises(WireError, match="with a payload"):
         wire.decode([*wire.encode(wire.Bye()), b"x"])
     with pytest.raises(WireError, match="both"):
-        wire.decode([*wire.encode(wire.Chunk(0, 1, 1, "lines"), [b"a"]), b"b"])
+        wire.decode([*wire.encode(wire.Chunk(0, 1, 1, "lines", body=memoryview(b"a"))), b"b"])
+    with pytest.raises(WireError, match="no payload"):
+        wire.decode(wire.encode(wire.Chunks([wire.Chunk(0, 1, 1, "lines")])))
 
 
 def test_too_many_frames_are_refused() -> None:

@@ -48,6 +48,16 @@ def test_a_seed_gives_the_same_world_again() -> None:
     assert (first.steps, first.now) == (second.steps, second.now)
 
 
+def test_nothing_runs_twice_without_need() -> None:
+    """What waits behind a straggler is recalled and runs elsewhere, and where nothing is lost, only there."""
+    recalled = 0
+    for seed in range(SEEDS):
+        world = World(seed, Scenario(kills=0, cuts=0, doubled=0.0, chunk=1, items=80)).run()
+        recalled += world.recalled
+        assert set(world.executions.values()) == {1}, f"seed {seed}"
+    assert recalled > SEEDS
+
+
 def test_worlds_are_hostile() -> None:
     """The mishaps do happen: work is lost and redone, and duplicates reach the sink."""
     worlds = [World(seed, SCENARIOS["both"]).run() for seed in range(20)]

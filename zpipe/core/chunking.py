@@ -31,11 +31,8 @@ UNEVEN = 16.0
 EVENNESS = 0.95
 """How much of the largest variation seen is still believed after another chunk: stragglers are rare."""
 
-TAIL = 3.0
-"""Near the end: the work left for each slot is at most this many times the longest chunk seen."""
-
-FADING = 0.995
-"""How much of the longest chunk seen is still believed after another one."""
+WAITING = 0.070
+"""Chunks that take longer than this have none waiting behind them: the round trip is a hundredth of that at most."""
 
 LANE_SECONDS = 0.010
 LANE_CHUNKS = 1024
@@ -46,7 +43,7 @@ DECAY = 0.8
 class Chunker:
     """Chunk sizes from observed chunks. `fixed` items always, if given."""
 
-    __slots__ = ("_bytes", "_fixed", "_items", "_largest", "_longest", "_seconds", "_variance")
+    __slots__ = ("_bytes", "_fixed", "_items", "_largest", "_seconds", "_variance")
 
     def __init__(self, fixed: int | None = None) -> None:
         self._fixed = fixed
@@ -55,7 +52,6 @@ class Chunker:
         self._bytes = 0.0
         self._variance = UNEVEN
         self._largest = 0
-        self._longest = 0.0
 
     def observe(self, items: int, seconds: float, size: int) -> None:
         """A chunk of `items` took `seconds` on its worker; its heavier leg weighed `size` bytes."""
@@ -68,13 +64,6 @@ class Chunker:
         self._seconds = self._seconds * DECAY + seconds
         self._bytes = self._bytes * DECAY + size
         self._largest = max(self._largest, items)
-        self._longest = max(self._longest * FADING, seconds)
-
-    def near(self, remaining: int | None, slots: int) -> bool:
-        """Whether the end is so near that a chunk waiting behind one as long as the longest seen would delay it."""
-        if remaining is None or not self._items:
-            return False
-        return remaining * self._seconds / self._items <= TAIL * self._longest * max(slots, 1)
 
     def size(self, remaining: int | None, slots: int) -> int:
         """Items for the next chunk; `remaining` in the source if known, `slots` workers to share them."""
@@ -94,8 +83,11 @@ class Chunker:
 
 
 def window(seconds: float, size: float) -> int:
-    """Chunks to keep in flight on a lane whose chunks take `seconds` and weigh `size` bytes each."""
+    """Chunks to keep in flight on a lane whose chunks take `seconds` and weigh `size` bytes each.
+
+    One runs, and as many wait behind it as cover the round trip; what waits behind a straggler is recalled.
+    """
     if seconds >= LANE_SECONDS:
-        return 1
+        return 1 if seconds >= WAITING else 2
     chunks = math.ceil(LANE_SECONDS / seconds) if seconds * LANE_CHUNKS > LANE_SECONDS else LANE_CHUNKS
     return max(2, min(chunks, int(LANE_BYTES / max(size, 1.0))))

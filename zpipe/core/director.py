@@ -59,9 +59,9 @@ class Retire(msgspec.Struct, frozen=True):
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """A worker's lane may have credit: send the task down it if it has not had it, then chunks."""
+    """These workers' lanes may have credit: share out what there is among them."""
 
-    lane: int
+    lanes: list[int]
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -167,16 +167,19 @@ class Director:
         if isinstance(message, wire.Join | wire.SinkJoin):
             return self._on_join(identity, message, now)
         if isinstance(message, wire.Receipts):
-            return self.on_receipts(message) if self._is_sink(identity) and message.job == self.job else []
+            return self.on_receipts(message, now) if self._is_sink(identity) and message.job == self.job else []
         if isinstance(message, wire.Finished):
             return self.on_finished(message) if self._is_sink(identity) and message.job == self.job else []
-        if not isinstance(message, wire.Ready | wire.Leave | wire.Unfit):
+        if not isinstance(message, wire.Ready | wire.Returned | wire.Leave | wire.Unfit):
             return []
         node = self._roster.get(message.lane)
         if node is None or node.identity != identity:
             return []
         if isinstance(message, wire.Ready):
             return self._on_ready(node, now)
+        if isinstance(message, wire.Returned):
+            self.ledger.on_returned(node.lane, message.after, message.upto)
+            return self._refill()
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message.taken)
         return self._on_unfit(node, message.reason)
@@ -282,8 +285,8 @@ class Director:
         self.ledger.on_ready(node.lane)
         if self.phase is Phase.GATHERING and self.workers >= self.policy.expect:
             self.phase = Phase.RUNNING
-            return [Fill(lane) for lane in self.ledger.lanes]
-        return [Fill(node.lane)]
+            return self._refill()
+        return [Fill([node.lane])]
 
     # going
 
@@ -293,10 +296,19 @@ class Director:
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        return self._roster.deadline()
+        dates = [date for date in (self._roster.deadline(), self.ledger.deadline()) if date is not None]
+        return min(dates, default=None)
+
+    def on_hungry(self) -> list[Action]:
+        """There is a worker without a chunk, and nothing to issue."""
+        return self._recall(self.ledger.hungry())
+
+    def _recall(self, lanes: list[int]) -> list[Action]:
+        nodes = [node for lane in lanes if (node := self._roster.get(lane)) is not None]
+        return [Reply(node.identity, wire.Recall(node.lane)) for node in nodes]
 
     def on_tick(self, now: float) -> list[Action]:
-        """Time passed: give up on nodes that were admitted and never connected."""
+        """Time passed: give up on nodes that were admitted and never connected, recall what waits too long."""
         late = self._roster.late(now)
         told: list[Action] = [
             Tell(
@@ -305,7 +317,8 @@ class Director:
             )
             for node in late
         ]
-        return told + [action for node in late for action in self._drop(node, "it never connected to its lane")]
+        told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
+        return told + self._recall(self.ledger.overdue(now))
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
         """The transport says that the node at the other end of a lane is gone."""
@@ -331,7 +344,8 @@ class Director:
 
     def _refill(self) -> list[Action]:
         """Chunks wait to be sent again: whoever has credit may have them."""
-        return [Fill(number) for number, lane in self.ledger.lanes.items() if lane.credit > 0]
+        lanes = [number for number, lane in self.ledger.lanes.items() if lane.credit > 0]
+        return [Fill(lanes)] if lanes else []
 
     def _on_leave(self, node: Node, taken: int) -> list[Action]:
         node.leaving = True
@@ -357,7 +371,7 @@ class Director:
 
     # receipts and the end
 
-    def on_receipts(self, message: wire.Receipts) -> list[Action]:
+    def on_receipts(self, message: wire.Receipts, now: float) -> list[Action]:
         """The sink has these. Lanes with new credit are the ledger's to tell; leaving workers may go now."""
         was_full, self.ledger.full = self.ledger.full, message.full
         if message.limit is not None:
@@ -365,16 +379,15 @@ class Director:
         actions: list[Action] = []
         free: dict[int, None] = {}
         for receipt in message.receipts:
-            lane = self.ledger.on_receipt(receipt)
+            lane = self.ledger.on_receipt(receipt, now)
             if lane is not None:
                 free[lane.number] = None
-                node = self._roster.get(lane.number)
-                if lane.leaving and node is not None:
+                if lane.leaving and (node := self._roster.get(lane.number)) is not None:
                     actions += self._release(node)
         if was_full and not message.full:
             actions += self._refill()
-        else:
-            actions += [Fill(number) for number in free]
+        elif free:
+            actions.append(Fill(list(free)))
         self._fit = self._fit or bool(message.receipts)
         return actions + self._closing()
 

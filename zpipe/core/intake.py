@@ -1,47 +1,74 @@
 """The worker's decisions: what it holds, what it runs, what it hands back. Knows nothing of tasks or sockets.
 
-A worker counts the chunks it has taken from its lane. That one number tells the ventilator exactly which of the
-chunks sent down were never started, since a lane keeps its order.
+A worker counts the chunks that arrive on its lane. Since a lane keeps its order, the number of the last one started
+tells the ventilator exactly which of the chunks sent down were not.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from zpipe.core import wire
-from zpipe.core.member import Action, Close, Member, Open, State
+from zpipe.core.member import Action, Close, Member, Open, Send, State
 
 __all__ = ["Intake"]
 
 
 class Intake:
-    """One worker. Its `member` carries the connection events; this counts chunks and leaves in order."""
+    """One worker. Its `member` carries the connection events; this holds chunks until they run, and leaves in order."""
 
     def __init__(self, member: Member) -> None:
         self.member = member
+        self.arrived = 0
         self.taken = 0
+        """How many chunks had arrived when the last one that was started did."""
+        self._queue: deque[tuple[int, Any]] = deque()
 
-    def on_chunk(self) -> bool:
-        """A chunk came up the lane; return whether to run it. One that is not run is another worker's."""
-        if self.member.state is not State.READY:
-            return False
-        self.taken += 1
-        return True
+    def on_chunks(self, chunks: Sequence[Any]) -> None:
+        """Chunks came down the lane, in a shape of the caller's. Before Ready and after Leave they are another's."""
+        if self.member.state is State.READY:
+            self._queue.extend(enumerate(chunks, self.arrived + 1))
+            self.arrived += len(chunks)
+
+    def start(self) -> Any:
+        """Return the next chunk, which is to be run now, or None."""
+        if not self._queue:
+            return None
+        self.taken, chunk = self._queue.popleft()
+        return chunk
+
+    @property
+    def waiting(self) -> int:
+        """How many chunks have not been started."""
+        return len(self._queue)
 
     def on_message(self, message: Any, now: float) -> list[Action]:
         """The ventilator said something on the control connection."""
+        if isinstance(message, wire.Recall):
+            return self._on_recall(message)
         return self.after(self.member.on_message(message, now))
+
+    def _on_recall(self, message: wire.Recall) -> list[Action]:
+        welcome = self.member.welcome
+        if self.member.state is not State.READY or welcome is None or message.lane != welcome.lane:
+            return []
+        self._queue.clear()
+        return [Send(wire.Returned(message.lane, self.taken, self.arrived))]
 
     def after(self, actions: list[Action]) -> list[Action]:
         """Note what the member's actions mean for the count: a new lane starts from nothing."""
         if any(isinstance(action, Open | Close) for action in actions):
-            self.taken = 0
+            self.taken = self.arrived = 0
+            self._queue.clear()
         return actions
 
     def on_terminate(self, now: float) -> list[Action]:
         """Asked to go (SIGTERM): hand back what was not started, and wait for the receipts of the rest."""
         welcome = self.member.welcome
         leave = wire.Leave(welcome.lane, self.taken) if welcome is not None else None
+        self._queue.clear()
         return self.after(self.member.on_leave(leave, now))
 
     def on_unfit(self, reason: str, now: float) -> list[Action]:
@@ -49,9 +76,11 @@ class Intake:
         welcome = self.member.welcome
         if welcome is None:
             return []
+        self._queue.clear()
         return self.after(self.member.on_leave(wire.Unfit(welcome.lane, reason), now))
 
     def check(self) -> None:
         """Assert that the count belongs to a lane."""
         self.member.check()
-        assert self.taken == 0 or self.member.welcome is not None or self.member.state is State.GONE
+        assert self.taken + len(self._queue) <= self.arrived
+        assert self.arrived == 0 or self.member.welcome is not None or self.member.state is State.GONE

@@ -3,12 +3,16 @@
 A chunk is pending, held by exactly one lane, or receipted and forgotten. Credit is derived, `window − len(held)`,
 never counted: a counted credit leaks with the first message lost. A lane's number is never used again, so whatever
 comes late from a lane already lost names a lane that is not there. A receipt is good whoever it comes from.
+
+A chunk may wait on a lane behind the one that runs, which hides the round trip. One that waits too long, or while
+another worker has nothing to do, is recalled: the worker says which chunks it has not started, and others get those.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from math import inf
 
 from zpipe.core.chunking import Chunker, window
 from zpipe.core.wire import Buffer, ItemKind, Receipt
@@ -16,7 +20,16 @@ from zpipe.core.wire import Buffer, ItemKind, Receipt
 __all__ = ["Chunk", "Lane", "Ledger"]
 
 QUICK = 0.001
-"""Seconds a chunk takes, below which it is worth having others wait behind it even near the end."""
+"""Seconds a chunk takes, below which those that wait are not recalled for another worker that is idle."""
+
+PATIENCE = 0.005
+"""Seconds a chunk may run at least before those that wait behind it are recalled."""
+
+OVERDUE = 2.0
+"""They are recalled when it has run this many times what the middle one of the lane's chunks takes."""
+
+STEP = 1.15
+"""By how much the guess at that middle one goes up or down with each chunk."""
 
 VERDICTS = 10_000
 """Lost lanes of which it is remembered what they ran; how a worker ended is heard only when its slot joins again."""
@@ -29,13 +42,14 @@ class Chunk:
     their own fault while running it: only the second can be the items' doing.
     """
 
-    __slots__ = ("attempt", "crashes", "items", "lane", "losses", "order", "payload", "size", "start", "stop")
+    __slots__ = ("attempt", "crashes", "items", "lane", "losses", "order", "payload", "size", "start", "stop", "task")
 
-    def __init__(self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer]) -> None:
+    def __init__(self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer], task: int) -> None:
         self.start = start
         self.stop = stop
         self.items = items
         self.payload = payload
+        self.task = task
         self.size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in payload)
         self.attempt = 0
         self.losses = 0
@@ -44,57 +58,64 @@ class Chunk:
         self.order = 0
 
 
-class _Outlook:
-    """Whether the job's end is near, which all lanes of a ledger go by."""
-
-    __slots__ = ("near",)
-
-    def __init__(self) -> None:
-        self.near = False
-
-
 class Lane:
-    """One worker's incarnation as the ledger sees it. `held` is in the order sent."""
+    """One worker's incarnation as the ledger sees it. `held` is in the order sent.
 
-    __slots__ = ("_outlook", "held", "leaving", "number", "receipts", "seconds", "sent", "size", "window")
+    `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
+    answered. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is done.
+    """
 
-    def __init__(self, number: int, outlook: _Outlook) -> None:
-        self._outlook = outlook
+    __slots__ = (
+        "held", "leaving", "number", "recalled", "receipts", "sent", "shallow", "since", "size", "typical", "window",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
         self.number = number
         self.held: dict[int, Chunk] = {}
         self.window = 1
         self.sent = 0
         self.receipts = 0
         self.leaving = False
-        self.seconds = 0.0
+        self.recalled = False
+        self.shallow = False
+        self.since = 0.0
+        self.typical = 0.0
         self.size = 0.0
 
     @property
     def credit(self) -> int:
-        """How many more chunks may go down this lane now.
-
-        Near the job's end no chunk waits behind another, unless they are so quick that the round trip costs more.
-        """
-        if self.leaving:
+        """How many more chunks may go down this lane now."""
+        if self.leaving or self.recalled:
             return 0
-        window = 1 if self._outlook.near and self.seconds >= QUICK else self.window
-        return window - len(self.held)
+        return (1 if self.shallow else self.window) - len(self.held)
+
+    @property
+    def due(self) -> float:
+        """When what waits here has waited too long."""
+        return self.since + max(PATIENCE, OVERDUE * self.typical)
 
     def observe(self, seconds: float, size: int) -> None:
-        """Smooth the chunk service time and weight, and set the window by them."""
-        self.seconds = 0.8 * self.seconds + 0.2 * seconds if self.seconds else seconds
+        """Smooth the chunk service time and weight, and set the window by them.
+
+        Of the time it is the median, followed by small steps (Robbins and Monro, 1951): stragglers hardly move it.
+        """
+        if self.typical:
+            self.typical = self.typical * STEP if seconds > self.typical else max(seconds, self.typical / STEP)
+        else:
+            self.typical = seconds
         self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
         self.receipts += 1
         # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
         # what has been sent can't be had back.
-        self.window = min(window(self.seconds, self.size), 1 + self.receipts)
+        self.window = min(window(self.typical, self.size), 1 + self.receipts)
 
 
 class Ledger:
     """Decides what goes down which lane next, and what becomes of it."""
 
     def __init__(self, chunker: Chunker) -> None:
-        self.chunker = chunker
+        self.chunkers = {0: chunker}
+        """By the number of the task: items of another task take another time."""
         self.lanes: dict[int, Lane] = {}
         self.next = 0
         """Index of the first item not yet issued."""
@@ -111,14 +132,14 @@ class Ledger:
         self._outstanding: dict[int, Chunk] = {}
         self._pending: list[int] = []
         self._running: dict[int, Chunk] = {}
-        self._outlook = _Outlook()
+        self._look = inf
 
     # lanes
 
     def on_ready(self, number: int) -> None:
         """A worker is ready on lane `number`, never seen before."""
         assert number not in self.lanes
-        self.lanes[number] = Lane(number, self._outlook)
+        self.lanes[number] = Lane(number)
 
     def on_lost(self, number: int) -> int:
         """The worker of a lane is gone; return how many of its chunks go to others."""
@@ -134,6 +155,7 @@ class Ledger:
             first.losses += 1
         for chunk in lane.held.values():
             self._requeue(chunk)
+        self.requeued += len(lane.held)
         return len(lane.held)
 
     def on_verdict(self, number: int, *, crashed: bool) -> Chunk | None:
@@ -146,12 +168,17 @@ class Ledger:
         return chunk
 
     def on_leave(self, number: int, taken: int) -> int:
-        """The worker takes no more and has taken the first `taken` chunks sent; return how many it handed back."""
+        """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back."""
         lane = self.lanes.get(number)
         if lane is None:
             return 0
         lane.leaving = True
-        back = [chunk for chunk in lane.held.values() if chunk.order > taken]
+        back = self._hand_back(lane, taken, lane.sent)
+        self.requeued += back
+        return back
+
+    def _hand_back(self, lane: Lane, after: int, upto: int) -> int:
+        back = [chunk for chunk in lane.held.values() if after < chunk.order <= upto]
         for chunk in back:
             del lane.held[chunk.start]
             chunk.attempt -= 1
@@ -160,34 +187,85 @@ class Ledger:
 
     def _requeue(self, chunk: Chunk) -> None:
         chunk.lane = 0
-        self.requeued += 1
         heappush(self._pending, chunk.start)
+
+    # recalls
+
+    def deadline(self) -> float | None:
+        """When `overdue` is next worth asking."""
+        return self._look if self._look < inf else None
+
+    def overdue(self, now: float) -> list[int]:
+        """Return the lanes to be recalled now, because chunks have waited there too long and others might run them."""
+        if now < self._look:
+            return []
+        self._look = inf
+        late = []
+        if len(self.lanes) > 1:
+            for lane in self.lanes.values():
+                if len(lane.held) > 1 and not lane.recalled and not lane.leaving:
+                    if lane.due <= now:
+                        late.append(lane.number)
+                        lane.recalled = True
+                    else:
+                        self._look = min(self._look, lane.due)
+        return late
+
+    def hungry(self) -> list[int]:
+        """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one."""
+        lanes = self.lanes.values()
+        wanting = sum(not lane.held and not lane.leaving for lane in lanes) - sum(lane.recalled for lane in lanes)
+        if wanting <= 0:
+            return []
+        laden = [
+            lane
+            for lane in lanes
+            if len(lane.held) > 1 and lane.typical >= QUICK and not lane.recalled and not lane.leaving
+        ]
+        laden.sort(key=lambda lane: lane.since)  # with a heavy tail, what has run longest will run longest
+        for lane in laden[:wanting]:
+            lane.recalled = True
+        return [lane.number for lane in laden[:wanting]]
+
+    def on_returned(self, number: int, after: int, upto: int) -> int:
+        """A recalled worker hands back the chunks after the `after`-th up to the `upto`-th; return how many."""
+        lane = self.lanes.get(number)
+        if lane is None or not lane.recalled:
+            return 0
+        lane.recalled = False
+        lane.shallow = True
+        return self._hand_back(lane, after, upto)
 
     # chunks down
 
-    def again(self, number: int) -> Chunk | None:
+    def again(self, number: int, now: float) -> Chunk | None:
         """Give the lane the first pending chunk, if any; the caller sends it or says `on_refused`."""
         while self._pending:
             chunk = self._outstanding.get(heappop(self._pending))
             if chunk is not None and not chunk.lane:
-                return self._hold(chunk, self.lanes[number])
+                return self._hold(chunk, self.lanes[number], now)
         return None
 
-    def wanted(self, remaining: int | None) -> int:
-        """How many new items the next chunk should have; 0 when nothing new may be issued."""
+    def wanted(self, remaining: int | None, task: int = 0) -> int:
+        """How many new items the next chunk should have, of a task's `remaining`; 0 when nothing new may be issued."""
         if self.full or self.closed or self.exhausted or self.limit is not None:
             return 0
-        self._outlook.near = self.chunker.near(remaining, len(self.lanes))
-        return self.chunker.size(remaining, len(self.lanes))
+        return self.chunkers[task].size(remaining, len(self.lanes))
 
-    def issue(self, number: int, count: int, items: ItemKind, payload: Sequence[Buffer]) -> Chunk:
+    def issue(
+        self, number: int, count: int, items: ItemKind, payload: Sequence[Buffer], now: float, task: int = 0
+    ) -> Chunk:
         """Make the next `count` items a chunk of the lane; the caller sends it or says `on_refused`."""
-        chunk = Chunk(self.next, self.next + count, items, payload)
+        chunk = Chunk(self.next, self.next + count, items, payload, task)
         self.next = chunk.stop
         self._outstanding[chunk.start] = chunk
-        return self._hold(chunk, self.lanes[number])
+        return self._hold(chunk, self.lanes[number], now)
 
-    def _hold(self, chunk: Chunk, lane: Lane) -> Chunk:
+    def _hold(self, chunk: Chunk, lane: Lane, now: float) -> Chunk:
+        if not lane.held:
+            lane.since = now
+        elif lane.due < self._look:
+            self._look = lane.due
         lane.sent += 1
         chunk.lane = lane.number
         chunk.order = lane.sent
@@ -206,7 +284,7 @@ class Ledger:
 
     # receipts back
 
-    def on_receipt(self, receipt: Receipt) -> Lane | None:
+    def on_receipt(self, receipt: Receipt, now: float) -> Lane | None:
         """The sink has a chunk. Return the lane that has credit for it now, if there is one."""
         chunk = self._outstanding.get(receipt.start)
         if chunk is None or receipt.stop < self._wanted_of(chunk):
@@ -216,13 +294,17 @@ class Ledger:
         self.done += items
         self.failed += receipt.failed
         size = max(receipt.size, chunk.size)
-        self.chunker.observe(items, receipt.seconds, size)
+        chunker = self.chunkers.get(chunk.task)
+        if chunker is not None:
+            chunker.observe(items, receipt.seconds, size)
         ran = self.lanes.get(receipt.lane)
         if ran is not None:
             ran.observe(receipt.seconds, size)
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
             del lane.held[chunk.start]
+            lane.since = now
+            lane.shallow = False
         return lane
 
     def _wanted_of(self, chunk: Chunk) -> int:
@@ -240,7 +322,6 @@ class Ledger:
     def on_exhausted(self) -> None:
         """The source has no more items: the total is `next`."""
         self.exhausted = True
-        self._outlook.near = True
 
     def on_limit(self, limit: int) -> None:
         """Only items below `limit` are still wanted."""

@@ -1,17 +1,19 @@
 """Messages between nodes: typed headers in MessagePack, payloads as opaque frames. Never unpickles.
 
 A message is one or more frames. The first is a header: a tagged array, decoded into exactly one of the Structs
-below or refused with `WireError`. A small single-frame payload rides inside the header (`body`), which halves the
-frames a no-op chunk costs; a large one, or one with out-of-band buffers, follows as frames of its own, without a copy.
+below or refused with `WireError`. A small single-frame payload rides inside the header (`body`), and many such chunks
+or results in one message; a large one, or one with out-of-band buffers, follows as frames of its own, without a copy.
 
-    control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Leave, Unfit, Receipts, Finished
-    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Total, Stop, Bye
-    lane     (ventilator) PUSH → PULL (one worker)         Task, then Chunks
-    results  (worker) PUSH → PULL (sink)                   Result
+    control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Returned, Leave, Unfit, Receipts,
+                                                           Finished
+    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Total, Stop, Bye
+    lane     (ventilator) PUSH → PULL (one worker)         Task, then Chunk and Chunks of it
+    results  (worker) PUSH → PULL (sink)                   Result, Results
 
     join       = Join *Hold (Welcome Ready / Refuse)      ; again, with the next turn, whenever a connection is cut
-    work       = Task *Chunk                              ; the ventilator keeps a lane's chunks under its window
-    receipt    = Result Receipts                          ; worker → sink → ventilator
+    work       = *(Task / Chunk / Chunks / Forget)        ; the ventilator keeps a lane's chunks under its window
+    receipt    = (Result / Results) Receipts              ; worker → sink → ventilator
+    recall     = Recall Returned                          ; what waits behind a straggler goes to others
     leave      = Leave *Receipts Bye                      ; handed back what was not started, the rest is receipted
     end        = Total *Receipts Finished Bye             ; counted, not guessed
 """
@@ -31,10 +33,12 @@ __all__ = [
     "Buffer",
     "Bye",
     "Chunk",
+    "Chunks",
     "Control",
     "Encoding",
     "Failure",
     "Finished",
+    "Forget",
     "Hold",
     "ItemKind",
     "JobSpec",
@@ -42,10 +46,13 @@ __all__ = [
     "Leave",
     "Message",
     "Ready",
+    "Recall",
     "Receipt",
     "Receipts",
     "Refuse",
     "Result",
+    "Results",
+    "Returned",
     "SinkJoin",
     "Stop",
     "Task",
@@ -56,6 +63,7 @@ __all__ = [
     "Welcome",
     "decode",
     "encode",
+    "inline",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -181,8 +189,24 @@ class Ready(_Header, frozen=True, tag="ready"):
     lane: int
 
 
+class Recall(_Header, frozen=True, tag="recall"):
+    """Ventilator → worker: others could run what waits on this lane; give back what has not been started."""
+
+    lane: int
+
+
+class Returned(_Header, frozen=True, tag="returned"):
+    """The worker's answer to a recall: of the chunks sent down the lane it won't run those after the `after`-th, up to
+    the `upto`-th, which is the last that has arrived.
+    """
+
+    lane: int
+    after: int
+    upto: int
+
+
 class Leave(_Header, frozen=True, tag="leave"):
-    """The worker takes no more: of the chunks sent down its lane it has taken the first `taken`."""
+    """The worker takes no more: of the chunks sent down its lane it has started none after the `taken`-th."""
 
     lane: int
     taken: int
@@ -196,20 +220,38 @@ class Unfit(_Header, frozen=True, tag="unfit"):
 
 
 class Task(_Header, frozen=True, tag="task"):
-    """The job's functions: down the lane, ahead of the first chunk."""
+    """A function of the job: down the lane, ahead of its first chunk."""
 
     job: str
     spec: JobSpec
+    number: int = 0
+
+
+class Forget(_Header, frozen=True, tag="forget"):
+    """No chunk of this task follows."""
+
+    number: int
 
 
 class Chunk(_Header, frozen=True, tag="chunk"):
-    """Items `[start, stop)` of the job, on their `attempt`-th attempt (from 1)."""
+    """Items `[start, stop)` of the job for task `task`, on their `attempt`-th attempt (from 1).
+
+    The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run.
+    """
 
     start: int
     stop: int
     attempt: int
     items: ItemKind
+    task: int = 0
+    skip: int = 0
     body: memoryview | None = None
+
+
+class Chunks(_Header, frozen=True, tag="chunks"):
+    """Several chunks whose payloads are inside them, to be run one after another."""
+
+    chunks: list[Chunk]
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -233,6 +275,12 @@ class Result(_Header, frozen=True, tag="result"):
     failures: list[Failure] = []
     hit: int | None = None
     body: memoryview | None = None
+
+
+class Results(_Header, frozen=True, tag="results"):
+    """Several results whose payloads are inside them."""
+
+    results: list[Result]
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -289,19 +337,38 @@ class Bye(_Header, frozen=True, tag="bye"):
     failed: str = ""
 
 
-Control = Join | SinkJoin | Welcome | Hold | Refuse | Ready | Leave | Unfit | Receipts | Total | Stop | Finished | Bye
-Message = Control | Task | Chunk | Result
+Control = (
+    Join
+    | SinkJoin
+    | Welcome
+    | Hold
+    | Refuse
+    | Ready
+    | Recall
+    | Returned
+    | Leave
+    | Unfit
+    | Receipts
+    | Total
+    | Stop
+    | Finished
+    | Bye
+)
+Message = Control | Task | Forget | Chunk | Chunks | Result | Results
+
+_WITH_PAYLOAD = (Chunk, Result)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)
 
 
+def inline(payload: Sequence[Buffer]) -> Any:
+    """Return the payload, any Buffer, if it rides inside the header as its `body`; else None."""
+    return payload[0] if len(payload) == 1 and len(payload[0]) <= INLINE_BYTES else None
+
+
 def encode(header: Message, payload: Sequence[Buffer] = ()) -> list[Buffer]:
-    """Return the frames of a message. `payload` is empty but for Chunk and Result."""
-    if not payload:
-        return [_encoder.encode(header)]
-    if len(payload) == 1 and len(payload[0]) <= INLINE_BYTES:
-        return [_encoder.encode(msgspec.structs.replace(header, body=payload[0]))]
+    """Return the frames of a message. `payload` is of a Chunk or a Result that does not have it inside."""
     return [_encoder.encode(header), *payload]
 
 
@@ -313,14 +380,23 @@ def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
         header = _decoder.decode(frames[0])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"a header that is no zpipe message: {error}") from None
-    payload = frames[1:]
-    if isinstance(header, Chunk | Result):
-        if not 0 <= header.start < header.stop:
-            raise WireError(f"{type(header).__name__} with the range [{header.start}, {header.stop})")
-        if header.body is not None:
-            if payload:
-                raise WireError(f"{type(header).__name__} with a payload both inside and behind its header")
-            payload = [header.body]
-    elif payload:
+    if isinstance(header, _WITH_PAYLOAD):
+        _check_range(header)
+        if header.body is None:
+            return header, frames[1:]
+        if len(frames) > 1:
+            raise WireError(f"{type(header).__name__} with a payload both inside and behind its header")
+        return header, [header.body]
+    if len(frames) > 1:
         raise WireError(f"{type(header).__name__} with a payload")
-    return header, payload
+    if isinstance(header, Chunks | Results):
+        for part in header.chunks if isinstance(header, Chunks) else header.results:
+            _check_range(part)
+            if part.body is None:
+                raise WireError(f"{type(header).__name__} with a part that has no payload")
+    return header, ()
+
+
+def _check_range(header: Chunk | Result) -> None:
+    if not 0 <= header.start < header.stop or (isinstance(header, Chunk) and header.skip < 0):
+        raise WireError(f"{type(header).__name__} with the range [{header.start}, {header.stop})")
