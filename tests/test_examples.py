@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
 import itertools
 import json
+import math
 import os
 import re
 import shutil
+import sqlite3
 import string
 import subprocess
 import sys
 import sysconfig
+import urllib.error
+import urllib.request
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urldefrag, urljoin
 
 import pytest
 
@@ -32,6 +39,17 @@ def zpipe(*args: str, cwd: Path | None = None, **variables: str) -> subprocess.C
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ZPIPE_", "HASHSUM", "LENGTH"))}
     command = [sys.executable, "-m", "zpipe", "run", *args]
     return subprocess.run(command, cwd=cwd, env=env | variables, capture_output=True, timeout=120, check=False)
+
+
+def python(script: str, *args: object, status: int = 0) -> str:
+    """Run a script of the examples; return what it printed. Its status has to be `status`."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ZPIPE_")}
+    command = [sys.executable, str(EXAMPLES / script), *map(str, args)]
+    run = subprocess.run(
+        command, env=env | {"no_proxy": "*"}, capture_output=True, encoding="utf-8", timeout=120, check=False
+    )
+    assert run.returncode == status, run.stderr
+    return run.stdout
 
 
 def shell(script: str, cwd: Path) -> bytes:
@@ -190,3 +208,135 @@ def test_the_plain_twin_tells_a_difference(tree: Path) -> None:
     plain = subprocess.run(twin, capture_output=True, timeout=60, check=False)
     assert plain.returncode == 1
     assert b"other counts" in plain.stderr
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("joblib", "sklearn")), reason="no joblib or no scikit-learn"
+)
+def test_sweep_finds_what_one_process_finds() -> None:
+    """Through zpipe the search has the scores of one process, to the last digit, and the same best parameters."""
+    scores = python("sweep/sweep.py")
+    assert scores == python("sweep/sweep.py", "sequential")
+    assert len(scores.splitlines()) == 9 + 1
+    best, _, score = scores.splitlines()[-1].removeprefix("best: ").partition(" scores ")
+    assert best == "{'C': 10.0, 'gamma': 0.001}"
+    assert float(score) > 0.9
+
+
+def test_thumbnails_are_those_of_one_process(tmp_path: Path) -> None:
+    """Each image has its thumbnail, with the pixels that its twin gets; the twin tells a missing and a changed one."""
+    pillow = pytest.importorskip("PIL.Image", reason="no Pillow")
+    images, thumbnails = tmp_path / "images", tmp_path / "thumbnails"
+    python("thumbnails/images.py", images, 12)
+    *lines, last = python("thumbnails/thumbnails.py", images, thumbnails).splitlines()
+    assert last == f"12 thumbnails in {thumbnails}"
+    sizes = {}
+    for path in thumbnails.iterdir():
+        with pillow.open(path) as picture:
+            sizes[path.name] = picture.size
+    assert sorted(lines) == sorted(f"{name}: {width} x {height}" for name, (width, height) in sizes.items())
+    assert all(max(size) == 128 for size in sizes.values())
+    python("thumbnails/plain.py", images, thumbnails)
+    shutil.copy(thumbnails / "0001.png", thumbnails / "0002.png")
+    python("thumbnails/plain.py", images, thumbnails, status=1)
+    python("thumbnails/thumbnails.py", images, thumbnails)
+    (thumbnails / "0003.png").unlink()
+    python("thumbnails/plain.py", images, thumbnails, status=1)
+
+
+def sales(path: Path) -> tuple[list[tuple[str, str, str, str]], list[int]]:
+    """Return the rows of a CSV that are right, and the lines that the wrong ones begin in."""
+    right, wrong = [], []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        next(reader)
+        line = reader.line_num + 1
+        for row in reader:
+            if len(row) == 4 and row[0] and row[1] != "2023-02-30" and re.fullmatch(r"-?\d+\.\d\d", row[3]):
+                right.append((row[0], row[1], row[2], row[3]))
+            else:
+                wrong.append(line)
+            line = reader.line_num + 1
+    return right, wrong
+
+
+def test_csv_in_sqlite_is_what_the_csv_module_reads(tmp_path: Path) -> None:
+    """The table holds the right rows, each once, and the wrong ones are listed with their lines; the twin agrees."""
+    source, target = tmp_path / "sales.csv", tmp_path / "sales.db"
+    python("csv_to_sqlite/rows.py", 20_000, source)
+    python("csv_to_sqlite/csv_to_sqlite.py", source, target)
+    right, wrong = sales(source)
+    with closing(sqlite3.connect(target)) as base:
+        found = base.execute("SELECT number, day, shop, cents FROM sales ORDER BY number").fetchall()
+        errors = [error for (error,) in base.execute("SELECT error FROM wrong")]
+    assert found == [(int(number), day, shop, round(float(amount) * 100)) for number, day, shop, amount in right]
+    assert sorted(int(re.match(r"line (\d+): ", error)[1]) for error in errors) == wrong
+    assert len(right) + len(wrong) == 20_000
+    assert len(wrong) > 20
+    assert len(python("csv_to_sqlite/plain.py", source, target).splitlines()) == 7
+    with closing(sqlite3.connect(target)) as base, base:
+        base.execute("UPDATE sales SET cents = cents + 1 WHERE number = (SELECT max(number) FROM sales)")
+    python("csv_to_sqlite/plain.py", source, target, status=1)
+
+
+def test_records_are_the_whole_text(tmp_path: Path) -> None:
+    """Records end where the csv module ends them, with their first lines, and a quote left open ends with the file."""
+    example = module(f"{EXAMPLES}/csv_to_sqlite/csv_to_sqlite.py")
+    path = tmp_path / "odd.csv"
+    path.write_bytes(b'a,b\r\n1,"x\n\n""y"\r\n2,z\n3,"open\nto the end')
+    with path.open(newline="") as file:
+        records = list(example.records(file))
+    assert [line for line, _ in records] == [1, 2, 5, 6]
+    assert "".join(text for _, text in records).encode() == path.read_bytes()
+
+
+def test_pi_is_known_as_well_as_it_says() -> None:
+    """The estimate is near, no seed counts twice, their hits are those of a plain loop, and none more was needed."""
+    example = module(f"{EXAMPLES}/pi/pi.py")
+    found = json.loads(python("pi/pi.py", "0.004", "--json"))
+    seeds, hits = found["seeds"], found["hits"]
+    assert len(seeds) == len(set(seeds))
+    assert hits == sum(example.throw(seed)[1] for seed in seeds)
+    assert found["pi"] == 4 * hits / (len(seeds) * example.THROWS)
+    assert found["within"] <= 0.004
+    assert abs(found["pi"] - math.pi) < 3 * found["within"]
+    fewer = hits - example.throw(seeds[-1])[1]
+    assert example.interval(fewer, (len(seeds) - 1) * example.THROWS) > 0.004
+
+
+def plain_crawl(start: str) -> list[str]:
+    """Return the lines of a crawl, one page after the other."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    levels, pages = {start: 0}, [start]
+    lines = []
+    for url in pages:
+        try:
+            with opener.open(url, timeout=30) as answer:
+                status, text = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, text = error.code, ""
+        lines.append(f"{levels[url]} {status} {url}")
+        for link in re.findall(r'href="(.*?)"', text):
+            other = urldefrag(urljoin(url, link)).url
+            if other.startswith(start) and other not in levels:
+                levels[other] = levels[url] + 1
+                pages.append(other)
+    return lines
+
+
+def test_fetch_asks_for_each_page_once() -> None:
+    """All pages are found, each as near and with the status that a plain crawl finds, and asked for exactly once."""
+    pages = module(f"{EXAMPLES}/fetch/pages.py")
+    with pages.serving(60) as (url, requests):
+        lines = python("fetch/fetch.py", url).splitlines()
+        asked = sorted(requests)
+        expected = plain_crawl(url)
+    assert sorted(lines) == sorted(expected)
+    assert len(expected) == 60 + 2
+    assert asked == sorted(f"/{line.split(url)[1]}" for line in expected)
+
+
+def test_fetch_checks_itself() -> None:
+    """Without an address it serves a site of its own, and has compared what the server was asked for."""
+    assert len(python("fetch/fetch.py").splitlines()) == 100 + 2

@@ -9,14 +9,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zpipe.broken import BrokenPipeline, WorkerLost
     from zpipe.context import Context, current
-    from zpipe.errors import ZpipeError
+    from zpipe.errors import RemoteError, RemoteTraceback, ZpipeError
+    from zpipe.pipeline import Pipeline
+    from zpipe.results import Results
 
-__all__ = ["Context", "ZpipeError", "__version__", "current"]
+__all__ = [
+    "BrokenPipeline",
+    "Context",
+    "Pipeline",
+    "RemoteError",
+    "RemoteTraceback",
+    "Results",
+    "WorkerLost",
+    "ZpipeError",
+    "__version__",
+    "current",
+]
 
 __version__ = "0.1.0"
 
-_HOMES = {"Context": "zpipe.context", "ZpipeError": "zpipe.errors", "current": "zpipe.context"}
+_HOMES = {
+    "BrokenPipeline": "zpipe.broken",
+    "Context": "zpipe.context",
+    "Pipeline": "zpipe.pipeline",
+    "RemoteError": "zpipe.errors",
+    "RemoteTraceback": "zpipe.errors",
+    "Results": "zpipe.results",
+    "WorkerLost": "zpipe.broken",
+    "ZpipeError": "zpipe.errors",
+    "current": "zpipe.context",
+}
 
 
 def __getattr__(name: str) -> Any:

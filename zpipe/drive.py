@@ -7,23 +7,16 @@ run one role of it. What a node decides is not known here.
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from zpipe import endpoints, link
 from zpipe.core import wire
 from zpipe.core.director import Policy
+from zpipe.local import LocalSlots, private_folder
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.sink import Sink, SinkNode
@@ -71,69 +64,6 @@ class _Interrupts:
         if self.count - self.handled > 1:
             # The loop did not come round since the last one: it is held up in a write that nobody reads.
             raise KeyboardInterrupt
-
-
-class _LocalSlots:
-    """The supervisor of this process's own workers, and what it says."""
-
-    def __init__(self, loop: link.Loop, config: Config, say: Say) -> None:
-        self._loop, self._say, self._rest = loop, say, b""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "zpipe.slots"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(config) + b"\n")
-        self._process.stdin.flush()
-        self._fd = self._process.stdout.fileno()
-        os.set_blocking(self._fd, False)
-        loop.add_fd(self._fd, self._hear)
-
-    def _hear(self) -> bool:
-        try:
-            data = os.read(self._fd, 65_536)
-        except BlockingIOError:
-            return False
-        if not data:
-            self._loop.remove(self._fd)
-            self._process.wait()
-            return False
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._say(line.decode(errors="replace"), False)
-        return False
-
-    @property
-    def ended(self) -> bool:
-        """Whether the supervisor is no more."""
-        return self._process.poll() is not None
-
-    def stop(self, grace: float) -> None:
-        """Give the workers `grace` seconds to leave by themselves, then have them killed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._loop.remove(self._fd)
-        self._process.terminate()  # those that had no lane yet were told nothing
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace)
-        self._process.stdin.close()  # the lifeline: whatever is still there is killed by the kernel
-        self._process.wait()
-        self._process.stdout.close()
-
-
-@contextlib.contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder only this user can enter, for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="zpipe-", dir=_short_folder()))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _short_folder() -> str | None:
-    """A socket's path may have about 100 bytes; some temporary folders alone are longer."""
-    return "/tmp" if len(tempfile.gettempdir()) > 40 else None  # noqa: S108 - mkdtemp makes the private one in it
 
 
 @contextlib.contextmanager
@@ -206,7 +136,7 @@ def run_job(
     """
     with contextlib.ExitStack() as stack:
         stack.push(_abandon(output))
-        url = bind or f"ipc://{stack.enter_context(_private_folder())}/control"
+        url = bind or f"ipc://{stack.enter_context(private_folder())}/control"
         loop = link.Loop()
         stack.callback(loop.close)
         interrupts = stack.enter_context(_Interrupts(loop))
@@ -226,16 +156,16 @@ def run_job(
 
         sink = Sink(loop, context, output, deliver=deliver, say=say, ordered=ordered, heartbeat=heartbeat)
         stack.callback(sink.close)
-        slots: _LocalSlots | None = None
+        slots: LocalSlots | None = None
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
-            slots = _LocalSlots(loop, Config(url, workers, heartbeat, terse=True), say)
+            slots = LocalSlots(loop, Config(url, workers, heartbeat, terse=True), say)
         try:
             reach = ventilator.bind(url)
             if bind is not None:
                 progress.say(f"listening; start workers with: zpipe worker {reach}")
                 if workers:
-                    slots = _LocalSlots(
+                    slots = LocalSlots(
                         loop,
                         Config(endpoints.reachable(ventilator.bound, "127.0.0.1"), workers, heartbeat, terse=True),
                         say,
@@ -252,7 +182,7 @@ def run_job(
                 slots.stop(GRACE)
 
 
-def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> None:
+def _spin(drive: _Drive, ventilator: Ventilator, slots: LocalSlots | None) -> None:
     """Turn the loop until the ventilator's job has ended. `slots`: the only workers there can be."""
     hush = drive.began + STARTING if slots is not None else 0.0
 
@@ -281,6 +211,7 @@ def _spin(drive: _Drive, ventilator: Ventilator, slots: _LocalSlots | None) -> N
             now = drive.turn(ventilator.deadline(), snapshot)
             drive.interrupted(drain, abort)
             ventilator.on_tick(now)
+            ventilator.on_wake()
             if slots is not None and slots.ended and ventilator.ended is None:
                 ventilator.abort("all local workers have ended before the job was done; see above why", 1)
 

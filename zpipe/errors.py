@@ -6,7 +6,10 @@
     ├── SourceError     the source of items failed part way (exit status 1)
     ├── OutputError     results could not be written or folded (exit status 1)
     ├── WireError       a peer sent what the protocol does not allow; never the user's fault
-    └── CommandFailed   a shell command ended with a non-zero status: fails its item alone
+    ├── CommandFailed   a shell command ended with a non-zero status: fails its item alone
+    └── RemoteError     stands for a task's exception that could not be carried home
+
+`zpipe.broken` adds two that are also concurrent.futures' own. `RemoteTraceback` is no error but the cause of one.
 
 Every message says what happened, to what, and what to do.
 """
@@ -16,6 +19,8 @@ from __future__ import annotations
 __all__ = [
     "CommandFailed",
     "OutputError",
+    "RemoteError",
+    "RemoteTraceback",
     "SourceError",
     "TaskError",
     "UsageError",
@@ -69,3 +74,26 @@ class CommandFailed(ZpipeError):
 
     def __reduce__(self) -> tuple[type[CommandFailed], tuple[str, int, str, str]]:
         return (CommandFailed, (str(self), self.status, self.stdout, self.stderr))
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a task raised in a worker. Its str() is the traceback there, quoted."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.tb = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.tb}"""'
+
+
+class RemoteError(ZpipeError):
+    """Stands for a task's exception that could not be carried: `type` and `message` are the exception's, `why` why."""
+
+    def __init__(self, type: str, message: str, why: str) -> None:  # noqa: A002 - the attribute's name
+        super().__init__(type, message, why)
+        self.type, self.message, self.why = type, message, why
+
+    def __str__(self) -> str:
+        said = f"{self.type}: {self.message}" if self.message else self.type
+        return f"{said} ({self.why})"

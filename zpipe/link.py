@@ -158,8 +158,11 @@ def send(made: Any, frames: Sequence[Buffer]) -> bool:
 
 
 def _to_copy(frame: Buffer) -> bool:
-    # Anything but bytes may be the task's own memory, which it may change while ZeroMQ still sends it.
-    return len(frame) < COPY_BYTES or not isinstance(frame, bytes)
+    # Of what is writable a task may hold on to the memory, and change it while ZeroMQ still sends it: serialize.release
+    # marks what nobody holds any more.
+    return len(frame) < COPY_BYTES or not (
+        isinstance(frame, bytes) or (isinstance(frame, memoryview) and frame.readonly)
+    )
 
 
 def receive(made: Any) -> list[Buffer] | None:

@@ -34,12 +34,15 @@ _Row = tuple[int, Any, Any]
 
 
 class Batch(msgspec.Struct):
-    """The outcomes of items from index `start` on. Of a failed one `errors` has the error, `values` a placeholder."""
+    """The outcomes of items from index `start` on. Of a failed one `errors` has the error, `values` a placeholder.
+
+    An error is an Error where records are made of them.
+    """
 
     start: int
     items: Any
     values: list[Any] = []
-    errors: dict[int, Error] = {}
+    errors: dict[int, Any] = {}
 
     def rows(self) -> Iterator[_Row]:
         """Yield (index, item, value) of each outcome."""

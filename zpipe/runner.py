@@ -12,21 +12,22 @@ from __future__ import annotations
 import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from functools import partial
+from itertools import islice, starmap
 from typing import Any
 
 import msgspec
 
-from zpipe import context, records, serialize, tasks
-from zpipe.core.wire import Buffer, Failure, ItemKind, JobSpec
+from zpipe import context, outcomes, records, serialize, tasks
+from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
 from zpipe.errors import CommandFailed, TaskError, WireError
 from zpipe.traces import message_text, trace_text
 
-__all__ = ["Outcome", "Runner"]
+__all__ = ["Outcome", "Runner", "set_up"]
 
 _HERE = __file__.removesuffix("runner.py")
 
-_Unread = deque[tuple[int, records.Error]]
+_Unread = deque[tuple[int, records.Error | BaseException]]
 """The items that can't be read, as (position in the chunk, error), in order."""
 
 
@@ -44,13 +45,25 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Runner:
-    """A job's task, loaded. `worker` and `job` are what `zpipe.current()` tells. Raises TaskError."""
+    """A job's task, loaded. `worker` and `job` are what `zpipe.current()` tells. Raises TaskError.
 
-    def __init__(self, spec: JobSpec, worker: str = "", job: str = "") -> None:
+    `state`: names that a function of the script's own (of `__main__`) shares with what set the worker up.
+    """
+
+    def __init__(self, spec: JobSpec, worker: str = "", job: str = "", state: dict[str, Any] | None = None) -> None:
         self._spec = spec
         self._worker = worker
         self._job = job
-        self._task = tasks.load(spec.task)
+        self._whole = spec.encoding == "outcomes"
+        try:
+            self._task: Callable[..., Any] = tasks.load(spec.task)
+        except TaskError as error:
+            if not self._whole:
+                raise
+            self._task = _refusal(error)  # of many functions' callers, only this one's are to hear of it
+        if state:
+            tasks.share(self._task, state)
+        self._apply = _applications[spec.task.call](self._task)
         self._until: Callable[[Any], Any] | None = None
         if spec.until is not None:
             self._until = tasks.load(spec.until)
@@ -58,14 +71,18 @@ class Runner:
             self._until = operator.truth
         _check_text_encoding(spec.text_encoding)
 
-    def run(self, start: int, stop: int, attempt: int, kind: ItemKind, frames: Sequence[Buffer]) -> Outcome:
-        """Run items `[start, stop)`, which `frames` carry as `kind`.
-
-        Raises WireError when the frames don't hold that many items.
-        """
-        items, unread = _read(self._spec, kind, start, stop - start, frames)
+    def run(self, chunk: Chunk, frames: Sequence[Buffer]) -> Outcome:
+        """Run a chunk, whose payload is `frames`. Raises WireError when they don't hold that many items."""
+        start, stop, attempt = chunk.start, chunk.stop, chunk.attempt
+        items, unread = _read(self._spec, chunk, frames)
         batch = records.Batch(start, items)
+        if chunk.doom:
+            from zpipe.broken import WorkerLost
+
+            unread = deque((position, WorkerLost(chunk.doom)) for position in range(stop - start))
         pending = iter(items)
+        if self._whole:
+            return self._run_whole(chunk, batch, pending, unread)
         command = self._spec.task.kind == "command"
         while True:
             with context.running(start, batch.values, attempt, self._worker, self._job):
@@ -77,6 +94,16 @@ class Runner:
             if hit not in batch.errors:  # one that can't be written has failed: the search goes on
                 return Outcome(hit + 1, written, self._failures(batch), hit)
 
+    def _run_whole(self, chunk: Chunk, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> Outcome:
+        """Run a chunk whose values and exceptions are wanted as they are."""
+        with context.running(chunk.start, batch.values, chunk.attempt, self._worker, self._job):
+            self._advance(batch, pending, unread)
+        errors = {index - chunk.start: error for index, error in batch.errors.items()}
+        if type(batch.items) is list:
+            batch.items.clear()  # what a task hands back unchanged is then nobody's but the result's
+        frames, failures = outcomes.encode(batch.values, errors, chunk.start, self._spec.max_result)
+        return Outcome(chunk.stop, frames, failures, None)
+
     def _advance(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> int | None:
         """Run what is pending up to the item that ends the job, whose index is returned, or the chunk's end."""
         while True:
@@ -86,24 +113,31 @@ class Runner:
             if not unread:
                 return None
             next(pending)
-            _fail(batch, unread.popleft()[1])
+            self._fail(batch, unread.popleft()[1])
 
     def _run_to(self, edge: int, batch: records.Batch, pending: Iterator[Any]) -> bool:
         """Run what is pending up to the position `edge`. True: the last one run ends the job."""
         values = batch.values
         while len(values) < edge:
-            results = map(self._task, islice(pending, edge - len(values)))
+            results = self._apply(islice(pending, edge - len(values)))
             try:
                 if self._until is None:
                     values.extend(results)  # keeps what came before an exception
                 elif self._search(results, values, self._until):
                     return True
             except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
-                _fail(batch, _explain(error))
+                self._fail(batch, error)
             else:
                 if len(values) < edge:
-                    _fail(batch, dict(_STOPPED))
+                    self._fail(batch, RuntimeError(_STOPPED) if self._whole else {**_NO_TRACE, "type": "StopIteration"})
         return False
+
+    def _fail(self, batch: records.Batch, error: records.Error | BaseException) -> None:
+        """Record that the item after those whose outcomes are known failed."""
+        if isinstance(error, BaseException) and not self._whole:
+            error = _explain(error)
+        batch.errors[batch.start + len(batch.values)] = error
+        batch.values.append(None)
 
     def _search(self, results: Iterable[Any], values: list[Any], until: Callable[[Any], Any]) -> bool:
         """Gather results up to the first that satisfies `until`. True: there was one."""
@@ -125,17 +159,35 @@ class Runner:
         ]
 
 
-_STOPPED: records.Error = {
-    "type": "StopIteration",
-    "message": "the task raised StopIteration: next() on an iterator that has ended, perhaps; give next() a default",
-    "traceback": "",
+def _refusal(error: TaskError) -> Callable[..., Any]:
+    def refuse(*_: object, **__: object) -> Any:
+        raise TaskError(*error.args)
+
+    return refuse
+
+
+def set_up(spec: JobSpec) -> dict[str, Any]:
+    """Call what sets a worker up; return the state that the script's own functions share with it. Raises TaskError."""
+    function: Callable[..., Any] = tasks.load(spec.task)
+    try:
+        function()
+    except BaseException as error:
+        raise TaskError(f"{spec.task.name} failed in the worker:\n{trace_text(error)}") from error
+    return tasks.state_of(function)
+
+
+def _call_full(task: Callable[..., Any]) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    return partial(starmap, lambda args, kwargs: task(*args, **kwargs))
+
+
+_applications: dict[str, Callable[[Callable[..., Any]], Callable[[Iterable[Any]], Iterator[Any]]]] = {
+    "one": lambda task: partial(map, task),
+    "star": lambda task: partial(starmap, task),
+    "full": _call_full,
 }
 
-
-def _fail(batch: records.Batch, error: records.Error) -> None:
-    """Record that the item after those whose outcomes are known failed."""
-    batch.errors[batch.start + len(batch.values)] = error
-    batch.values.append(None)
+_STOPPED = "the task raised StopIteration: next() on an iterator that has ended, perhaps; give next() a default"
+_NO_TRACE: records.Error = {"message": _STOPPED, "traceback": ""}
 
 
 def _explain(error: BaseException) -> records.Error:
@@ -155,34 +207,41 @@ def _check_text_encoding(name: str) -> None:
         pass
 
 
-def _read(spec: JobSpec, kind: ItemKind, start: int, count: int, frames: Sequence[Buffer]) -> tuple[Any, _Unread]:
+def _read(spec: JobSpec, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, _Unread]:
     """Return a chunk's items, with stand-ins for those that can't be read, and why they can't."""
+    kind, skip, count = chunk.items, chunk.skip, chunk.stop - chunk.start
+    first = chunk.start - skip
     if not frames or (kind != "pickle" and len(frames) > 1):
         raise WireError(f"a chunk of {kind} items in {len(frames)} frames")
     if kind == "pickle":
-        items, unread = _read_pickle(start, count, frames)
+        items, unread = _read_pickle(spec, first, skip + count, frames)
     elif kind == "lines":
-        items, unread = _read_lines(spec, start, count, frames[0])
+        items, unread = _read_lines(spec, first, frames[0])
     else:
-        items, unread = _read_json(spec, start, frames[0])
-    if len(items) != count:
-        raise WireError(f"a chunk for the range [{start}, {start + count}) with {len(items)} items")
+        items, unread = _read_json(spec, first, frames[0])
+    if len(items) < skip + count:
+        raise WireError(f"a chunk for the range [{chunk.start}, {chunk.stop}) with {len(items) - skip} items")
+    if skip or len(items) > count:
+        items = items[skip : skip + count]
+        unread = deque((position - skip, why) for position, why in unread if skip <= position < skip + count)
     return items, unread
 
 
-def _read_pickle(start: int, count: int, frames: Sequence[Buffer]) -> tuple[Any, _Unread]:
+def _read_pickle(spec: JobSpec, start: int, count: int, frames: Sequence[Buffer]) -> tuple[Any, _Unread]:
     try:
         items = serialize.loads(frames)
-    except Exception as error:  # noqa: BLE001 - a class this worker lacks, say: the items fail
-        said = f"items {start} to {start + count - 1} can't be unpickled on this worker: {message_text(error)}"
-        failure = {"type": type(error).__name__, "message": said, "traceback": ""}
-        return [None] * count, deque((position, failure) for position in range(count))
+    except BaseException as error:  # noqa: BLE001 - a class this worker lacks, say: the items fail
+        why: records.Error | BaseException = error
+        if spec.encoding != "outcomes":
+            said = f"items {start} to {start + count - 1} can't be unpickled on this worker: {message_text(error)}"
+            why = {"type": type(error).__name__, "message": said, "traceback": ""}
+        return [None] * count, deque((position, why) for position in range(count))
     if not isinstance(items, list | tuple | range):
         raise WireError(f"a chunk whose items are a {type(items).__name__}")
     return items, deque()
 
 
-def _read_lines(spec: JobSpec, start: int, count: int, frame: Buffer) -> tuple[list[str], _Unread]:
+def _read_lines(spec: JobSpec, start: int, frame: Buffer) -> tuple[list[str], _Unread]:
     try:
         text, separator = str(frame, spec.text_encoding), spec.separator.decode("ascii")
     except UnicodeDecodeError:
@@ -191,7 +250,8 @@ def _read_lines(spec: JobSpec, start: int, count: int, frame: Buffer) -> tuple[l
         text = text.replace("\r\n", "\n").removesuffix("\r")
     items = text.split(separator)
     # Lines are counted in bytes; in some encodings a character has a byte that looks like a separator.
-    return (items, deque()) if len(items) == count else _read_odd_lines(spec, start, frame)
+    odd = len(items) != bytes(frame).count(spec.separator) + 1
+    return _read_odd_lines(spec, start, frame) if odd else (items, deque())
 
 
 def _read_odd_lines(spec: JobSpec, start: int, frame: Buffer) -> tuple[list[str], _Unread]:

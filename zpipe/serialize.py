@@ -1,46 +1,264 @@
 """The only door to pickle: everything that is pickled or unpickled passes here.
 
-Payloads are pickle protocol 5 with out-of-band buffers: a list of frames, the pickle first, then one frame for
-each buffer (PEP 574). Functions go through cloudpickle, imported only when one has to travel by value.
+Payloads are pickle protocol 5 with out-of-band buffers: a list of frames, the pickle first, then one frame for each
+large buffer (PEP 574). Plain pickle does it wherever it can; what it can't carry, and what it would carry as a name in
+`__main__`, which is another module in a worker, goes through cloudpickle, imported only then.
+
+A frame that is `bytes` or a read-only memoryview is not changed by anybody while it is being sent, so that it may be
+sent without a copy. Any other must be copied.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
+import weakref
+from collections import ChainMap
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import cache, partial
+from typing import Any, ClassVar
 
-from zpipe.core.wire import Buffer
+from zpipe.core.wire import MAX_FRAMES, Buffer
 
-__all__ = ["dump_function", "dump_record", "dumps", "load_function", "loads"]
+__all__ = ["dump_function", "dump_record", "dump_whole", "dumps", "load_function", "loads", "release"]
 
 OUT_OF_BAND = 4096
 """Bytes from which a buffer is worth a frame of its own."""
 
+LARGE = 32_768
+"""Bytes from which a bytes or bytearray, which pickle itself never hands out, is worth the same."""
 
-def dumps(value: Any) -> list[Buffer]:
+WORTH_A_LOOK = 131_072
+"""Bytes from which a frame is worth to find out whether it may be sent without a copy."""
+
+MAX_BUFFERS = MAX_FRAMES // 2
+
+_large_seen: set[bool] = set()
+"""Not empty once large bytes were found in a value: from then on they are looked for before pickle copies them."""
+
+_Callback = Callable[[pickle.PickleBuffer], bool]
+
+_DEPTH = 3
+"""How deep large bytes are looked for: a list of (args, kwargs), args, an argument."""
+
+_LIFTED = frozenset({bytes, bytearray})
+
+_NAMED = 0x93
+"""The opcode that looks up a name: one byte is found far sooner than the next constant's eleven, and as a number."""
+
+_OF_MAIN = b"\x8c\x08__main__\x94"
+"""What a pickle that refers to something of `__main__` by its name contains."""
+
+
+def dumps(value: Any, *, owned: bool = False) -> list[Buffer]:
     """Return `value` as frames: its pickle, then its out-of-band buffers.
 
-    Raises whatever pickle raises for a value that can't be pickled.
+    Those are arrays, Arrow buffers and the like wherever they are, and large bytes and bytearrays that are `value`
+    itself, or in it as a list or tuple, or in tuples in that. `owned`: nobody changes any of them before the frames
+    are let go of. Raises whatever pickle raises for a value that can't be pickled.
     """
-    buffers: list[memoryview] = []
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous: there is no one piece of memory to send
-            return True
-        if raw.nbytes < OUT_OF_BAND:
-            return True
-        buffers.append(raw)
-        return False
-
-    head = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+    buffers: list[Buffer] = []
+    keep_inside = _collector(buffers, owned)
+    if _large_seen and _starts_large(value):
+        return _dump_lifted(_lift(value, _DEPTH, {}), buffers, keep_inside)
+    try:
+        head = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+    except Exception:  # noqa: BLE001 - cloudpickle then says what is wrong, if anything is
+        head = b""
+    if not head:
+        buffers.clear()
+        head = _dump_by_value(_lift(value, _DEPTH, {}), keep_inside)
+        return [head, *buffers]
+    if len(head) >= LARGE and _may_hold_large(value, len(head)):
+        lifted = _lift(value, _DEPTH, {})
+        if lifted is not value:
+            _large_seen.add(True)
+            buffers.clear()
+            return _dump_lifted(lifted, buffers, keep_inside)
+    if _NAMED in head and head.find(_OF_MAIN) >= 0:
+        buffers.clear()
+        head = _dump_by_value(value, keep_inside)
     return [head, *buffers]
 
 
+def _dump_lifted(value: Any, buffers: list[Buffer], keep_inside: _Callback) -> list[Buffer]:
+    """Return the frames of a value that may hold stand-ins for large bytes."""
+    head = _try_plain(value, keep_inside)
+    if head is None:
+        buffers.clear()
+        head = _dump_by_value(value, keep_inside)
+    return [head, *buffers]
+
+
+def _try_plain(value: Any, keep_inside: _Callback | None) -> bytes | None:
+    """Return what pickle makes of a value, or None when it takes cloudpickle."""
+    try:
+        head = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+    except Exception:  # noqa: BLE001 - cloudpickle then says what is wrong, if anything is
+        return None
+    return None if _NAMED in head and head.find(_OF_MAIN) >= 0 else head
+
+
+def _collector(buffers: list[Buffer], owned: bool) -> _Callback:
+    """Return what tells pickle whether to take a buffer's content into its stream; if not, it is added to `buffers`."""
+
+    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND or len(buffers) >= MAX_BUFFERS:
+            return True
+        if owned:
+            buffers.append(raw.toreadonly())
+        elif raw.readonly and type(raw.obj) is not bytes:  # of what somebody else may well be able to change
+            buffers.append(bytes(raw))
+        else:
+            buffers.append(raw)
+        return False
+
+    return keep_inside
+
+
+class _Lifted:
+    """Stands for a bytes or bytearray in a pickle, and is loaded as one from a buffer."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[type, tuple[pickle.PickleBuffer]]:
+        return type(self.value), (pickle.PickleBuffer(self.value),)
+
+
+def _starts_large(value: Any) -> bool:
+    """Tell whether the first item holds large bytes: where one does, others are likely to."""
+    first = value[0] if type(value) is list and value else value
+    if type(first) is not tuple:
+        return type(first) in _LIFTED and len(first) >= LARGE
+    for part in first:
+        if type(part) in _LIFTED:
+            if len(part) >= LARGE:
+                return True
+        elif type(part) is tuple:
+            for inner in part:
+                if type(inner) in _LIFTED and len(inner) >= LARGE:
+                    return True
+    return False
+
+
+def _may_hold_large(value: Any, size: int) -> bool:
+    """Tell whether a look at every item costs little beside what pickling `size` bytes took."""
+    return not isinstance(value, list | tuple) or size > 512 * len(value)
+
+
+def _lift(value: Any, depth: int, known: dict[int, _Lifted]) -> Any:
+    """Return `value` with stand-ins for its large bytes, one for each object, or itself if it has none."""
+    kind = type(value)
+    if kind in _LIFTED:
+        return known.setdefault(id(value), _Lifted(value)) if len(value) >= LARGE else value
+    if not (kind is tuple and depth) and not (kind is list and depth == _DEPTH):
+        return value
+    parts = [_lift(part, depth - 1, known) for part in value]
+    if all(new is old for new, old in zip(parts, value, strict=True)):
+        return value
+    return parts if kind is list else tuple(parts)
+
+
+def _dump_by_value(value: Any, keep_inside: _Callback | None = None) -> bytes:
+    """Return what cloudpickle makes of a value."""
+    import io
+
+    stream = io.BytesIO()
+    _by_value()(stream, protocol=5, buffer_callback=keep_inside).dump(value)
+    return stream.getvalue()
+
+
+@cache
+def _by_value() -> Any:
+    """Return cloudpickle's pickler, with a rule for classes that come home."""
+    import cloudpickle
+
+    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+        dispatch_table: ClassVar[Any] = ChainMap({memoryview: _reduce_view}, cloudpickle.Pickler.dispatch_table)
+
+        def reducer_override(self, thing: Any) -> Any:
+            reduced = super().reducer_override(thing)
+            if isinstance(thing, type) and type(reduced) is tuple and len(reduced) == 6:
+                if thing not in _foreign:
+                    _own.add(thing)
+                return (*reduced[:5], partial(_fill_class, reduced[5]))
+            return reduced
+
+    return ByValue
+
+
+_own: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes of this process that went out by value."""
+
+_foreign: weakref.WeakSet[type] = weakref.WeakSet()
+"""Classes that came in by value."""
+
+
+def _fill_class(fill: Callable[[type, Any], object], made: type, state: Any) -> None:
+    """Give a class that came by value its content, but not one that comes home: its own methods would be replaced."""
+    if made not in _own:
+        _foreign.add(made)
+        fill(made, state)
+
+
+def _reduce_view(view: memoryview) -> tuple[type, tuple[Any]]:
+    if view.c_contiguous and view.ndim == 1 and view.format == "B":
+        return memoryview, (pickle.PickleBuffer(view),)
+    return bytes, (view.tobytes(),)
+
+
+def release(frames: list[Buffer]) -> None:
+    """Mark those of the frames from `dumps` as read-only that nobody else can change any more.
+
+    To be called once the value and all that holds it has been let go of. Memory counts as changeable while anything
+    but the frame refers to it, or to what it is a view of; so does all that is neither a bytearray, nor an array's own,
+    nor a received message's.
+    """
+    for n, frame in enumerate(frames):
+        if (
+            type(frame) is memoryview
+            and not frame.readonly
+            and frame.nbytes >= WORTH_A_LOOK
+            and _is_unshared(frame, _ALONE)
+        ):
+            frames[n] = frame.toreadonly()
+
+
+def _is_unshared(view: memoryview, alone: int) -> bool:
+    """Tell whether each object from the view down to the owner of the memory has no reference but the one before's."""
+    owner: Any = view.obj
+    while True:
+        if sys.getrefcount(owner) != alone or weakref.getweakrefcount(owner):
+            return False
+        kind = type(owner)
+        if kind is memoryview:
+            owner = owner.obj
+        elif (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
+            if owner.base is None:
+                return bool(owner.flags.owndata)
+            owner = owner.base
+        else:
+            # A Frame is a message received: whoever waits for its answer does not write into it.
+            return kind is bytearray or (kind.__name__ == "Frame" and kind.__module__.startswith("zmq."))
+
+
+def _count_alone() -> int:
+    """Return what sys.getrefcount says in `_is_unshared` of what nobody else refers to, or 0 where it can't be told."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return 0
+    counts = range(1, 8) if hasattr(sys, "getrefcount") else range(0)
+    return next((count for count in counts if _is_unshared(memoryview(bytearray(1)), count)), 0)
+
+
+_ALONE = _count_alone()
+
+
 def loads(frames: Sequence[Buffer]) -> Any:
-    """Return the value that `dumps` made the frames of."""
+    """Return the value that `dumps` made the frames of. Arrays are views of the frames, writable if those are."""
     return pickle.loads(frames[0], buffers=frames[1:])  # noqa: S301 - the one door
 
 
@@ -52,12 +270,18 @@ def dump_record(value: Any) -> bytes:
     return pickle.dumps(value, protocol=5)
 
 
+def dump_whole(value: Any) -> bytes:
+    """Return `value` as one pickle that is complete in itself and can be loaded in a process with another `__main__`.
+
+    Raises whatever pickle raises for a value that can't be pickled.
+    """
+    head = _try_plain(value, None)
+    return head if head is not None else _dump_by_value(value)
+
+
 def dump_function(function: Callable[..., Any]) -> bytes:
     """Return any callable, lambdas and closures included, as bytes for `load_function`."""
-    import cloudpickle
-
-    data: bytes = cloudpickle.dumps(function, protocol=5)
-    return data
+    return _dump_by_value(function)
 
 
 def load_function(data: Buffer) -> Any:

@@ -114,7 +114,7 @@ class Sink:
             size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
             if self.collector.ordered:
                 # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
-                payload = [bytes(frame) for frame in payload]
+                payload = [frame if len(frame) >= wire.INLINE_BYTES else bytes(frame) for frame in payload]
         self._unwritten += self.collector.on_result(result, payload, size)
 
     def _write_out(self) -> None:

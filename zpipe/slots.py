@@ -42,6 +42,9 @@ FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.S
 F_SETSIG = 10
 """Linux: which signal a descriptor's changes raise; `fcntl` does not name it everywhere."""
 
+READY = b"\0ready "
+"""What a worker tells its supervisor once it has belonged to a job: from then on its death is not a false start."""
+
 REPEAT = 4.0
 """Seconds in which the same words from several slots are passed on once."""
 
@@ -58,6 +61,14 @@ class Config(msgspec.Struct, frozen=True):
     patience: float | None = None
     stay: bool = False
     terse: bool = False
+    stdout: int = -1
+    """An open file for what tasks print; without one it goes where errors go."""
+    orders: int = -1
+    """A pipe that brings lines: how many slots there are to be from now on."""
+    path: list[str] = []
+    """The embedding process's module search path."""
+    authkey: bytes = b""
+    """Its multiprocessing authentication key, by which tasks reach its managers."""
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -70,6 +81,9 @@ class _Slot(msgspec.Struct, eq=False):
     due: float | None = 0.0
     hasty: int = 0
     crashes: int = 0
+    ready: bool = False
+    dismissed: bool = False
+    again: bool = False
     past: Past = msgspec.field(default_factory=Past)
 
 
@@ -132,6 +146,7 @@ class Supervisor:
         self._refused = False
         self._said: dict[str, float] = {}
         self._rest = b""
+        self._wanted = b""
 
     def run(self) -> int:
         """Work until every slot has left; 0 if all did in order, 1 if not, 130 if interrupted."""
@@ -141,10 +156,15 @@ class Supervisor:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._ear, selectors.EVENT_READ)
                 selector.register(self._words, selectors.EVENT_READ)
+                if self._config.orders >= 0:
+                    os.set_blocking(self._config.orders, False)
+                    selector.register(self._config.orders, selectors.EVENT_READ)
                 while self._step(time.monotonic()):
                     due = min((s.due for s in self._slots if s.due is not None), default=None)
-                    selector.select(None if due is None else max(0.0, due - time.monotonic()))
+                    ready = selector.select(None if due is None else max(0.0, due - time.monotonic()))
                     self._hear()
+                    if any(key.fd == self._config.orders for key, _ in ready) and not self._obey():
+                        selector.unregister(self._config.orders)
         finally:
             self._kill()
             self._hear()
@@ -179,12 +199,39 @@ class Supervisor:
         *lines, self._rest = (self._rest + data).split(b"\n")
         now = time.monotonic()
         for line in lines:
+            if line.startswith(READY):
+                self._slots[int(line[len(READY) :])].ready = True
+                continue
             text = line.decode(errors="replace")
             if now - self._said.get(text, -REPEAT) >= REPEAT:
                 self._said[text] = now
                 self._say(text)
         if len(self._said) > 1000:
             self._said = {text: at for text, at in self._said.items() if now - at < REPEAT}
+
+    def _obey(self) -> bool:
+        """Take orders; return False when none will come any more."""
+        try:
+            data = os.read(self._config.orders, 4096)
+        except BlockingIOError:
+            return True
+        *orders, self._wanted = (self._wanted + data).split(b"\n")
+        if orders:
+            self._resize(int(orders[-1]))
+        return bool(data)
+
+    def _resize(self, wanted: int) -> None:
+        for slot in self._slots:
+            back, slot.dismissed = slot.dismissed, slot.number >= wanted
+            if slot.dismissed:
+                slot.due = None
+                if slot.pid and not back:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(slot.pid, signal.SIGTERM)
+            elif back:
+                slot.again = bool(slot.pid)
+                slot.due = None if slot.pid else 0.0
+        self._slots += [_Slot(number) for number in range(len(self._slots), wanted)]
 
     # slots
 
@@ -203,7 +250,8 @@ class Supervisor:
                         os.kill(slot.pid, signal.SIGTERM)
             elif not slot.pid and slot.due is not None and slot.due <= now:
                 self._start(slot, now)
-        return any(slot.pid or slot.due is not None for slot in self._slots)
+        waits = self._config.orders >= 0 and not self._signals and not self._refused
+        return waits or any(slot.pid or slot.due is not None for slot in self._slots)
 
     def _start(self, slot: _Slot, now: float) -> None:
         reading, slot.lifeline = os.pipe()
@@ -220,7 +268,7 @@ class Supervisor:
         os.close(reading)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
-        slot.pid, slot.started, slot.due = pid, now, None
+        slot.pid, slot.started, slot.due, slot.ready = pid, now, None, False
 
     def _reap(self, slot: _Slot, now: float) -> None:
         pid, status = os.waitpid(slot.pid, os.WNOHANG)
@@ -235,23 +283,26 @@ class Supervisor:
             # The job is over, or this host is not wanted: so it is for slots that have not been told in time.
             self._signals = max(self._signals, 1)
             return
+        if code == TERMINATED and (slot.dismissed or slot.again):
+            slot.due, slot.again = None if slot.dismissed else now, False
+            return
         if code == TERMINATED:
             if not self._signals:
                 self._say(f"worker {pid} of slot {slot.number} was told to leave, and left")
             return
         slot.past = Past(pid, how, crashed)
         lived = now - slot.started
-        slot.hasty = slot.hasty + 1 if crashed and lived < HASTY else 0
+        slot.hasty = slot.hasty + 1 if crashed and lived < HASTY and not slot.ready else 0
         slot.crashes = slot.crashes + 1 if (crashed or lived < HASTY) and lived < STEADY else 0
         text = f"worker {pid} of slot {slot.number} ended: {how}"
-        if self._signals:
+        if self._signals or slot.dismissed:
             self._say(text)
         elif slot.hasty >= PATIENCE:
             self._refused = True
             self._say(f"{text}, {slot.hasty} times within {HASTY:g} s of its start: slot {slot.number} is given up")
         else:
             # One that is killed from outside, again and again, is not to blame: its slot is needed.
-            most = 30.0 if crashed else 0.5
+            most = 30.0 if crashed and not slot.ready else 0.5
             wait = min(most, 0.05 * 2.0**slot.crashes) if slot.crashes else 0.0
             slot.due = now + wait
             if slot.hasty > 1 or not self._config.terse:
@@ -287,6 +338,8 @@ class Supervisor:
             self._ear.close()
             self._mouth.close()
             os.close(self._words)
+            if self._config.orders >= 0:
+                os.close(self._config.orders)
             code = _work(self._config, slot, self._voice)
         except BaseException:  # noqa: BLE001 - whatever it is, a forked child must not run its parent's code
             sys.excepthook(*sys.exc_info())
@@ -305,7 +358,10 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(2, 1)  # what tasks print must not mix with results
+    os.dup2(2 if config.stdout < 0 else config.stdout, 1)  # what tasks print must not mix with results
+
+    def ready() -> None:
+        os.write(voice, READY + b"%d\n" % slot.number)
 
     def say(text: str) -> None:
         for line in text.splitlines():
@@ -315,6 +371,7 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
         config.url,
         slot=slot.number,
         say=say,
+        ready=ready,
         past=slot.past,
         heartbeat=config.heartbeat,
         patience=config.patience,
@@ -339,6 +396,12 @@ def main() -> None:
             sys.exit(1)
         line += byte
     config = msgspec.json.decode(line, type=Config)
+    if config.path:
+        sys.path[:] = config.path
+    if config.authkey:
+        import multiprocessing
+
+        multiprocessing.current_process().authkey = config.authkey
     lifeline = os.dup(0)
     os.set_inheritable(lifeline, False)
     tie(lifeline, group=False)

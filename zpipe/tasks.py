@@ -16,7 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zpipe import serialize
@@ -26,7 +26,7 @@ from zpipe.errors import TaskError
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["command", "describe", "import_object", "load"]
+__all__ = ["command", "describe", "import_object", "load", "share", "state_of"]
 
 _HERE = __file__.removesuffix("tasks.py")
 
@@ -73,6 +73,30 @@ def load(spec: TaskSpec) -> Callable[[Any], Any]:
         raise TaskError(f"{spec.name} is a {type(found).__name__}, not a function: name something that can be called")
     function: Callable[[Any], Any] = found
     return function
+
+
+def state_of(function: Any) -> dict[str, Any]:
+    """Return the globals of a function of the script's own, or of a partial of one, that may be a worker's state.
+
+    Such a function travels with the globals it names. What it sets, and what it fills, other functions of the script
+    are to find again (`share`): not the functions, classes and modules among them.
+    """
+    function = getattr(function, "func", function)
+    if getattr(function, "__module__", None) != "__main__":
+        return {}
+    found: dict[str, Any] = getattr(function, "__globals__", {})
+    return {
+        name: value
+        for name, value in found.items()
+        if not name.startswith("__") and not isinstance(value, FunctionType | type | ModuleType)
+    }
+
+
+def share(function: Any, state: dict[str, Any]) -> None:
+    """Let a function of the script's own find the state that another has set up."""
+    function = getattr(function, "func", function)
+    if getattr(function, "__module__", None) == "__main__" and isinstance(function, FunctionType):
+        function.__globals__.update(state)
 
 
 def import_object(spec: str) -> Any:

@@ -24,13 +24,26 @@ from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.sources import Source
 from zpipe.versions import host_name
 
-__all__ = ["LocalSink", "Ventilator"]
+__all__ = ["LocalSink", "Tasks", "Ventilator"]
 
 BATCH = 256
 """Control messages handled before others get their turn."""
 
 MESSAGE_CHUNKS, MESSAGE_BYTES = 64, 32_768
 """Small chunks for one lane travel together, up to this many and this many bytes: the first must not wait long."""
+
+
+class Tasks(Protocol):
+    """What a job of many functions says of the items that its source gives next."""
+
+    setup: wire.JobSpec | None
+    """What is called once in each worker, ahead of everything."""
+
+    def current(self) -> tuple[int, Chunker] | None:
+        """The number of the task that the next items are for, and what sizes their chunks; None if there are none."""
+
+    def spec(self, number: int) -> wire.JobSpec:
+        """The task of this number."""
 
 
 class LocalSink(Protocol):
@@ -85,8 +98,9 @@ class Ventilator:
         chunk: int | None = None,
         heartbeat: float = 10.0,
         lane_ports: Sequence[int] = (),
+        tasks: Tasks | None = None,
     ) -> None:
-        self._loop, self._context, self._source, self._spec = loop, context, source, spec
+        self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
         self._say = say
         self._heartbeat, self._lane_ports = heartbeat, lane_ports
         self.ledger = Ledger(Chunker(chunk))
@@ -193,8 +207,11 @@ class Ventilator:
         return self.director.deadline()
 
     def on_tick(self, now: float) -> None:
-        """Time passed, or the loop was woken: the source may have more."""
+        """Time passed."""
         self._perform(self.director.on_tick(now))
+
+    def on_wake(self) -> None:
+        """The loop was woken: the source may have more, or have come to its end."""
         if self._source.exhausted:
             self._exhausted()
         if self._dry:
@@ -263,7 +280,8 @@ class Ventilator:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
         pairs = [(self._lanes[n], ledger.lanes[n]) for n in numbers if n in self._lanes and n in ledger.lanes]
-        pairs = [pair for pair in pairs if self._introduce(pair[0], 0)]
+        if self._tasks is None or self._tasks.setup is not None:
+            pairs = [pair for pair in pairs if self._introduce(pair[0], 0)]
         if len(pairs) > 1:
             pairs.sort(key=lambda pair: len(pair[1].held))
         hungry, now = False, time.monotonic()
@@ -287,21 +305,42 @@ class Ventilator:
     def _introduce(self, lane: _Lane, number: int) -> bool:
         """Send a task down a lane that has not had it; return whether it has it now."""
         if number not in lane.tasks:
-            if not link.send(lane.socket, wire.encode(wire.Task(self.director.job, self._job_spec(), number))):
+            self._flush(lane)
+            if not link.send(lane.socket, wire.encode(wire.Task(self.director.job, self._job_spec(number), number))):
+                lane.cut = True
                 return False
             lane.tasks.add(number)
         return True
 
+    def forget(self, number: int) -> None:
+        """No item is for this task any more: workers may let go of it."""
+        for lane in self._lanes.values():
+            if number in lane.tasks:
+                lane.tasks.discard(number)
+                link.send(lane.socket, wire.encode(wire.Forget(number)))
+
     def _issue(self, number: int, now: float) -> Chunk | None:
         """Make a chunk of what the source has for this lane."""
-        wanted = self.ledger.wanted(self._source.remaining())
-        batch = self._take(wanted) if wanted else None
-        return self.ledger.issue(number, batch.count, batch.kind, batch.frames, now) if batch is not None else None
+        while True:
+            current = (0, self.ledger.chunker) if self._tasks is None else self._tasks.current()
+            if current is None:
+                self._await_source()
+                return None
+            task, chunker = current
+            wanted = self.ledger.wanted(self._source.remaining(), chunker)
+            batch = self._take(wanted) if wanted else None
+            if batch is not None:
+                return self.ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
+            if self._tasks is None or not wanted:
+                return None
 
     def _put(self, lane: _Lane, chunk: Chunk) -> None:
         """Have a chunk sent down a lane: at once if it is large, else with the others of this turn."""
+        if not self._introduce(lane, chunk.task):
+            self.ledger.on_refused(chunk)
+            return
         body = wire.inline(chunk.payload)
-        part = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items, chunk.task, body=body)
+        part = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items, chunk.task, chunk.skip, chunk.doom, body)
         if body is None:
             self._flush(lane)
             self._send(lane, wire.encode(part, chunk.payload), [chunk])
@@ -364,7 +403,9 @@ class Ventilator:
         if self._sink is not None:
             self._sink.on_total(self.ledger.next)
 
-    def _job_spec(self) -> wire.JobSpec:
+    def _job_spec(self, number: int) -> wire.JobSpec:
+        if self._tasks is not None:
+            return self._tasks.spec(number)
         encoding = self.director.encoding
         if encoding is not None and encoding != self._spec.encoding:
             self._spec = msgspec.structs.replace(self._spec, encoding=encoding)

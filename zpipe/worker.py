@@ -28,7 +28,7 @@ from zpipe.core.intake import Intake
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
 from zpipe.dialog import Dialog
 from zpipe.errors import TaskError, WireError
-from zpipe.runner import Runner
+from zpipe.runner import Runner, set_up
 from zpipe.versions import host_name, our_versions
 
 __all__ = ["Past", "Worker"]
@@ -49,7 +49,10 @@ class Past(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """One slot's process. `gone` says how it ended once it did; `say(text)` tells the person."""
+    """One slot's process. `gone` says how it ended once it did; `say(text)` tells the person.
+
+    `ready` is called whenever the worker has come to belong to a job.
+    """
 
     def __init__(
         self,
@@ -57,17 +60,20 @@ class Worker:
         *,
         slot: int,
         say: Callable[[str], None],
+        ready: Callable[[], None],
         past: Past | None = None,
         heartbeat: float = 10.0,
         patience: float | None = None,
         stay: bool = False,
     ) -> None:
-        self._url, self._say, self._heartbeat = url, say, heartbeat
+        self._url, self._say, self._ready, self._heartbeat = url, say, ready, heartbeat
         self.gone: Gone | None = None
         self._loop = link.Loop()
         self._context = link.make_context()
         self.terminated = False
         self._tasks: dict[int, wire.Task] = {}
+        self._setup: wire.Task | None = None
+        self._state: dict[str, Any] | None = None
         self._runners: dict[int, Runner] = {}
         self._kept: list[wire.Result] = []
         self._kept_bytes = 0
@@ -179,6 +185,8 @@ class Worker:
         for action in actions:
             if isinstance(action, Send):
                 self._control.send(action.message)
+                if isinstance(action.message, wire.Ready):
+                    self._ready()
             elif isinstance(action, Open):
                 self._open(action.welcome)
             elif isinstance(action, Close):
@@ -254,10 +262,12 @@ class Worker:
         self._perform(self._intake.after(self._member.on_link_down("lane", time.monotonic())))
 
     def _learn(self, task: wire.Task) -> None:
-        if self._tasks.get(task.number) == task:
-            return
-        self._tasks[task.number] = task
-        self._runners.pop(task.number, None)
+        if task.spec.setup:
+            if task != self._setup:
+                self._setup, self._state = task, None
+        elif self._tasks.get(task.number) != task:
+            self._tasks[task.number] = task
+            self._runners.pop(task.number, None)
         if not self._running:
             self._runner(task.number)  # at once: the first chunk need not wait for it
 
@@ -265,11 +275,13 @@ class Worker:
         """Return what runs a task, loading it unless it is; None if that can't be."""
         if number in self._runners:
             return self._runners[number]
-        task = self._tasks.get(number)
-        if task is None:
-            raise WireError("a chunk before its task")
         try:
-            runner = self._runners[number] = Runner(task.spec, self._name, task.job)
+            if self._setup is not None and self._state is None:
+                self._state = set_up(self._setup.spec)
+            task = self._tasks.get(number)
+            if task is None:
+                return None
+            runner = self._runners[number] = Runner(task.spec, self._name, task.job, self._state)
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))
             return None
@@ -279,6 +291,8 @@ class Worker:
         welcome = self._member.welcome
         assert welcome is not None
         try:
+            if chunk.task not in self._tasks:
+                raise WireError("a chunk before its task")
             runner = self._runner(chunk.task)
             if runner is None:
                 return
@@ -286,7 +300,7 @@ class Worker:
             self._running = True
             self._lock.release()
             try:
-                outcome = runner.run(chunk.start, chunk.stop, chunk.attempt, chunk.items, payload)
+                outcome = runner.run(chunk, payload)
             finally:
                 self._lock.acquire()
                 self._running = False

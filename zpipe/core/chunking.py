@@ -41,12 +41,12 @@ DECAY = 0.8
 
 
 class Chunker:
-    """Chunk sizes from observed chunks. `fixed` items always, if given."""
+    """Chunk sizes from observed chunks: `target` seconds each, at least `floor`. `fixed` items always, if given."""
 
-    __slots__ = ("_bytes", "_fixed", "_items", "_largest", "_seconds", "_variance")
+    __slots__ = ("_bytes", "_fixed", "_floor", "_items", "_largest", "_seconds", "_target", "_variance")
 
-    def __init__(self, fixed: int | None = None) -> None:
-        self._fixed = fixed
+    def __init__(self, fixed: int | None = None, *, target: float = TARGET, floor: float = TARGET_UNEVEN) -> None:
+        self._fixed, self._target, self._floor = fixed, target, floor
         self._items = 0.0
         self._seconds = 0.0
         self._bytes = 0.0
@@ -73,7 +73,7 @@ class Chunker:
             return 1
         items = min(MAX_ITEMS, self._largest * GROWTH)
         if self._seconds > 0:
-            target = max(TARGET_UNEVEN, TARGET / (1.0 + self._variance))
+            target = max(self._floor, self._target / (1.0 + self._variance))
             items = min(items, int(target * self._items / self._seconds))
         if self._bytes > 0:
             items = min(items, int(MAX_BYTES * self._items / self._bytes))

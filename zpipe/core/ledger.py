@@ -38,22 +38,31 @@ VERDICTS = 10_000
 class Chunk:
     """Items `[start, stop)`: their payload until receipted, and what befell them.
 
-    `losses` counts workers lost with it for reasons outside (a signal, a host, a cut), `crashes` those that ended by
-    their own fault while running it: only the second can be the items' doing.
+    The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
+    host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
+    doing. With a `doom` it is not run any more: its item fails, for this reason.
     """
 
-    __slots__ = ("attempt", "crashes", "items", "lane", "losses", "order", "payload", "size", "start", "stop", "task")
+    __slots__ = (
+        "attempt", "chunker", "crashes", "doom", "items", "lane", "losses", "order", "payload", "size", "skip", "start",
+        "stop", "task",
+    )  # fmt: skip
 
-    def __init__(self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer], task: int) -> None:
+    def __init__(
+        self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer], task: int, chunker: Chunker
+    ) -> None:
         self.start = start
         self.stop = stop
         self.items = items
         self.payload = payload
         self.task = task
+        self.chunker = chunker
         self.size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in payload)
         self.attempt = 0
         self.losses = 0
         self.crashes = 0
+        self.skip = 0
+        self.doom = ""
         self.lane = 0
         self.order = 0
 
@@ -113,9 +122,10 @@ class Lane:
 class Ledger:
     """Decides what goes down which lane next, and what becomes of it."""
 
-    def __init__(self, chunker: Chunker) -> None:
-        self.chunkers = {0: chunker}
-        """By the number of the task: items of another task take another time."""
+    def __init__(self, chunker: Chunker, max_crashes: int = 3) -> None:
+        self.max_crashes = max_crashes
+        """Workers an item may take with it before it is given up."""
+        self.chunker = chunker
         self.lanes: dict[int, Lane] = {}
         self.next = 0
         """Index of the first item not yet issued."""
@@ -155,6 +165,8 @@ class Ledger:
             first.losses += 1
         for chunk in lane.held.values():
             self._requeue(chunk)
+            if chunk.crashes and chunk is first:
+                self._suspect(chunk)
         self.requeued += len(lane.held)
         return len(lane.held)
 
@@ -165,7 +177,22 @@ class Ledger:
             return None
         chunk.losses -= 1
         chunk.crashes += 1
+        if not chunk.lane and self._outstanding.get(chunk.start) is chunk:
+            self._suspect(chunk)
         return chunk
+
+    def _suspect(self, chunk: Chunk) -> None:
+        """Workers ended by running this pending chunk: halve it, until the item whose fault it is is alone."""
+        if chunk.stop - chunk.start > 1:
+            middle = (chunk.start + chunk.stop) // 2
+            rest = Chunk(middle, chunk.stop, chunk.items, chunk.payload, chunk.task, chunk.chunker)
+            rest.skip = chunk.skip + middle - chunk.start
+            rest.attempt, rest.crashes = chunk.attempt, chunk.crashes
+            chunk.stop = middle
+            self._outstanding[middle] = rest
+            heappush(self._pending, middle)
+        elif chunk.crashes >= self.max_crashes:
+            chunk.doom = f"it was given up: {chunk.crashes} workers ended while they ran it"
 
     def on_leave(self, number: int, taken: int) -> int:
         """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back."""
@@ -246,17 +273,27 @@ class Ledger:
                 return self._hold(chunk, self.lanes[number], now)
         return None
 
-    def wanted(self, remaining: int | None, task: int = 0) -> int:
-        """How many new items the next chunk should have, of a task's `remaining`; 0 when nothing new may be issued."""
+    def wanted(self, remaining: int | None, chunker: Chunker | None = None) -> int:
+        """How many new items the next chunk should have; 0 when nothing new may be issued.
+
+        `remaining` is how many there are, if known, of those whose chunks `chunker` sizes (None: the ledger's own).
+        """
         if self.full or self.closed or self.exhausted or self.limit is not None:
             return 0
-        return self.chunkers[task].size(remaining, len(self.lanes))
+        return (chunker or self.chunker).size(remaining, len(self.lanes))
 
     def issue(
-        self, number: int, count: int, items: ItemKind, payload: Sequence[Buffer], now: float, task: int = 0
+        self,
+        number: int,
+        count: int,
+        items: ItemKind,
+        payload: Sequence[Buffer],
+        now: float,
+        task: int = 0,
+        chunker: Chunker | None = None,
     ) -> Chunk:
         """Make the next `count` items a chunk of the lane; the caller sends it or says `on_refused`."""
-        chunk = Chunk(self.next, self.next + count, items, payload, task)
+        chunk = Chunk(self.next, self.next + count, items, payload, task, chunker or self.chunker)
         self.next = chunk.stop
         self._outstanding[chunk.start] = chunk
         return self._hold(chunk, self.lanes[number], now)
@@ -289,17 +326,22 @@ class Ledger:
         chunk = self._outstanding.get(receipt.start)
         if chunk is None or receipt.stop < self._wanted_of(chunk):
             return None
-        del self._outstanding[receipt.start]
-        items = receipt.stop - receipt.start
-        self.done += items
         self.failed += receipt.failed
         size = max(receipt.size, chunk.size)
-        chunker = self.chunkers.get(chunk.task)
-        if chunker is not None:
-            chunker.observe(items, receipt.seconds, size)
+        chunk.chunker.observe(receipt.stop - receipt.start, receipt.seconds, size)
         ran = self.lanes.get(receipt.lane)
         if ran is not None:
             ran.observe(receipt.seconds, size)
+        lane = self._settle(chunk, receipt.stop, now)
+        after = chunk.stop
+        while after < receipt.stop and (rest := self._outstanding.get(after)) is not None and rest.stop <= receipt.stop:
+            self._settle(rest, rest.stop, now)  # it was halved after the run that this is of
+            after = rest.stop
+        return lane
+
+    def _settle(self, chunk: Chunk, stop: int, now: float) -> Lane | None:
+        del self._outstanding[chunk.start]
+        self.done += min(chunk.stop, stop) - chunk.start
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
             del lane.held[chunk.start]

@@ -32,6 +32,7 @@ __all__ = [
     "PROTOCOL",
     "Buffer",
     "Bye",
+    "Call",
     "Chunk",
     "Chunks",
     "Control",
@@ -80,8 +81,11 @@ MAX_FRAMES = 100_000
 ItemKind = Literal["pickle", "lines", "json"]
 """How a chunk's items are carried: a pickled list, or raw lines of text, or raw lines of JSON."""
 
-Encoding = Literal["values", "json", "raw", "pickle"]
-"""What a worker makes of its values: a pickled list for folding, or records ready to be written."""
+Encoding = Literal["values", "json", "raw", "pickle", "outcomes"]
+"""What a worker makes of its values: a pickled list for folding, records to be written, or values and exceptions."""
+
+Call = Literal["one", "star", "full"]
+"""What an item is to the function: its argument, a tuple of its arguments, or (arguments, keyword arguments)."""
 
 
 class _Header(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -99,6 +103,7 @@ class TaskSpec(msgspec.Struct, frozen=True, gc=False):
     name: str
     data: bytes = b""
     shell: bool = False
+    call: Call = "one"
 
 
 class JobSpec(msgspec.Struct, frozen=True, gc=False):
@@ -111,6 +116,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     text_encoding: str = "utf-8"
     separator: bytes = b"\n"
     max_result: int = 256 * 1024 * 1024
+    setup: bool = False
+    """The task is called once, with nothing, ahead of all others, and its globals are theirs."""
 
 
 class Versions(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -236,7 +243,8 @@ class Forget(_Header, frozen=True, tag="forget"):
 class Chunk(_Header, frozen=True, tag="chunk"):
     """Items `[start, stop)` of the job for task `task`, on their `attempt`-th attempt (from 1).
 
-    The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run.
+    The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run. With a `doom` none
+    is: they fail, and that is why.
     """
 
     start: int
@@ -245,6 +253,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     items: ItemKind
     task: int = 0
     skip: int = 0
+    doom: str = ""
     body: memoryview | None = None
 
 

@@ -1,0 +1,465 @@
+"""What a script has asked for and what has become of it: the part that its threads and the pipeline's thread share.
+
+A call gives items and gets their outcomes back. `Submits` are single items with a future each; a `MapCall` is many
+items of one function, whose results somebody takes, at that one's pace. This file knows no socket and no worker.
+
+The rule: the pipeline's thread runs nothing of the user's but pickling and unpickling, and the futures' callbacks.
+Whoever iterates pulls items from lazy iterables, and unpickles results, in its own thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FuturesTimeoutError
+from itertools import islice
+from typing import Any, Protocol
+
+from zpipe import outcomes, serialize
+from zpipe.core.chunking import Chunker
+from zpipe.core.wire import Buffer
+from zpipe.functions import Function
+
+__all__ = ["Call", "MapCall", "Receiver", "Submits", "Zipped"]
+
+BUFFERED_BYTES = 64 << 20
+"""Results that wait to be taken, from which on a call's items are held back."""
+
+AHEAD = 64
+"""Items pulled from a lazy iterable before anything is known of how long they take."""
+
+
+class Receiver(Protocol):
+    """Who gets the outcomes of items that were taken together."""
+
+    def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
+        """The outcomes of `count` of them, from the `offset`-th on, as `outcomes.decode` reads them."""
+
+    def fail(self, error: BaseException) -> None:
+        """No more outcomes will come, for this reason."""
+
+
+class Call(Protocol):
+    """Gives items to the pipeline's thread, which alone calls these."""
+
+    @property
+    def function(self) -> Function:
+        """What the next items are for."""
+
+    @property
+    def chunker(self) -> Chunker:
+        """What sizes their chunks."""
+
+    def ready(self) -> int:
+        """How many items could be taken now; at least that there are some."""
+
+    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
+        """Return the next items, 1 to `most`, pickled, and who gets their outcomes; None if there are none."""
+
+    @property
+    def left(self) -> int | None:
+        """How many items have not been taken, if that is known."""
+
+
+class _Batch:
+    """Futures whose items were sent together."""
+
+    __slots__ = ("function", "futures")
+
+    def __init__(self, function: Function, futures: list[Future[Any]]) -> None:
+        self.function = function
+        self.futures: list[Future[Any] | None] = [*futures]
+
+    def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
+        values, errors = outcomes.decode(frames, count)
+        self.function.uses -= count
+        values.reverse()
+        for place in range(count):
+            future, self.futures[offset + place] = self.futures[offset + place], None
+            value, error = values.pop(), errors.pop(place, None)
+            assert future is not None
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+            del future, value, error  # whoever waits for the next must not keep these alive
+
+    def fail(self, error: BaseException) -> None:
+        for future in self.futures:
+            if future is not None and not future.done():
+                future.set_exception(error)
+
+
+_Entry = tuple[Function, Any, "Future[Any]"]
+
+
+class Submits:
+    """Single items in the order they were submitted, those of one function sent together as far as they follow."""
+
+    def __init__(self) -> None:
+        self.queue: deque[_Entry] = deque()
+
+    @property
+    def function(self) -> Function:
+        """What the next item is for."""
+        return self.queue[0][0]
+
+    @property
+    def chunker(self) -> Chunker:
+        """What sizes the next chunk."""
+        return self.queue[0][0].quick
+
+    def ready(self) -> int:
+        """How many items wait."""
+        return len(self.queue)
+
+    @property
+    def left(self) -> int:
+        """How many items wait."""
+        return len(self.queue)
+
+    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
+        """Return the next items of one function. Those that were cancelled, or can't be pickled, end here."""
+        queue = self.queue
+        if not queue:
+            return None
+        function = queue[0][0]
+        items: list[Any] = []
+        futures: list[Future[Any]] = []
+        while queue and queue[0][0] is function and len(items) < most:
+            _, item, future = queue.popleft()
+            if future.set_running_or_notify_cancel():
+                items.append(item)
+                futures.append(future)
+            else:
+                function.uses -= 1
+        frames = self._pickle(function, items, futures) if items else None
+        if frames is None:
+            return None
+        return len(futures), frames, _Batch(function, futures)
+
+    def _pickle(self, function: Function, items: list[Any], futures: list[Future[Any]]) -> list[Buffer] | None:
+        """Return the items' frames, those that can't be pickled taken out of both lists and their futures failed."""
+        try:
+            return serialize.dumps(items, owned=True)
+        except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
+            if len(items) == 1:
+                function.uses -= 1
+                futures.pop().set_exception(error)
+                return None
+        whole = list(zip(items, futures, strict=True))
+        items.clear()
+        futures.clear()
+        for item, future in whole:
+            if self._pickle(function, [item], alone := [future]) is not None:
+                items.append(item)
+                futures += alone
+        return serialize.dumps(items, owned=True) if items else None
+
+    def cancel(self, spare: int) -> None:
+        """Cancel what waits, but for the first `spare`."""
+        kept = list(islice(self.queue, spare))
+        dropped = list(islice(self.queue, spare, None))
+        self.queue.clear()
+        self.queue.extend(kept)
+        for function, _, future in dropped:
+            function.uses -= 1
+            if future.cancel():
+                future.set_running_or_notify_cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Fail what waits."""
+        while self.queue:
+            function, _, future = self.queue.popleft()
+            function.uses -= 1
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+
+class Zipped:
+    """The items of several sequences side by side, sliced as they are needed; the shortest one ends them."""
+
+    def __init__(self, sequences: Sequence[Sequence[Any]]) -> None:
+        self._sequences = sequences
+        self._length = min(map(len, sequences))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> list[tuple[Any, ...]]:
+        return list(zip(*(sequence[part] for sequence in self._sequences), strict=False))
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return zip(*self._sequences, strict=False)
+
+
+class MapCall:
+    """Many items of one function. `wake` tells the pipeline's thread that there is more to take.
+
+    Items are those of a list, tuple or range, sliced as they are needed; of anything else `pull` puts blocks in.
+    `slots` says how many workers there are. `bound`: items pulled, at most, beyond those whose results are taken
+    (None: as many as keep the workers busy).
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        items: Iterable[Any],
+        *,
+        wake: Callable[[], None],
+        chunker: Chunker,
+        slots: Callable[[], int],
+        ordered: bool = True,
+        bound: int | None = None,
+    ) -> None:
+        self.function, self.chunker = function, chunker
+        self._wake, self._slots, self._ordered, self._bound = wake, slots, ordered, bound
+        self._sequence: Sequence[Any] | None = None
+        self._iterator: Iterator[Any] | None = None
+        if type(items) in (list, tuple, range) or isinstance(items, Zipped):
+            self._sequence = items  # type: ignore[assignment]
+        else:
+            self._iterator = iter(items)
+        self._at = 0
+        self._blocks: deque[list[Any]] = deque()
+        self._pulled = 0
+        self._news = threading.Condition()
+        self._ready: deque[tuple[int, Sequence[Buffer] | BaseException, int]] = deque()
+        self._early: dict[int, tuple[int, Sequence[Buffer] | BaseException, int]] = {}
+        self._buffered = 0
+        self._next = 0
+        self._taken = 0
+        self._returned = 0
+        self._closed = False
+        self._lifted = False
+        self._unread = False
+        self.started = False
+        """Whether somebody has asked for results."""
+        self._error: BaseException | None = None
+        self._cut: BaseException | None = None
+        self._pulling = threading.Lock()
+
+    # the pipeline's thread
+
+    def ready(self) -> int:
+        """How many items could be taken now."""
+        sequence = self._sequence
+        if self._closed or (self._buffered > BUFFERED_BYTES and not self._lifted):
+            return 0
+        if sequence is None:
+            return sum(map(len, list(self._blocks)))
+        left = len(sequence) - self._at
+        return left if self._bound is None or self._lifted else min(left, self._returned + self._bound - self._at)
+
+    @property
+    def left(self) -> int | None:
+        """How many items have not been taken, if that is known."""
+        sequence = self._sequence
+        return len(sequence) - self._at if sequence is not None else None
+
+    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
+        """Return the next items."""
+        start = self._at
+        sequence = self._sequence
+        if sequence is not None:
+            items: Any = sequence[start : start + min(most, self.ready())]
+            if type(items) is range and len(items) < 64:
+                items = list(items)  # smaller as a pickle, which names a range's class
+        else:
+            try:
+                items = self._blocks.popleft()
+            except IndexError:  # it was closed meanwhile
+                return None
+            if len(items) > most:
+                self._blocks.appendleft(items[most:])
+                del items[most:]
+        count = len(items)
+        if not count:
+            return None
+        self._at = start + count
+        self.function.uses += count
+        part = _Part(self, start)
+        try:
+            frames = serialize.dumps(items, owned=True)
+        except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
+            if count == 1:
+                part.settle(0, 1, error, 0)
+                return None
+            return self._apart(start, items)
+        return count, frames, part
+
+    def _apart(self, start: int, items: Sequence[Any]) -> tuple[int, list[Buffer], Receiver] | None:
+        """Some of these items can't be pickled: go on one by one, those ahead of the first such one for now."""
+        good = 0
+        for item in items:
+            try:
+                serialize.dumps(item, owned=True)
+            except BaseException:  # noqa: BLE001 - as above
+                break
+            good += 1
+        self.function.uses -= len(items)
+        self._at = start
+        rest = list(items)
+        if self._sequence is None:
+            self._blocks.appendleft(rest[max(good, 1) :])
+            self._blocks.appendleft(rest[: max(good, 1)])
+        return self.take(max(good, 1)) if good < len(items) else self.take(1)
+
+    @property
+    def sized(self) -> bool:
+        """Whether the items are there, to be sliced, and nobody need pull them."""
+        return self._sequence is not None
+
+    @property
+    def given(self) -> bool:
+        """Whether there is nothing more to take, now or later."""
+        if self._closed:
+            return True
+        sequence = self._sequence
+        return self._at >= len(sequence) if sequence is not None else self._iterator is None and not self._blocks
+
+    def arrived(self, start: int, count: int, found: Sequence[Buffer] | BaseException, size: int) -> None:
+        """The outcomes of items from the `start`-th on are here."""
+        self.function.uses -= count
+        with self._news:
+            if self._closed or self._unread:
+                self._taken += count
+            elif not self._ordered:
+                self._ready.append((count, found, size))
+                self._buffered += size
+            else:
+                self._early[start] = (count, found, size)
+                self._buffered += size
+                while (entry := self._early.pop(self._next, None)) is not None:
+                    self._ready.append(entry)
+                    self._next += entry[0]
+            if self._unread:
+                self._returned = self._taken
+            self._news.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come."""
+        with self._news:
+            if self._error is None:
+                self._error = error
+            self._news.notify_all()
+
+    # whoever takes the results
+
+    def pull(self, whole: bool = False) -> None:
+        """Put as many items in as the bound allows, or all there are."""
+        if self._iterator is None or self._closed:
+            return
+        with self._pulling:
+            while self._iterator is not None and not self._closed:
+                size = self.chunker.size(None, 1)
+                room = size if whole else self._room(size)
+                if room <= 0:
+                    break
+                block = list(islice(self._iterator, min(size, room)))
+                if not block:
+                    self._iterator = None
+                    break
+                self._pulled += len(block)
+                self._blocks.append(block)
+                self._wake()
+
+    def _room(self, size: int) -> int:
+        bound = self._bound
+        if bound is None:
+            bound = max(AHEAD, size * (4 * max(self._slots(), 1) + 4))
+        return self._returned + bound - self._pulled
+
+    @property
+    def ended(self) -> bool:
+        """Whether every result there will be has been taken."""
+        over = self._iterator is None and self._returned >= (
+            len(self._sequence) if self._sequence is not None else self._pulled
+        )
+        return self._closed or over
+
+    def next(self, timeout: float | None = None) -> tuple[int, Sequence[Buffer] | BaseException] | None:
+        """Return how many outcomes come next, and what they are; None at the end.
+
+        Raises TimeoutError after `timeout` s, and what the call failed with. Items are pulled first.
+        """
+        self.started = True
+        self._returned = self._taken  # those returned last have been used
+        self.pull()
+        if self._bound is not None:
+            self._wake()
+        with self._news:
+            while not self._ready:
+                if self._error is not None and not self._closed:
+                    raise self._error
+                if self.ended:
+                    if self._cut is not None and not self._closed:
+                        raise self._cut
+                    return None
+                if not self._news.wait(timeout):
+                    raise FuturesTimeoutError
+            count, found, size = self._ready.popleft()
+            held = self._buffered > BUFFERED_BYTES
+            self._buffered -= size
+            self._taken += count
+        if held:
+            self._wake()
+        return count, found
+
+    def poll(self) -> bool:
+        """Tell whether `next` would return at once."""
+        return bool(self._ready) or self.ended or self._error is not None
+
+    def close(self) -> None:
+        """No result is wanted any more: what has not been sent is dropped."""
+        with self._news:
+            self._closed = True
+            self._blocks.clear()
+            self._ready.clear()
+            self._early.clear()
+            self._buffered = 0
+            self._iterator = self._sequence = None
+            self._news.notify_all()
+
+    def lift(self) -> None:
+        """Have what there is run to its end, whether results are taken or not."""
+        self._lifted = True
+        self._wake()
+
+    def cut(self, error: BaseException) -> None:
+        """Pull no more; if there was more to pull, that is an error once what was pulled has been taken."""
+        with self._pulling:
+            if self._iterator is not None and not self._closed:
+                self._iterator = None
+                self._cut = error
+
+    def abandon(self) -> None:
+        """Nobody will ask for results, but the items are to be run."""
+        with self._news:
+            self._unread = self._lifted = True
+            self._ready.clear()
+            self._early.clear()
+            self._buffered = 0
+        self._wake()
+
+
+class _Part:
+    """Items of a map that were sent together."""
+
+    __slots__ = ("_call", "_start")
+
+    def __init__(self, call: MapCall, start: int) -> None:
+        self._call = call
+        self._start = start
+
+    def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
+        size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in frames)
+        self.settle(offset, count, frames, size)
+
+    def settle(self, offset: int, count: int, found: Sequence[Buffer] | BaseException, size: int) -> None:
+        self._call.arrived(self._start + offset, count, found, size)
+
+    def fail(self, error: BaseException) -> None:
+        self._call.fail(error)

@@ -1,0 +1,477 @@
+"""The pipeline's thread: a ventilator and a sink on one loop, with local workers, for as long as a script wants them.
+
+Other threads hand it work (`submit`, `add`), wake it, and wait for outcomes; whatever they share is in `calls`. It
+lives on until it is told to stop and everything that was handed to it has an outcome.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from zpipe import endpoints, link
+from zpipe.broken import BrokenPipeline
+from zpipe.calls import Call, MapCall, Receiver, Submits
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.core.director import Policy
+from zpipe.functions import Function, Functions
+from zpipe.local import LocalSlots, private_folder
+from zpipe.progress import Progress, Snapshot
+from zpipe.sink import Sink
+from zpipe.slots import Config
+from zpipe.sources import Batch
+from zpipe.ventilator import Ventilator
+from zpipe.versions import our_versions
+
+__all__ = ["Engine"]
+
+GRACE = 1.0
+"""Seconds local workers have to leave at the end before they are killed."""
+
+_LOG = logging.getLogger("concurrent.futures.zpipe")
+
+
+class _Work:
+    """The source of a pipeline: what its calls have to give, in turn. It has an end once it is `closing`."""
+
+    exact = True
+
+    def __init__(self, setup: wire.JobSpec | None) -> None:
+        self.setup = setup
+        self.submits = Submits()
+        self.maps: deque[MapCall] = deque()
+        self.closing = False
+        self.tickets: dict[int, tuple[int, Receiver]] = {}
+        self.issued = 0
+        self._chosen: Call | None = None
+        self._specs: dict[int, wire.JobSpec] = {}
+        self._turn = False
+
+    # as Tasks
+
+    def current(self) -> tuple[int, Chunker] | None:
+        """Choose the call that gives the next items: single ones and maps by turns."""
+        self._chosen = None
+        self._turn = not self._turn
+        if self._turn or not (chosen := self._next_map()):
+            chosen = self.submits if self.submits.queue else self._next_map()
+        if chosen is None:
+            return None
+        self._chosen = chosen
+        function = chosen.function
+        if function.number not in self._specs:
+            self._specs[function.number] = wire.JobSpec(function.spec, "outcomes")
+        return function.number, chosen.chunker
+
+    def _next_map(self) -> Call | None:
+        for _ in range(len(self.maps)):
+            self.maps.rotate(-1)
+            if self.maps[0].ready():
+                return self.maps[0]
+        return None
+
+    def spec(self, number: int) -> wire.JobSpec:
+        """The function of this number, or what sets workers up."""
+        if number == 0:
+            assert self.setup is not None
+            return self.setup
+        return self._specs[number]
+
+    def forget(self, number: int) -> None:
+        """No item is for this function any more."""
+        self._specs.pop(number, None)
+
+    # as Source
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        return self.closing and not self.submits.queue and not self.maps
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Do nothing: whoever hands work over wakes the loop."""
+
+    def fileno(self) -> None:
+        """Return None: the loop is woken."""
+
+    def take(self, most: int) -> Batch | None:
+        """Return the chosen call's next items."""
+        taken = self._chosen.take(most) if self._chosen is not None else None
+        if taken is None:
+            return None
+        count, frames, receiver = taken
+        self.tickets[self.issued] = (self.issued + count, receiver)
+        self.issued += count
+        return Batch(count, "pickle", frames)
+
+    def remaining(self) -> int | None:
+        """Return how many items the chosen call has left, if it knows."""
+        return self._chosen.left if self._chosen is not None else None
+
+    def close(self) -> None:
+        """Let go of what was handed over."""
+        self.maps.clear()
+
+    # outcomes
+
+    def deliver(self, result: wire.Result, frames: Sequence[wire.Buffer]) -> None:
+        """Hand outcomes to whoever the items were taken from."""
+        start, stop = result.start, result.stop
+        first = start
+        while first not in self.tickets:  # a part of what was sent together
+            first -= 1
+        whole, receiver = self.tickets[first]
+        receiver.deliver(start - first, stop - start, frames)
+        if (first, whole) == (start, stop):
+            del self.tickets[first]
+        # Else it is kept until the pipeline's end, like the few others whose workers ended over them.
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will have an outcome."""
+        self.submits.fail(error)
+        for _, receiver in list(self.tickets.values()):
+            receiver.fail(error)
+        self.tickets.clear()
+        for call in list(self.maps):
+            call.fail(error)
+
+
+class _NoOutput:
+    """The sink has nothing to write: outcomes go to whoever waits for them."""
+
+    encoding: wire.Encoding = "outcomes"
+
+    def write(self, frames: Sequence[wire.Buffer]) -> None:
+        """Take nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> str:
+        """Keep nothing."""
+        return ""
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class Engine:
+    """One pipeline's thread and what it shares with others. Raises UsageError for an address that can't be bound."""
+
+    def __init__(
+        self,
+        *,
+        workers: int,
+        bind: str | None,
+        setup: wire.JobSpec | None,
+        chunk: int | None,
+        heartbeat: float,
+        progress: Progress,
+    ) -> None:
+        self._progress, self._heartbeat = progress, heartbeat
+        self._workers = workers
+        self.lock = threading.Lock()
+        self.functions = Functions(chunk)
+        self.broken: BaseException | None = None
+        self.closed = ""
+        """Why nothing more may be handed over."""
+        self._pid = os.getpid()
+        self._work = _Work(setup)
+        self._asleep = False
+        self._began = time.monotonic()
+        self._said: list[str] = []
+        self._aborted = ""
+        self._slots: LocalSlots | None = None
+        self._orders: deque[int] = deque()
+        self._stack = contextlib.ExitStack()
+        self.finished = threading.Event()
+        try:
+            self._open(bind)
+        except BaseException:
+            self._stack.close()
+            raise
+        self.thread = threading.Thread(target=self._run, name="zpipe pipeline", daemon=True)
+        _engines.add(self)
+        self.thread.start()
+
+    def _open(self, bind: str | None) -> None:
+        stack = self._stack
+        url = bind or f"ipc://{stack.enter_context(private_folder())}/control"
+        self._loop = link.Loop()
+        stack.callback(self._loop.close)
+        context = link.make_context()
+        stack.callback(context.destroy, 1000)
+        work, say = self._work, self._say
+        first = work.setup or wire.JobSpec(wire.TaskSpec("import", "operator:not_"), "outcomes")
+        ventilator = self._ventilator = Ventilator(
+            self._loop, context, work, first, Policy(our_versions()), say=say, heartbeat=self._heartbeat, tasks=work
+        )
+        stack.callback(ventilator.close)
+        if bind is None:
+            self._start_slots(url)
+        reach = ventilator.bind(url)
+        self.url = reach if bind is not None else None
+        if bind is not None:
+            self._start_slots(endpoints.reachable(ventilator.bound, "127.0.0.1"))
+        self._sink = sink = Sink(
+            self._loop,
+            context,
+            _NoOutput(),
+            deliver=self._deliver,
+            say=say,
+            heartbeat=self._heartbeat,
+            write=self._work.deliver,
+        )
+        stack.callback(sink.close)
+        sink.bind(endpoints.sibling(ventilator.bound, "results", 0))
+        sink.collector.job = ventilator.director.job
+
+    def _start_slots(self, url: str) -> None:
+        self._near = url
+        if self._workers:
+            self._slots = LocalSlots(self._loop, self._config(), self._say)
+
+    def _config(self) -> Config:
+        authkey = b""
+        if "multiprocessing.process" in sys.modules:
+            authkey = bytes(sys.modules["multiprocessing.process"].current_process().authkey)
+        return Config(
+            self._near,
+            self._workers,
+            self._heartbeat,
+            terse=True,
+            stdout=1 if _is_open(1) else -1,
+            path=[entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)],
+            authkey=authkey,
+        )
+
+    def _say(self, text: str, error: bool) -> None:
+        if error:
+            self._said = [*self._said[-9:], text]
+        self._progress.say(text, error=error)
+
+    # from any thread
+
+    @property
+    def workers(self) -> int:
+        """Workers that are ready now."""
+        return self._ventilator.director.workers
+
+    @property
+    def slots(self) -> int:
+        """Workers that are ready now, or that there are to be of its own if those are more."""
+        return max(self.workers, self._workers)
+
+    def check(self) -> None:
+        """Raise unless more may be handed over; the lock is held."""
+        if self.broken is not None:
+            raise self.broken
+        if self.closed:
+            raise RuntimeError(self.closed)
+        if self._pid != os.getpid():
+            raise RuntimeError("this pipeline is its parent process's: make one of its own after a fork")
+
+    def submit(self, function: Function, item: Any, future: Future[Any]) -> None:
+        """Have one item run; the lock is held."""
+        function.uses += 1
+        self._work.submits.queue.append((function, item, future))
+        if self._asleep:
+            self.wake()
+
+    def add(self, call: MapCall) -> None:
+        """Have a map's items run; the lock is held."""
+        self._work.maps.append(call)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread see what there is to do."""
+        if self._asleep:
+            self._asleep = False
+            self._loop.wake()
+
+    def resize(self, workers: int) -> None:
+        """Have this many workers of its own."""
+        self._orders.append(workers)
+        self._workers = workers
+        self._asleep = False
+        self._loop.wake()
+
+    def close(self, why: str, *, cancel: bool = False) -> None:
+        """Take nothing more, and end when everything has an outcome. `cancel`: what has not been sent is cancelled."""
+        with self.lock:
+            if not self.closed:
+                self.closed = why
+            if cancel:
+                # Workers that are still starting would have had the first ones by now.
+                self._work.submits.cancel(0 if self._work.issued else max(self._workers, 1))
+                for call in self.maps():
+                    call.close()
+            for call in self.maps():
+                call.lift()
+            self._work.closing = True
+        if not self.finished.is_set():
+            with contextlib.suppress(OSError):
+                self._loop.wake()
+
+    def abort(self, why: str) -> None:
+        """End here: what is pending fails, what runs is killed."""
+        self._aborted = why
+        self._asleep = False
+        with contextlib.suppress(OSError):
+            self._loop.wake()
+
+    def join(self) -> None:
+        """Wait until the thread and all processes have ended."""
+        if self._pid == os.getpid() and threading.current_thread() is not self.thread:
+            self.thread.join()
+
+    def maps(self) -> list[MapCall]:
+        """The maps that have not come to their end."""
+        return list(self._work.maps)
+
+    # its thread
+
+    def _run(self) -> None:
+        try:
+            self._ventilator.start(self._sink)
+            while self._ventilator.ended is None:
+                self._turn()
+            error = self._ventilator.ended.error
+            if error:
+                self._break(error)
+        except BaseException as error:  # a bug: nobody may be left waiting
+            self._break(f"{type(error).__name__}: {error}", error)
+            raise
+        finally:
+            self._end()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        dates = [self._ventilator.deadline(), self._progress.deadline(now)]
+        due = min((date for date in dates if date is not None), default=None)
+        self._asleep = True
+        if self._work.submits.queue or self._orders:
+            due = now
+        self._loop.turn(None if due is None or due == float("inf") else max(0.0, due - now))
+        self._asleep = False
+        now = time.monotonic()
+        if due is not None and due <= now:
+            self._ventilator.on_tick(now)
+            if self._progress.deadline(now) <= now:
+                self._progress.update(self._snapshot(), now)
+        self._drop_ended()
+        self._ventilator.on_wake()
+        if self._aborted:
+            self._ventilator.abort(self._aborted, 130)
+        while self._orders:
+            self._obey(self._orders.popleft())
+        if self._slots is not None and self._slots.ended and self._ventilator.ended is None and self._workers:
+            why = f": {'; '.join(self._said)}" if self._said else ""
+            self._ventilator.abort(f"all local workers have ended{why}", 1)
+
+    def _drop_ended(self) -> None:
+        maps = self._work.maps
+        for call in [call for call in maps if call.given]:
+            maps.remove(call)
+        if self.functions.crowded and self.lock.acquire(blocking=False):
+            forgotten = self.functions.weed()
+            self.lock.release()
+            for function in forgotten:
+                self._work.forget(function.number)
+                self._ventilator.forget(function.number)
+
+    def _obey(self, workers: int) -> None:
+        if self._slots is None:
+            if workers:
+                self._slots = LocalSlots(self._loop, self._config(), self._say)
+        else:
+            self._slots.resize(workers)
+
+    def _deliver(self, message: wire.Receipts | wire.Finished) -> None:
+        if isinstance(message, wire.Receipts):
+            self._ventilator.on_receipts(message)
+        else:
+            self._ventilator.on_finished(message)
+
+    def _snapshot(self) -> Snapshot:
+        ledger = self._ventilator.ledger
+        known = [call.left for call in self.maps()]
+        left = None if None in known else sum(n for n in known if n is not None) + len(self._work.submits.queue)
+        return Snapshot(
+            done=ledger.done,
+            failed=ledger.failed,
+            total=None if left is None else ledger.next + left,
+            exact=True,
+            workers=self.workers,
+            elapsed=time.monotonic() - self._began,
+            started=ledger.next > 0,
+            note=self._ventilator.waiting() if ledger.in_flight or left else "",
+        )
+
+    def _break(self, why: str, cause: BaseException | None = None) -> None:
+        error = BrokenPipeline(f"the pipeline has ended: {why}")
+        error.__cause__ = cause
+        _LOG.critical("%s", error)
+        with self.lock:
+            self.broken = error
+        self._work.fail(error)
+
+    def _end(self) -> None:
+        try:
+            self._progress.close(self._snapshot())
+            self._ventilator.close()
+            if self._slots is not None:
+                self._slots.stop(GRACE)
+        finally:
+            self._stack.close()
+            self.finished.set()
+
+    def orphan(self) -> None:
+        """Let go, in a forked child, of what keeps the parent's workers alive."""
+        if self._slots is not None and not self.finished.is_set():
+            self._slots.let_go()
+        self.closed = self.closed or "cannot schedule new futures: this pipeline is the parent process's"
+        self.finished.set()
+        self.lock = threading.Lock()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _at_exit() -> None:
+    """Whatever was handed over is still done; then nothing is left running."""
+    engines = list(_engines)
+    for engine in engines:
+        engine.close("cannot schedule new futures after interpreter shutdown")
+    for engine in engines:
+        engine.join()
+
+
+def _in_child() -> None:
+    for engine in list(_engines):
+        engine.orphan()
+    _engines.clear()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,99 @@
+"""Workers of this very process: the supervisor it starts for them, and the private folder their sockets are in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from zpipe import link
+from zpipe.slots import Config
+
+__all__ = ["LocalSlots", "private_folder"]
+
+
+class LocalSlots:
+    """The supervisor of this process's own workers. `say(text, error)` tells the person what it says."""
+
+    def __init__(self, loop: link.Loop, config: Config, say: Callable[[str, bool], None]) -> None:
+        self._loop, self._say, self._rest = loop, say, b""
+        self.ended = False
+        """Whether the supervisor is no more."""
+        orders, self._orders = os.pipe()
+        stdout = os.dup(config.stdout) if config.stdout >= 0 else -1  # ours is not the supervisor's, which speaks to us
+        shared = [fd for fd in (orders, stdout) if fd >= 0]
+        config = msgspec.structs.replace(config, orders=orders, stdout=stdout)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "zpipe.slots"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=shared
+        )
+        for fd in shared:
+            os.close(fd)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(config) + b"\n")
+        self._process.stdin.flush()
+        self._fd = self._process.stdout.fileno()
+        os.set_blocking(self._fd, False)
+        loop.add_fd(self._fd, self._hear)
+
+    def _hear(self) -> bool:
+        try:
+            data = os.read(self._fd, 65_536)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove(self._fd)
+            self._process.wait()
+            self.ended = True
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._say(line.decode(errors="replace"), False)
+        return False
+
+    def resize(self, slots: int) -> None:
+        """Have this many workers: new ones start, those too many leave after their chunk."""
+        with contextlib.suppress(OSError):
+            os.write(self._orders, b"%d\n" % slots)
+
+    def stop(self, grace: float) -> None:
+        """Give the workers `grace` seconds to leave by themselves, then have them killed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._loop.remove(self._fd)
+        self._process.terminate()  # those that had no lane yet were told nothing
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
+        self.let_go()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def let_go(self) -> None:
+        """Close the lifeline: whatever is still there is killed by the kernel, once nobody else holds it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._orders >= 0:
+            os.close(self._orders)
+            self._orders = -1
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder only this user can enter, for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="zpipe-", dir=_short_folder()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> str | None:
+    """A socket's path may have about 100 bytes; some temporary folders alone are longer."""
+    return "/tmp" if len(tempfile.gettempdir()) > 40 else None  # noqa: S108 - mkdtemp makes the private one in it

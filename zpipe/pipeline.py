@@ -1,0 +1,377 @@
+"""`Pipeline`: the executor that scripts already know how to use, on the pipeline that the command line runs.
+
+It takes work from any thread and gives futures and iterators back; what happens in between is the engine's business.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future
+from functools import partial, reduce
+from itertools import chain
+from typing import Any, TypeVar, cast
+
+from zpipe import endpoints
+from zpipe.calls import MapCall, Zipped
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.engine import Engine
+from zpipe.notices import CallProgress, LogProgress
+from zpipe.progress import Progress, Snapshot, make_progress
+from zpipe.results import OnError, Results
+from zpipe.serialize import dump_function
+from zpipe.slots import cores
+
+__all__ = ["MISSING", "Pipeline"]
+
+T = TypeVar("T")
+
+MISSING: Any = object()
+"""Stands for an argument that was not given."""
+
+AFTER = "cannot schedule new futures after shutdown"
+
+_SIZED: tuple[type, ...] = (
+    str,
+    bytes,
+    bytearray,
+    set,
+    frozenset,
+    dict,
+    type({}.keys()),
+    type({}.values()),
+    type({}.items()),
+)
+
+
+class Pipeline(Executor):
+    """Runs functions in worker processes, here and on other hosts, and gives each result back exactly once.
+
+    It is a `concurrent.futures.Executor`, and a context manager that waits for everything on leaving.
+
+    workers: processes of this machine (None: one a core; 0: none, only those that join at `bind`). `max_workers` is
+        the same, for code that moves over.
+    bind: an address such as `tcp://0.0.0.0:5557` at which `zpipe worker URL` on any host may join; one that other
+        hosts can reach takes `insecure=True`, since whoever reaches it can run code.
+    initializer, initargs: called once in each worker, ahead of everything.
+    chunk: items sent together (None: as many as take some 50 ms by the workers' own timings).
+    progress: True for a bar on stderr, or a function that is called with a `Snapshot` now and then.
+    heartbeat: seconds without a sign of life after which a worker's host counts as gone.
+
+    Raises UsageError for an address that can't be bound, ValueError and TypeError for what makes no sense.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        max_workers: int | None = None,
+        bind: str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        chunk: int | None = None,
+        progress: bool | Callable[[Snapshot], object] = False,
+        heartbeat: float = 10.0,
+        insecure: bool = False,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        wanted = workers if workers is not None else max_workers if max_workers is not None else cores()
+        if wanted < 0:
+            raise ValueError(f"a pipeline of {wanted} workers can't be: give a number from 0 on, or None for all cores")
+        if not wanted and bind is None:
+            raise ValueError("a pipeline without workers of its own needs `bind`, an address at which others may join")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunks of {chunk} items can't be: give a number from 1 on, or None")
+        setup = None
+        if initializer is not None:
+            data = dump_function(partial(initializer, *initargs))
+            name = f"the initializer {getattr(initializer, '__qualname__', repr(initializer))}"
+            setup = wire.JobSpec(wire.TaskSpec("pickle", name, data), "outcomes", setup=True)
+        self._engine = Engine(
+            workers=wanted,
+            bind=endpoints.bindable(bind, insecure=insecure) if bind is not None else None,
+            setup=setup,
+            chunk=chunk,
+            heartbeat=heartbeat,
+            progress=_progress(progress),
+        )
+        # One that is let go of without a word ends by itself once its work is done.
+        weakref.finalize(self, self._engine.close, AFTER).atexit = False
+
+    # what there is
+
+    @property
+    def url(self) -> str | None:
+        """The address at which workers of other hosts may join; None without `bind`."""
+        return self._engine.url
+
+    @property
+    def workers(self) -> int:
+        """Workers that are ready now, those of other hosts included."""
+        return self._engine.workers
+
+    @property
+    def _max_workers(self) -> int:
+        return max(self._engine.slots, 1)
+
+    @property
+    def _broken(self) -> bool:
+        return self._engine.broken is not None
+
+    def resize(self, workers: int) -> None:
+        """Have this many worker processes here from now on; those too many leave after their chunk."""
+        if workers < 0:
+            raise ValueError(f"{workers} workers can't be: give a number from 0 on")
+        engine = self._engine
+        with engine.lock:
+            engine.check()
+        engine.resize(workers)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a pipeline can't be sent to a worker: a task that needs one makes its own, or calls zpipe.map and the like"
+        )
+
+    # single calls
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Have `fn(*args, **kwargs)` called in a worker; return the future of its result.
+
+        The function or arguments that can't be pickled fail the future. Raises RuntimeError after `shutdown`, and
+        BrokenPipeline if the pipeline has ended before its time.
+        """
+        future: Future[T] = Future()
+        engine = self._engine
+        with engine.lock:
+            engine.check()
+            try:
+                function = engine.functions.find(fn, "full" if kwargs else "star")
+            except BaseException as error:  # noqa: BLE001 - pickling runs the user's own code
+                future.set_running_or_notify_cancel()
+                future.set_exception(error)
+                return future
+            engine.submit(function, (args, kwargs) if kwargs else args, future)
+        return future
+
+    # many calls
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+    ) -> Results[T]:
+        """Return an iterator of `fn`'s results over the items of one or several iterables, as the built-in map has it.
+
+        Lists, tuples and ranges run to their end whether somebody iterates or not. Items of anything else are pulled
+        by whoever iterates, some way ahead: `buffersize` items at most beyond those whose results were taken, else as
+        many as keep the workers busy. So an endless iterable is fine, and memory is bounded either way.
+
+        timeout: seconds from now in which results must come, else `concurrent.futures.TimeoutError` is raised.
+        chunksize: items sent together (None: as many as the pipeline finds best). ordered: in the items' order, or as
+        they come. on_error: "raise" an item's exception at its place (iteration may go on), "skip" it, or "collect":
+        it comes as a value. Raises as `submit` does.
+        """
+        if not iterables:
+            return self._start(fn, [], "one", timeout, chunksize, buffersize, ordered, on_error)
+        if len(iterables) == 1:
+            return self._start(fn, iterables[0], "one", timeout, chunksize, buffersize, ordered, on_error)
+        if all(type(iterable) in (list, tuple, range) for iterable in iterables):
+            items: Iterable[Any] = Zipped(cast("tuple[list[Any], ...]", iterables))
+        else:
+            items = zip(*iterables, strict=False)
+        return self._start(fn, items, "star", timeout, chunksize, buffersize, ordered, on_error)
+
+    def imap(
+        self,
+        fn: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Results[T]:
+        """As `map` over one iterable; multiprocessing.Pool has it under this name."""
+        return self._start(fn, iterable, "one", None, chunksize, buffersize, True, on_error)
+
+    def imap_unordered(
+        self,
+        fn: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Results[T]:
+        """As `map` over one iterable, the results in the order they come."""
+        return self._start(fn, iterable, "one", None, chunksize, buffersize, False, on_error)
+
+    def starmap(
+        self,
+        fn: Callable[..., T],
+        iterable: Iterable[tuple[Any, ...]],
+        chunksize: int | None = None,
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+    ) -> Results[T]:
+        """As `map`, with each item the tuple of a call's arguments."""
+        return self._start(fn, iterable, "star", None, chunksize, buffersize, ordered, on_error)
+
+    def reduce(
+        self,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        op: Callable[[Any, Any], Any],
+        initial: Any = MISSING,
+        *,
+        ordered: bool = True,
+        chunksize: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Fold `fn`'s results with `op`, here and as they come: `functools.reduce(op, map(fn, items), initial)`.
+
+        In the items' order, unless `ordered` is False, which suits an `op` that does not care. No list of all results
+        is ever made. Raises TypeError if there is no result and no `initial`, else as `map` does.
+        """
+        with self._start(fn, items, "one", None, chunksize, None, ordered, on_error) as results:
+            return reduce(op, results) if initial is MISSING else reduce(op, results, initial)
+
+    def first(
+        self,
+        fn: Callable[[Any], T],
+        items: Iterable[Any],
+        predicate: Callable[[T], object] = bool,
+        *,
+        default: Any = MISSING,
+        ordered: bool = False,
+        chunksize: int | None = None,
+    ) -> T:
+        """Return the first of `fn`'s results that satisfies `predicate`, and drop everything that is still queued.
+
+        The first that comes, or with `ordered` the first in the items' order. The predicate runs in the workers.
+        Raises LookupError if none does and there is no `default`, and the exception of an item that fails before.
+        """
+        probe = partial(_probe, fn, predicate)
+        with self._start(probe, items, "one", None, chunksize, None, ordered, "raise") as results:
+            for found in chain.from_iterable(results):
+                return cast("T", found)
+        if default is MISSING:
+            raise LookupError("no result satisfies the predicate; give a default to have that instead")
+        return cast("T", default)
+
+    def _start(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        call: wire.Call,
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+        ordered: bool,
+        on_error: OnError,
+    ) -> Results[Any]:
+        made = self.start_map(fn, items, call, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
+        if on_error not in ("raise", "skip", "collect"):
+            raise ValueError(f"on_error must be 'raise', 'skip' or 'collect', not {on_error!r}")
+        return Results.of(made, on_error, timeout)
+
+    def start_map(
+        self,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        call: wire.Call = "one",
+        *,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        pull: bool = True,
+    ) -> MapCall:
+        """Begin a map and return its state, for those that take its results in a way of their own.
+
+        `pull`: items of lazy iterables are pulled at once, some way ahead. Raises as `map` does.
+        """
+        _check_sizes(chunksize, buffersize)
+        if isinstance(items, _SIZED):
+            items = list(items)
+        engine = self._engine
+        with engine.lock:
+            engine.check()
+            function = engine.functions.find(fn, call)
+            chunker = Chunker(chunksize) if chunksize is not None else function.chunker
+            made = MapCall(
+                function,
+                items,
+                wake=engine.wake,
+                chunker=chunker,
+                slots=lambda: engine.slots,
+                ordered=ordered,
+                bound=buffersize,
+            )
+            engine.add(made)
+        if pull:
+            made.pull()
+        return made
+
+    # the end
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take nothing more. What was submitted is still run, unless `cancel_futures` cancels what no worker has yet.
+
+        With `wait` this returns when everything has its outcome and all processes and threads have ended. Items that a
+        lazy iterable would still give are pulled for a map that nobody has iterated; of one that somebody has begun to
+        iterate no more are pulled.
+        """
+        engine = self._engine
+        for call in engine.maps():
+            if cancel_futures:
+                call.close()
+            elif call.started:
+                call.cut(RuntimeError("the pipeline was shut down before all of this iterator's items were pulled"))
+            else:
+                call.lift()
+                call.pull(whole=True)
+        engine.close(AFTER, cancel=cancel_futures)
+        if wait:
+            engine.join()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for call in self._engine.maps():
+                if call.started or not call.sized:
+                    call.close()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._engine.abort("interrupted")
+        self.shutdown(wait=True)
+
+
+def _probe(fn: Callable[[Any], Any], predicate: Callable[[Any], object], item: Any) -> tuple[Any, ...]:
+    """Return the result in a tuple if it satisfies, an empty one if not."""
+    value = fn(item)
+    return (value,) if predicate(value) else ()
+
+
+def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:
+    if chunksize is not None and chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is not None:
+        if not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+
+
+def _progress(wanted: bool | Callable[[Snapshot], object]) -> Progress:
+    if wanted is True:
+        return make_progress(False, sys.stderr)
+    return CallProgress(wanted) if callable(wanted) else LogProgress()
