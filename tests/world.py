@@ -46,6 +46,7 @@ class Scenario:
     doubled: float = 0.05
     expect: int = 1
     endless: bool = False
+    poison: tuple[int, ...] = ()
     drain_at: float | None = None
 
 
@@ -150,7 +151,7 @@ class Vent:
                 if count == 0:
                     self.perform(self.director.on_hungry())
                     break
-                chunk = ledger.issue(number, count, "lines", [b"x" * count], world.now)
+                chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], world.now)
                 if left is not None and ledger.next == world.scenario.items:
                     self.perform(self.director.on_exhausted())
             if world.chance(0.02):
@@ -158,7 +159,9 @@ class Vent:
                 world.at(world.now + world.delay(), lambda: self.fill(number))
                 break
             body = wire.inline(chunk.payload) if world.chance(0.5) else None
-            header = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items, body=body)
+            header = wire.Chunk(
+                chunk.start, chunk.stop, chunk.attempt, chunk.items, 0, chunk.skip, chunk.doom, body=body
+            )
             message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
             connection.send(1, wire.encode(message, chunk.payload if body is None else ()))
 
@@ -323,10 +326,18 @@ class Worker(Node):
         if entry is None:
             return
         chunk, payload = entry
-        assert bytes(payload[0]) == b"x" * (chunk.stop - chunk.start)
+        size = chunk.stop - chunk.start
+        inside = bytes(payload[0])[2 * chunk.skip : 2 * (chunk.skip + size)]
+        assert inside == self.world.payload(chunk.start, size), "the items are not those of the range"
         self.busy, self.deaf = True, self.world.chance(0.2)
         welcome = self.member.welcome
         seconds = self.world.service(chunk.start, chunk.stop)
+        if chunk.doom:
+            self.world.doomed.append(chunk.start)
+            assert size == 1, "only an item that is alone may be given up"
+        elif any(chunk.start <= index < chunk.stop for index in self.world.scenario.poison):
+            self.world.at(self.world.now + seconds, lambda: self.world.crash(self))
+            return
         self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, seconds))
 
     def ran(self, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
@@ -438,6 +449,8 @@ class World:
         self.trace: list[str] = []
         self.executions: dict[int, int] = {}
         self.recalled = 0
+        self.crashes = 0
+        self.doomed: list[int] = []
         self.vent = Vent(self)
         self.sink = SimSink(self)
         self.workers = [Worker(self, slot) for slot in range(scenario.workers)]
@@ -464,6 +477,10 @@ class World:
 
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
+
+    def payload(self, start: int, count: int) -> bytes:
+        """Items as bytes that tell which they are, two each."""
+        return b"".join((index % 65_536).to_bytes(2, "big") for index in range(start, start + count))
 
     def service(self, start: int, stop: int) -> float:
         return sum(0.001 if i % 7 else 0.2 + i % 5 for i in range(start, stop)) * self.random.random()
@@ -500,6 +517,13 @@ class World:
             connection.cut((True, not silent))
         crashed = self.chance(0.5)
         self.at(self.now + self.random.random(), lambda: self.restart(worker, crashed))
+
+    def crash(self, worker: Worker) -> None:
+        """A worker ends by what it runs."""
+        if worker.alive:
+            self.crashes += 1
+            worker.die()
+            self.at(self.now + self.random.random(), lambda: self.restart(worker, True))
 
     def restart(self, worker: Worker, crashed: bool = False) -> None:
         if self.vent.end is None:
@@ -608,4 +632,5 @@ class World:
             assert sorted(sink.written) == list(range(s.items)), "items are missing"
             assert sink.finished is not None
             assert sink.finished.done == s.items
+            assert sorted(set(self.doomed)) == sorted(s.poison), "given up, and not to blame, or the other way round"
         assert not any(worker.alive for worker in self.workers), "a worker never left"

@@ -77,9 +77,7 @@ class Runner:
         items, unread = _read(self._spec, chunk, frames)
         batch = records.Batch(start, items)
         if chunk.doom:
-            from zpipe.broken import WorkerLost
-
-            unread = deque((position, WorkerLost(chunk.doom)) for position in range(stop - start))
+            unread = deque((position, self._given_up(chunk.doom)) for position in range(stop - start))
         pending = iter(items)
         if self._whole:
             return self._run_whole(chunk, batch, pending, unread)
@@ -93,6 +91,13 @@ class Runner:
                 return Outcome(stop, written, self._failures(batch), None)
             if hit not in batch.errors:  # one that can't be written has failed: the search goes on
                 return Outcome(hit + 1, written, self._failures(batch), hit)
+
+    def _given_up(self, why: str) -> records.Error | BaseException:
+        if not self._whole:
+            return {"type": "WorkerLost", "message": why, "traceback": ""}
+        from zpipe.broken import WorkerLost
+
+        return WorkerLost(why)
 
     def _run_whole(self, chunk: Chunk, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> Outcome:
         """Run a chunk whose values and exceptions are wanted as they are."""

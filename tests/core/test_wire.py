@@ -25,7 +25,9 @@ MESSAGES = [
     wire.Task("job", wire.JobSpec(wire.TaskSpec("file", "a.py:f", b"text"), until=wire.TaskSpec("import", "m:g"))),
     wire.Forget(3),
     wire.Chunk(0, 10, 1, "lines"),
-    wire.Chunks([wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x")), wire.Chunk(10, 11, 2, "pickle", 3, 1, "lost", b"y")]),
+    wire.Chunks(
+        [wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x")), wire.Chunk(10, 11, 2, "pickle", 3, 1, "lost", b"y")]
+    ),
     wire.Results([wire.Result("job", 7, 0, 10, 1, 0.5, body=memoryview(b"z"))]),
     wire.Result("job", 7, 0, 10, 1, 0.5, [wire.Failure(3, "ValueError", "no", "trace")], 4),
     wire.Receipts("job", [wire.Receipt(0, 10, 7, 0.5, 1, 100)], True, 5),

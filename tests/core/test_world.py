@@ -29,6 +29,8 @@ SCENARIOS = {
     "no items": Scenario(items=0, kills=1, cuts=1),
     "one worker": Scenario(workers=1, kills=3, cuts=5, sink_cuts=2, terms=2),
     "sink dies": Scenario(sink_dies=True),
+    "poison": Scenario(poison=(3, 40, 41, 90), items=120, kills=2, cuts=2, workers=4),
+    "poison in big chunks": Scenario(poison=(17, 63), items=100, chunk=32, kills=0, cuts=0, ordered=True),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
 SEEDS = 70
@@ -87,6 +89,15 @@ def nobody(self: Director) -> list[object]:
     return []
 
 
+def lose_half(self: Ledger, chunk: object) -> None:
+    """A bisection that forgets the second half."""
+    before = set(self._outstanding)
+    SUSPECT(self, chunk)
+    for start in set(self._outstanding) - before:
+        self.done += self._outstanding[start].stop - start
+        del self._outstanding[start]
+
+
 def unordered(self: Collector) -> list[object]:
     """A sink that writes what waits in the order it came."""
     ready = [(result, payload) for result, payload, _ in self._waiting.values()]
@@ -96,18 +107,20 @@ def unordered(self: Collector) -> list[object]:
 
 
 RECEIPT = Collector._receipt
+SUSPECT = Ledger._suspect
 BUGS = {
     "dedupe": (RangeSet, "overlaps", never_overlaps, "both"),
     "requeue": (Ledger, "_requeue", forget, "kills"),
     "receipt": (Collector, "_receipt", no_receipt_again, "calm"),
     "refill": (Director, "_refill", nobody, "both"),
+    "bisection": (Ledger, "_suspect", lose_half, "poison in big chunks"),
     "order": (Collector, "_in_order", unordered, "ordered"),
 }
 
 
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_world_finds_planted_bugs(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broken dedupe, requeue, receipt, refill or order does not get through: the world can fail."""
+    """A broken dedupe, requeue, receipt, refill, bisection or order does not get through: the world can fail."""
     owner, name, broken, scenario = BUGS[bug]
     monkeypatch.setattr(owner, name, broken)
 

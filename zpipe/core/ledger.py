@@ -40,12 +40,13 @@ class Chunk:
 
     The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
     host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
-    doing. With a `doom` it is not run any more: its item fails, for this reason.
+    doing. `proven` are those crashes in which it was one item, with nothing else on its lane. With a `doom` it is not
+    run any more: its item fails, for this reason.
     """
 
     __slots__ = (
-        "attempt", "chunker", "crashes", "doom", "items", "lane", "losses", "order", "payload", "size", "skip", "start",
-        "stop", "task",
+        "attempt", "chunker", "crashes", "doom", "items", "lane", "losses", "order", "payload", "proven", "size",
+        "skip", "start", "stop", "task",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +62,7 @@ class Chunk:
         self.attempt = 0
         self.losses = 0
         self.crashes = 0
+        self.proven = 0
         self.skip = 0
         self.doom = ""
         self.lane = 0
@@ -71,15 +73,19 @@ class Lane:
     """One worker's incarnation as the ledger sees it. `held` is in the order sent.
 
     `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
-    answered. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is done.
+    answered. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is done. `solo`: it
+    holds a chunk that workers have ended over, and nothing else, so that it is known what ran.
     """
 
     __slots__ = (
-        "held", "leaving", "number", "recalled", "receipts", "sent", "shallow", "since", "size", "typical", "window",
+        "_suspects", "held", "leaving", "number", "recalled", "receipts", "sent", "shallow", "since", "size", "solo",
+        "typical", "window",
     )  # fmt: skip
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, suspects: list[int]) -> None:
+        self._suspects = suspects
         self.number = number
+        self.solo = False
         self.held: dict[int, Chunk] = {}
         self.window = 1
         self.sent = 0
@@ -94,9 +100,9 @@ class Lane:
     @property
     def credit(self) -> int:
         """How many more chunks may go down this lane now."""
-        if self.leaving or self.recalled:
+        if self.leaving or self.recalled or self.solo:
             return 0
-        return (1 if self.shallow else self.window) - len(self.held)
+        return (1 if self.shallow or self._suspects else self.window) - len(self.held)
 
     @property
     def due(self) -> float:
@@ -141,7 +147,8 @@ class Ledger:
         self.requeued = 0
         self._outstanding: dict[int, Chunk] = {}
         self._pending: list[int] = []
-        self._running: dict[int, Chunk] = {}
+        self._suspects: list[int] = []
+        self._running: dict[int, tuple[Chunk, bool]] = {}
         self._look = inf
 
     # lanes
@@ -149,7 +156,7 @@ class Ledger:
     def on_ready(self, number: int) -> None:
         """A worker is ready on lane `number`, never seen before."""
         assert number not in self.lanes
-        self.lanes[number] = Lane(number)
+        self.lanes[number] = Lane(number, self._suspects)
 
     def on_lost(self, number: int) -> int:
         """The worker of a lane is gone; return how many of its chunks go to others."""
@@ -158,25 +165,24 @@ class Ledger:
             return 0
         first = next(iter(lane.held.values()), None)
         if first is not None:
-            # Chunks are run in the order sent: only the first without a receipt can have been running.
-            self._running[number] = first
+            # Chunks are run in the order sent: the first without a receipt is the likeliest to have been running.
+            self._running[number] = first, lane.solo and first.stop - first.start == 1
             if len(self._running) > VERDICTS:
                 del self._running[next(iter(self._running))]
             first.losses += 1
         for chunk in lane.held.values():
             self._requeue(chunk)
-            if chunk.crashes and chunk is first:
-                self._suspect(chunk)
         self.requeued += len(lane.held)
         return len(lane.held)
 
     def on_verdict(self, number: int, *, crashed: bool) -> Chunk | None:
         """How the worker of a lost lane ended is known: if by its own fault, its running chunk is charged a crash."""
-        chunk = self._running.pop(number, None)
+        chunk, proof = self._running.pop(number, (None, False))
         if chunk is None or not crashed:
             return None
         chunk.losses -= 1
         chunk.crashes += 1
+        chunk.proven += proof
         if not chunk.lane and self._outstanding.get(chunk.start) is chunk:
             self._suspect(chunk)
         return chunk
@@ -190,9 +196,10 @@ class Ledger:
             rest.attempt, rest.crashes = chunk.attempt, chunk.crashes
             chunk.stop = middle
             self._outstanding[middle] = rest
-            heappush(self._pending, middle)
-        elif chunk.crashes >= self.max_crashes:
+            heappush(self._suspects, middle)
+        elif chunk.proven and chunk.crashes >= self.max_crashes:
             chunk.doom = f"it was given up: {chunk.crashes} workers ended while they ran it"
+        heappush(self._suspects, chunk.start)
 
     def on_leave(self, number: int, taken: int) -> int:
         """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back."""
@@ -214,7 +221,10 @@ class Ledger:
 
     def _requeue(self, chunk: Chunk) -> None:
         chunk.lane = 0
-        heappush(self._pending, chunk.start)
+        if chunk.crashes:
+            self._suspect(chunk)
+        else:
+            heappush(self._pending, chunk.start)
 
     # recalls
 
@@ -266,11 +276,20 @@ class Ledger:
     # chunks down
 
     def again(self, number: int, now: float) -> Chunk | None:
-        """Give the lane the first pending chunk, if any; the caller sends it or says `on_refused`."""
+        """Give the lane the first pending chunk, if any; the caller sends it or says `on_refused`.
+
+        One that workers have ended over goes ahead of others, but only down a lane that holds nothing.
+        """
+        lane = self.lanes[number]
+        while self._suspects and not lane.held:
+            chunk = self._outstanding.get(heappop(self._suspects))
+            if chunk is not None and not chunk.lane:
+                lane.solo = True
+                return self._hold(chunk, lane, now)
         while self._pending:
             chunk = self._outstanding.get(heappop(self._pending))
-            if chunk is not None and not chunk.lane:
-                return self._hold(chunk, self.lanes[number], now)
+            if chunk is not None and not chunk.lane and not chunk.crashes:
+                return self._hold(chunk, lane, now)
         return None
 
     def wanted(self, remaining: int | None, chunker: Chunker | None = None) -> int:
@@ -315,9 +334,10 @@ class Ledger:
         lane = self.lanes[chunk.lane]
         lane.sent -= 1
         del lane.held[chunk.start]
+        lane.solo = False
         chunk.attempt -= 1
         chunk.lane = 0
-        heappush(self._pending, chunk.start)
+        heappush(self._suspects if chunk.crashes else self._pending, chunk.start)
 
     # receipts back
 
@@ -346,7 +366,7 @@ class Ledger:
         if lane is not None:
             del lane.held[chunk.start]
             lane.since = now
-            lane.shallow = False
+            lane.shallow = lane.solo = False
         return lane
 
     def _wanted_of(self, chunk: Chunk) -> int:
@@ -377,6 +397,7 @@ class Ledger:
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
             del lane.held[chunk.start]
+            lane.solo = False
 
     @property
     def in_flight(self) -> int:
@@ -399,7 +420,8 @@ class Ledger:
                 assert chunk.order > last, "held is not in the order sent"
                 last = chunk.order
                 places[start] = places.get(start, 0) + 1
-        pending = set(self._pending)
+                assert not chunk.crashes or not lane.solo or len(lane.held) == 1
+        pending = {*self._pending, *self._suspects}
         for start, chunk in self._outstanding.items():
             assert start == chunk.start
             assert places.get(start, 0) == (1 if chunk.lane else 0), f"[{start}, {chunk.stop}) is in the wrong lanes"
