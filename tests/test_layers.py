@@ -11,6 +11,8 @@ ROOT = Path(zpipe.__file__).parent
 LEVELS = [
     {"errors", "core.ranges"},
     {"core.wire", "core.chunking"},
+    {"core.chunk"},
+    {"core.lane"},
     {"core.ledger", "core.collector", "core.member", "core.roster"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces"},

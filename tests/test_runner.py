@@ -80,6 +80,25 @@ RAISED = {
 }
 
 
+seen = []
+told = None
+cut = None
+
+
+def cutter(x):
+    global told
+    seen.append(x)
+    if x == 3:
+        told = cut()
+    return x
+
+
+def cut_and_fail(x):
+    cutter(x)
+    if x == 3:
+        raise ValueError(x)
+
+
 def fail(name):
     """Raise what is named, or return the name."""
     seen.append(name)
@@ -436,6 +455,36 @@ class TestJson:
     def test_nul(self) -> None:
         """With NUL between items, a value may take many lines."""
         assert values(run_text(spec("same", separator=b"\0"), "json", b"[1,\n2]\0003", 2)) == [[1, 2], 3]
+
+
+class TestCut:
+    """Items of a chunk under way that are left to others."""
+
+    @pytest.mark.parametrize("encoding", ["json", "outcomes", "values"])
+    def test_what_has_not_been_started_is_left(self, module: Any, encoding: Encoding) -> None:
+        """The chunk ends behind the item that is running, with outcomes up to there, and the rest is named."""
+        runner = Runner(spec("cutter", encoding))
+        module.cut = runner.cut
+        outcome = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))
+        assert module.told == 104
+        assert outcome.stop == 104
+        assert module.seen == [0, 1, 2, 3]
+        assert runner.cut() == 0, "nothing is under way"
+
+    def test_a_failed_item_does_not_matter(self, module: Any) -> None:
+        """A chunk that is cut at an item which then fails has that failure, and nothing behind it."""
+        runner = Runner(spec("cut_and_fail"))
+        module.cut = runner.cut
+        outcome = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))
+        assert outcome.stop == module.told == 104
+        assert failed(outcome) == [(103, "ValueError")]
+
+    def test_the_last_item_has_none_behind_it(self, module: Any) -> None:
+        """At the last item there is nothing to leave, and the chunk is whole."""
+        runner = Runner(spec("cutter"))
+        module.cut = runner.cut
+        outcome = runner.run(Chunk(100, 104, 1, "pickle"), serialize.dumps(list(range(4))))
+        assert (module.told, outcome.stop) == (0, 104)
 
 
 class TestWrongChunks:

@@ -103,6 +103,7 @@ class Vent:
         message, _ = wire.decode(frames)
         if isinstance(message, wire.Returned):
             self.world.recalled += message.upto - message.after
+            self.world.shared += message.cut > 0
         self.perform(self.director.on_message(str(connection.name).encode(), message, self.world.now))
 
     def broken(self, connection: Connection) -> None:
@@ -149,7 +150,7 @@ class Vent:
                 wanted = ledger.wanted(left)
                 count = wanted if left is None else min(wanted, left)
                 if count == 0:
-                    self.perform(self.director.on_hungry())
+                    self.perform(self.director.on_hungry(world.now))
                     break
                 chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], world.now)
                 if left is not None and ledger.next == world.scenario.items:
@@ -266,6 +267,7 @@ class Worker(Node):
         self.later: list[Callable[[], None]] = []
         self.busy = False
         self.deaf = False
+        self.start = self.stop = 0
         self.terminated = False
 
     def join(self, turn: int) -> wire.Control:
@@ -303,7 +305,16 @@ class Worker(Node):
         message, _ = wire.decode(frames)
         if isinstance(message, wire.Recall):
             self.take_in()
+            self.perform(self.intake.on_recall(message, self.cut))
+            return
         self.perform(self.intake.on_message(message, self.world.now))
+
+    def cut(self) -> int:
+        """Leave what has not been started of the chunk under way."""
+        if not self.busy or self.stop - self.start < 2 or self.world.chance(0.2):
+            return 0
+        self.stop = self.world.random.randint(self.start + 1, self.stop - 1)
+        return self.stop
 
     def take_in(self) -> None:
         """Take what has come down the lane, without running it."""
@@ -330,6 +341,7 @@ class Worker(Node):
         inside = bytes(payload[0])[2 * chunk.skip : 2 * (chunk.skip + size)]
         assert inside == self.world.payload(chunk.start, size), "the items are not those of the range"
         self.busy, self.deaf = True, self.world.chance(0.2)
+        self.start, self.stop = chunk.start, chunk.stop
         welcome = self.member.welcome
         seconds = self.world.service(chunk.start, chunk.stop)
         if chunk.doom:
@@ -344,9 +356,9 @@ class Worker(Node):
         if not self.alive:
             return
         self.busy = False
-        self.world.ran(chunk)
-        hit = next((h for h in self.world.scenario.hits if chunk.start <= h < chunk.stop), None)
-        stop = chunk.stop if hit is None else hit + 1
+        self.world.ran(chunk, self.stop)
+        hit = next((h for h in self.world.scenario.hits if chunk.start <= h < self.stop), None)
+        stop = self.stop if hit is None else hit + 1
         results = self.open.get("results")
         if results is not None and self.member.welcome is welcome:
             body = b"v" * (stop - chunk.start)
@@ -449,6 +461,7 @@ class World:
         self.trace: list[str] = []
         self.executions: dict[int, int] = {}
         self.recalled = 0
+        self.shared = 0
         self.crashes = 0
         self.doomed: list[int] = []
         self.vent = Vent(self)
@@ -485,9 +498,9 @@ class World:
     def service(self, start: int, stop: int) -> float:
         return sum(0.001 if i % 7 else 0.2 + i % 5 for i in range(start, stop)) * self.random.random()
 
-    def ran(self, chunk: wire.Chunk) -> None:
-        self.trace.append(f"{self.now:8.3f} ran [{chunk.start}, {chunk.stop}) attempt {chunk.attempt}")
-        for index in range(chunk.start, chunk.stop):
+    def ran(self, chunk: wire.Chunk, stop: int) -> None:
+        self.trace.append(f"{self.now:8.3f} ran [{chunk.start}, {stop}) attempt {chunk.attempt}")
+        for index in range(chunk.start, stop):
             self.executions[index] = self.executions.get(index, 0) + 1
 
     # mishaps

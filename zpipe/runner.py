@@ -27,6 +27,9 @@ __all__ = ["Outcome", "Runner", "set_up"]
 
 _HERE = __file__.removesuffix("runner.py")
 
+LISTED = 1024
+"""A range of up to this many items is spelled out, so that some may be handed back; more of them take no time each."""
+
 _Unread = deque[tuple[int, records.Error | BaseException]]
 """The items that can't be read, as (position in the chunk, error), in order."""
 
@@ -63,6 +66,8 @@ class Runner:
             self._task = _refusal(error)  # of many functions' callers, only this one's are to hear of it
         if state:
             tasks.share(self._task, state)
+        self._batch: records.Batch | None = None
+        self._pending: Iterator[Any] = iter(())
         self._apply = _applications[spec.task.call](self._task)
         self._until: Callable[[Any], Any] | None = None
         if spec.until is not None:
@@ -79,16 +84,42 @@ class Runner:
         if chunk.doom:
             unread = deque((position, self._given_up(chunk.doom)) for position in range(stop - start))
         pending = iter(items)
-        if self._whole:
-            return self._run_whole(chunk, batch, pending, unread)
-        command = self._spec.task.kind == "command"
+        if not unread:
+            self._batch, self._pending = batch, pending
+        try:
+            run = self._run_whole if self._whole else self._run
+            return run(batch, pending, unread, attempt)
+        finally:
+            self._batch = None
+
+    def cut(self) -> int:
+        """Leave those items of the chunk under way that have not been started; return the first one's index, 0 if none.
+
+        Called from another thread, which may be preempted anywhere: what has been started is asked for last.
+        """
+        batch, pending = self._batch, self._pending
+        if batch is None or type(batch.items) is not list:
+            return 0
+        items, state = batch.items, pending.__reduce__()
+        if len(state) < 3 or not isinstance(state[2], int) or state[2] >= len(items):
+            return 0
+        at = state[2]
+        rest = items[at:]
+        del items[at:]  # the iterator ends here now
+        state = pending.__reduce__()
+        begun = state[2] if len(state) == 3 and isinstance(state[2], int) else len(batch.values)
+        items += rest[: begun - at]
+        return batch.start + begun if begun < at + len(rest) else 0
+
+    def _run(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread, attempt: int) -> Outcome:
+        start, command = batch.start, self._spec.task.kind == "command"
         while True:
             with context.running(start, batch.values, attempt, self._worker, self._job):
                 hit = self._advance(batch, pending, unread)
             shown = batch.only(hit) if self._spec.first else batch
             written = records.encode(shown, self._spec.encoding, self._spec.max_result, command)
             if hit is None:
-                return Outcome(stop, written, self._failures(batch), None)
+                return Outcome(start + len(batch.values), written, self._failures(batch), None)
             if hit not in batch.errors:  # one that can't be written has failed: the search goes on
                 return Outcome(hit + 1, written, self._failures(batch), hit)
 
@@ -99,15 +130,18 @@ class Runner:
 
         return WorkerLost(why)
 
-    def _run_whole(self, chunk: Chunk, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> Outcome:
+    def _run_whole(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread, attempt: int) -> Outcome:
         """Run a chunk whose values and exceptions are wanted as they are."""
-        with context.running(chunk.start, batch.values, chunk.attempt, self._worker, self._job):
+        start = batch.start
+        with context.running(start, batch.values, attempt, self._worker, self._job):
             self._advance(batch, pending, unread)
-        errors = {index - chunk.start: error for index, error in batch.errors.items()}
+        self._batch = None
+        stop = start + len(batch.values)
+        errors = {index - start: error for index, error in batch.errors.items()}
         if type(batch.items) is list:
             batch.items.clear()  # what a task hands back unchanged is then nobody's but the result's
-        frames, failures = outcomes.encode(batch.values, errors, chunk.start, self._spec.max_result)
-        return Outcome(chunk.stop, frames, failures, None)
+        frames, failures = outcomes.encode(batch.values, errors, start, self._spec.max_result)
+        return Outcome(stop, frames, failures, None)
 
     def _advance(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> int | None:
         """Run what is pending up to the item that ends the job, whose index is returned, or the chunk's end."""
@@ -123,7 +157,7 @@ class Runner:
     def _run_to(self, edge: int, batch: records.Batch, pending: Iterator[Any]) -> bool:
         """Run what is pending up to the position `edge`. True: the last one run ends the job."""
         values = batch.values
-        while len(values) < edge:
+        while len(values) < min(edge, len(batch.items)):
             results = self._apply(islice(pending, edge - len(values)))
             try:
                 if self._until is None:
@@ -133,7 +167,7 @@ class Runner:
             except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
                 self._fail(batch, error)
             else:
-                if len(values) < edge:
+                if len(values) < min(edge, len(batch.items)):
                     self._fail(batch, RuntimeError(_STOPPED) if self._whole else {**_NO_TRACE, "type": "StopIteration"})
         return False
 
@@ -241,6 +275,8 @@ def _read_pickle(spec: JobSpec, start: int, count: int, frames: Sequence[Buffer]
             said = f"items {start} to {start + count - 1} can't be unpickled on this worker: {message_text(error)}"
             why = {"type": type(error).__name__, "message": said, "traceback": ""}
         return [None] * count, deque((position, why) for position in range(count))
+    if type(items) is range and len(items) <= LISTED:
+        items = list(items)
     if not isinstance(items, list | tuple | range):
         raise WireError(f"a chunk whose items are a {type(items).__name__}")
     return items, deque()

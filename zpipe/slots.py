@@ -43,7 +43,7 @@ F_SETSIG = 10
 """Linux: which signal a descriptor's changes raise; `fcntl` does not name it everywhere."""
 
 READY = b"\0ready "
-"""What a worker tells its supervisor once it has belonged to a job: from then on its death is not a false start."""
+"""What a worker tells its supervisor once it has loaded a task: from then on its death is not a false start."""
 
 REPEAT = 4.0
 """Seconds in which the same words from several slots are passed on once."""

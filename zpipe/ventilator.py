@@ -19,7 +19,8 @@ from zpipe import endpoints, link
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Action, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
-from zpipe.core.ledger import Chunk, Ledger
+from zpipe.core.chunk import Chunk
+from zpipe.core.ledger import Ledger
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.sources import Source
 from zpipe.versions import host_name
@@ -297,7 +298,7 @@ class Ventilator:
             if (lane_of := self._lanes.get(number)) is not None:
                 self._flush(lane_of)
         if hungry and len(ledger.lanes) > 1:
-            self._perform(self.director.on_hungry())
+            self._perform(self.director.on_hungry(now))
         # Last: a sink in this process may have all results already, and end the job, these lanes included.
         if self._source.exhausted:
             self._exhausted()

@@ -51,7 +51,7 @@ class Past(msgspec.Struct, frozen=True):
 class Worker:
     """One slot's process. `gone` says how it ended once it did; `say(text)` tells the person.
 
-    `ready` is called whenever the worker has come to belong to a job.
+    `ready` is called when a task has been loaded.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Worker:
         self._kept_bytes = 0
         self._kept_since = 0.0
         self._lock = threading.Lock()
-        self._running = False
+        self._at_work: Runner | None = None
         self._drowsy = True
         self._hears, self._bell = os.pipe()
         os.set_blocking(self._bell, False)
@@ -147,7 +147,7 @@ class Worker:
             with self._lock:
                 if self.gone is not None:
                     return
-                if self._running:
+                if self._at_work is not None:
                     self._look_after()
                 self._drowsy = not self._kept
 
@@ -170,7 +170,12 @@ class Worker:
         if isinstance(message, wire.Recall):
             while self._receive():
                 pass
+            self._perform(self._intake.on_recall(message, self._cut))
+            return
         self._perform(self._intake.on_message(message, time.monotonic()))
+
+    def _cut(self) -> int:
+        return self._at_work.cut() if self._at_work is not None else 0
 
     def _on_link_event(self, turn: int, name: str, event: int) -> None:
         if turn != self._member.turn or (name == "results" and event == link.CLOSED):
@@ -185,8 +190,6 @@ class Worker:
         for action in actions:
             if isinstance(action, Send):
                 self._control.send(action.message)
-                if isinstance(action.message, wire.Ready):
-                    self._ready()
             elif isinstance(action, Open):
                 self._open(action.welcome)
             elif isinstance(action, Close):
@@ -268,7 +271,7 @@ class Worker:
         elif self._tasks.get(task.number) != task:
             self._tasks[task.number] = task
             self._runners.pop(task.number, None)
-        if not self._running:
+        if self._at_work is None:
             self._runner(task.number)  # at once: the first chunk need not wait for it
 
     def _runner(self, number: int) -> Runner | None:
@@ -282,6 +285,7 @@ class Worker:
             if task is None:
                 return None
             runner = self._runners[number] = Runner(task.spec, self._name, task.job, self._state)
+            self._ready()
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))
             return None
@@ -297,13 +301,13 @@ class Worker:
             if runner is None:
                 return
             began = time.monotonic()
-            self._running = True
+            self._at_work = runner
             self._lock.release()
             try:
                 outcome = runner.run(chunk, payload)
             finally:
                 self._lock.acquire()
-                self._running = False
+                self._at_work = None
         except WireError as error:
             self._give_up(error)
             return

@@ -305,8 +305,8 @@ def test_what_waits_is_recalled_for_an_idle_worker_and_comes_back() -> None:
     director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, first, 0.02, 0, 1)]), 0.0)
     issue(director, first)
     issue(director, first)
-    assert director.on_hungry() == [Reply(b"w1", wire.Recall(first))]
-    assert director.on_hungry() == []
+    assert director.on_hungry(0.0) == [Reply(b"w1", wire.Recall(first, True))]
+    assert director.on_hungry(0.0) == []
     assert director.on_message(b"w1", wire.Returned(first, 2, 3), 0.1) == [Fill([second])]
     assert director.on_tick(100.0) == []
 

@@ -6,8 +6,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
-from zpipe.core.ledger import Chunk, Ledger
+from zpipe.core.ledger import Ledger
 from zpipe.core.wire import Receipt
 
 
@@ -90,11 +91,11 @@ def test_what_a_worker_returns_goes_to_others() -> None:
 
 def test_a_worker_with_nothing_to_do_has_others_recalled() -> None:
     """With nothing left to issue, what waits is recalled for the idle worker, unless waiting is quicker."""
-    assert laden().hungry() == [1]
-    assert laden(seconds=1e-5).hungry() == []
+    assert laden().hungry(101.0) == [1]
+    assert laden(seconds=1e-5).hungry(101.0) == []
     ledger = laden()
     issue(ledger, 2)
-    assert ledger.hungry() == [], "nobody is idle"
+    assert ledger.hungry(101.0) == [], "nobody is idle"
 
 
 def test_one_worker_alone_is_not_recalled() -> None:
@@ -260,7 +261,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(after=st.integers(0, 4), upto=st.integers(0, 6))
     def recall(self, after: int, upto: int) -> None:
-        for number in [*self.ledger.overdue(1e9), *self.ledger.hungry()]:
+        for number in [*self.ledger.overdue(1e9), *self.ledger.hungry(1e9)]:
             self.ledger.on_returned(number, after, upto)
 
     @rule(pick=st.integers(0, 1000), seconds=st.floats(1e-6, 1))

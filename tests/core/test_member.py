@@ -197,12 +197,13 @@ def test_a_recalled_worker_gives_back_what_it_has_not_started() -> None:
     intake = Intake(ready(make()))
     intake.on_chunks(["a", "b", "c"])
     intake.start()
-    assert intake.on_message(wire.Recall(1), 1.0) == [Send(wire.Returned(1, 1, 3))]
+    assert intake.on_recall(wire.Recall(1), lambda: 77) == [Send(wire.Returned(1, 1, 3))]
     assert intake.start() is None
     intake.on_chunks(["d"])
     assert intake.start() == "d"
     assert intake.taken == 4
-    assert intake.on_message(wire.Recall(7), 1.0) == [], "of another lane"
+    assert intake.on_recall(wire.Recall(7, True), lambda: 77) == [], "of another lane"
+    assert intake.on_recall(wire.Recall(1, True), lambda: 77) == [Send(wire.Returned(1, 4, 4, 77))]
 
 
 def test_an_unfit_worker_says_why() -> None:

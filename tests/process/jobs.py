@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,9 +272,9 @@ def object_at_2(item: int) -> Any:
     return object() if item == 2 else item
 
 
-def lambda_at_2(item: int) -> Any:
-    """Give the item back; for 2 what can't be pickled."""
-    return (lambda: item) if item == 2 else item
+def lock_at_2(item: int) -> Any:
+    """Give the item back, but for 2 what no pickle can hold."""
+    return threading.Lock() if item == 2 else item
 
 
 def large_at_2(item: int) -> str:
@@ -312,3 +313,35 @@ def number_source() -> int:
 def parent_and_pid(item: Any) -> tuple[int, int]:
     """The process it runs in, behind that one's parent."""
     return os.getppid(), pid(item)
+
+
+def blocked_at_30(item: int) -> tuple[int, int]:
+    """Take 2 ms; at 30, wait until there is a file `go`."""
+    if item == 30:
+        Path("blocked").touch()
+        while not Path("go").exists():
+            time.sleep(0.005)
+    time.sleep(0.002)
+    return item, os.getpid()
+
+
+def quick_but_30(item: int) -> int:
+    """Give the item back at once, but for 30: wait until there is a file `go`."""
+    if item == 30:
+        while not Path("go").exists():
+            time.sleep(0.005)
+    return item
+
+
+def deadly(item: int) -> int:
+    """End the worker at 5 and at 41."""
+    if item in (5, 41):
+        os._exit(3)
+    return item
+
+
+def noted_pid(item: int) -> int:
+    """Note the item, take 20 ms, and give the process."""
+    note("noted", item)
+    time.sleep(0.02)
+    return os.getpid()

@@ -169,7 +169,7 @@ def test_results_that_cannot_be_written(zpipe: Zpipe) -> None:
     assert [record.get("value") for record in found] == [0, 1, None, 3, 4]
     assert "can't be written as JSON" in found[2]["error"]["message"]
     assert "--format pickle" in node.err
-    job = ("run", "jobs:lambda_at_2", "--range", "0:5", "--reduce", "operator:add", "--chunk", "5")
+    job = ("run", "jobs:lock_at_2", "--range", "0:5", "--reduce", "operator:add", "--chunk", "5")
     node = zpipe.run(*job, "--workers", "1", status=1)
     assert node.out == "8\n"
     assert "item 2 failed" in node.err

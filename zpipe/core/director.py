@@ -178,7 +178,7 @@ class Director:
         if isinstance(message, wire.Ready):
             return self._on_ready(node, now)
         if isinstance(message, wire.Returned):
-            self.ledger.on_returned(node.lane, message.after, message.upto)
+            self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
             return self._refill()
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message.taken)
@@ -299,13 +299,13 @@ class Director:
         dates = [date for date in (self._roster.deadline(), self.ledger.deadline()) if date is not None]
         return min(dates, default=None)
 
-    def on_hungry(self) -> list[Action]:
+    def on_hungry(self, now: float) -> list[Action]:
         """There is a worker without a chunk, and nothing to issue."""
-        return self._recall(self.ledger.hungry())
+        return self._recall(self.ledger.hungry(now), items=True)
 
-    def _recall(self, lanes: list[int]) -> list[Action]:
+    def _recall(self, lanes: list[int], *, items: bool) -> list[Action]:
         nodes = [node for lane in lanes if (node := self._roster.get(lane)) is not None]
-        return [Reply(node.identity, wire.Recall(node.lane)) for node in nodes]
+        return [Reply(node.identity, wire.Recall(node.lane, items)) for node in nodes]
 
     def on_tick(self, now: float) -> list[Action]:
         """Time passed: give up on nodes that were admitted and never connected, recall what waits too long."""
@@ -318,7 +318,7 @@ class Director:
             for node in late
         ]
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
-        return told + self._recall(self.ledger.overdue(now))
+        return told + self._recall(self.ledger.overdue(now), items=self.ledger.dry)
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
         """The transport says that the node at the other end of a lane is gone."""

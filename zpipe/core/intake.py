@@ -7,7 +7,7 @@ tells the ventilator exactly which of the chunks sent down were not.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zpipe.core import wire
@@ -45,17 +45,19 @@ class Intake:
         return len(self._queue)
 
     def on_message(self, message: Any, now: float) -> list[Action]:
-        """The ventilator said something on the control connection."""
-        if isinstance(message, wire.Recall):
-            return self._on_recall(message)
+        """The ventilator said something on the control connection; a recall is for `on_recall`."""
         return self.after(self.member.on_message(message, now))
 
-    def _on_recall(self, message: wire.Recall) -> list[Action]:
+    def on_recall(self, message: wire.Recall, cut: Callable[[], int]) -> list[Action]:
+        """Give back what has not been started, what `cut` leaves of the running chunk included.
+
+        It returns the index of the first item that won't be run, 0 if all will be.
+        """
         welcome = self.member.welcome
         if self.member.state is not State.READY or welcome is None or message.lane != welcome.lane:
             return []
         self._queue.clear()
-        return [Send(wire.Returned(message.lane, self.taken, self.arrived))]
+        return [Send(wire.Returned(message.lane, self.taken, self.arrived, cut() if message.items else 0))]
 
     def after(self, actions: list[Action]) -> list[Action]:
         """Note what the member's actions mean for the count: a new lane starts from nothing."""

@@ -14,115 +14,16 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
 
-from zpipe.core.chunking import Chunker, window
+from zpipe.core.chunk import Chunk
+from zpipe.core.chunking import Chunker
+from zpipe.core.lane import PATIENCE, QUICK, Lane
+from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, ItemKind, Receipt
 
-__all__ = ["Chunk", "Lane", "Ledger"]
-
-QUICK = 0.001
-"""Seconds a chunk takes, below which those that wait are not recalled for another worker that is idle."""
-
-PATIENCE = 0.005
-"""Seconds a chunk may run at least before those that wait behind it are recalled."""
-
-OVERDUE = 2.0
-"""They are recalled when it has run this many times what the middle one of the lane's chunks takes."""
-
-STEP = 1.15
-"""By how much the guess at that middle one goes up or down with each chunk."""
+__all__ = ["Ledger"]
 
 VERDICTS = 10_000
 """Lost lanes of which it is remembered what they ran; how a worker ended is heard only when its slot joins again."""
-
-
-class Chunk:
-    """Items `[start, stop)`: their payload until receipted, and what befell them.
-
-    The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
-    host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
-    doing. `proven` are those crashes in which it was one item, with nothing else on its lane. With a `doom` it is not
-    run any more: its item fails, for this reason.
-    """
-
-    __slots__ = (
-        "attempt", "chunker", "crashes", "doom", "items", "lane", "losses", "order", "payload", "proven", "size",
-        "skip", "start", "stop", "task",
-    )  # fmt: skip
-
-    def __init__(
-        self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer], task: int, chunker: Chunker
-    ) -> None:
-        self.start = start
-        self.stop = stop
-        self.items = items
-        self.payload = payload
-        self.task = task
-        self.chunker = chunker
-        self.size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in payload)
-        self.attempt = 0
-        self.losses = 0
-        self.crashes = 0
-        self.proven = 0
-        self.skip = 0
-        self.doom = ""
-        self.lane = 0
-        self.order = 0
-
-
-class Lane:
-    """One worker's incarnation as the ledger sees it. `held` is in the order sent.
-
-    `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
-    answered. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is done. `solo`: it
-    holds a chunk that workers have ended over, and nothing else, so that it is known what ran.
-    """
-
-    __slots__ = (
-        "_suspects", "held", "leaving", "number", "recalled", "receipts", "sent", "shallow", "since", "size", "solo",
-        "typical", "window",
-    )  # fmt: skip
-
-    def __init__(self, number: int, suspects: list[int]) -> None:
-        self._suspects = suspects
-        self.number = number
-        self.solo = False
-        self.held: dict[int, Chunk] = {}
-        self.window = 1
-        self.sent = 0
-        self.receipts = 0
-        self.leaving = False
-        self.recalled = False
-        self.shallow = False
-        self.since = 0.0
-        self.typical = 0.0
-        self.size = 0.0
-
-    @property
-    def credit(self) -> int:
-        """How many more chunks may go down this lane now."""
-        if self.leaving or self.recalled or self.solo:
-            return 0
-        return (1 if self.shallow or self._suspects else self.window) - len(self.held)
-
-    @property
-    def due(self) -> float:
-        """When what waits here has waited too long."""
-        return self.since + max(PATIENCE, OVERDUE * self.typical)
-
-    def observe(self, seconds: float, size: int) -> None:
-        """Smooth the chunk service time and weight, and set the window by them.
-
-        Of the time it is the median, followed by small steps (Robbins and Monro, 1951): stragglers hardly move it.
-        """
-        if self.typical:
-            self.typical = self.typical * STEP if seconds > self.typical else max(seconds, self.typical / STEP)
-        else:
-            self.typical = seconds
-        self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
-        self.receipts += 1
-        # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
-        # what has been sent can't be had back.
-        self.window = min(window(self.typical, self.size), 1 + self.receipts)
 
 
 class Ledger:
@@ -150,6 +51,8 @@ class Ledger:
         self._suspects: list[int] = []
         self._running: dict[int, tuple[Chunk, bool]] = {}
         self._look = inf
+        self.dry = False
+        """There was nothing to issue when a worker last had credit."""
 
     # lanes
 
@@ -166,7 +69,7 @@ class Ledger:
         first = next(iter(lane.held.values()), None)
         if first is not None:
             # Chunks are run in the order sent: the first without a receipt is the likeliest to have been running.
-            self._running[number] = first, lane.solo and first.stop - first.start == 1
+            self._running[number] = first, lane.solo and len(first) == 1
             if len(self._running) > VERDICTS:
                 del self._running[next(iter(self._running))]
             first.losses += 1
@@ -189,14 +92,10 @@ class Ledger:
 
     def _suspect(self, chunk: Chunk) -> None:
         """Workers ended by running this pending chunk: halve it, until the item whose fault it is is alone."""
-        if chunk.stop - chunk.start > 1:
-            middle = (chunk.start + chunk.stop) // 2
-            rest = Chunk(middle, chunk.stop, chunk.items, chunk.payload, chunk.task, chunk.chunker)
-            rest.skip = chunk.skip + middle - chunk.start
-            rest.attempt, rest.crashes = chunk.attempt, chunk.crashes
-            chunk.stop = middle
-            self._outstanding[middle] = rest
-            heappush(self._suspects, middle)
+        if len(chunk) > 1:
+            rest = chunk.cut((chunk.start + chunk.stop) // 2)
+            self._outstanding[rest.start] = rest
+            heappush(self._suspects, rest.start)
         elif chunk.proven and chunk.crashes >= self.max_crashes:
             chunk.doom = f"it was given up: {chunk.crashes} workers ended while they ran it"
         heappush(self._suspects, chunk.start)
@@ -221,7 +120,12 @@ class Ledger:
 
     def _requeue(self, chunk: Chunk) -> None:
         chunk.lane = 0
-        if chunk.crashes:
+        if chunk.got is not None:
+            del self._outstanding[chunk.start]
+            for gap in chunk.gaps():
+                self._outstanding[gap.start] = gap
+                self._requeue(gap)
+        elif chunk.crashes:
             self._suspect(chunk)
         else:
             heappush(self._pending, chunk.start)
@@ -233,7 +137,7 @@ class Ledger:
         return self._look if self._look < inf else None
 
     def overdue(self, now: float) -> list[int]:
-        """Return the lanes to be recalled now, because chunks have waited there too long and others might run them."""
+        """Return the lanes to be recalled now: those where chunks have waited too long, and those `hungry` returns."""
         if now < self._look:
             return []
         self._look = inf
@@ -246,32 +150,65 @@ class Ledger:
                         lane.recalled = True
                     else:
                         self._look = min(self._look, lane.due)
-        return late
+        return late + (self.hungry(now) if self.dry else [])
 
-    def hungry(self) -> list[int]:
-        """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one."""
+    def hungry(self, now: float) -> list[int]:
+        """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one.
+
+        Those give back what waits there, and of a chunk that has run for a while the items that have not been started.
+        """
+        self.dry = True
         lanes = self.lanes.values()
-        wanting = sum(not lane.held and not lane.leaving for lane in lanes) - sum(lane.recalled for lane in lanes)
+        wanting = self._idle() - sum(lane.recalled for lane in lanes)
         if wanting <= 0:
             return []
-        laden = [
-            lane
-            for lane in lanes
-            if len(lane.held) > 1 and lane.typical >= QUICK and not lane.recalled and not lane.leaving
-        ]
+        laden = []
+        for lane in lanes:
+            if lane.recalled or lane.leaving or lane.solo or lane.shared or not lane.held:
+                continue
+            if (len(lane.held) > 1 and lane.typical >= QUICK) or lane.has_items_to_share(now):
+                laden.append(lane)
+            elif lane.has_items_to_share(inf):
+                self._look = min(self._look, lane.since + PATIENCE)
         laden.sort(key=lambda lane: lane.since)  # with a heavy tail, what has run longest will run longest
         for lane in laden[:wanting]:
             lane.recalled = True
         return [lane.number for lane in laden[:wanting]]
 
-    def on_returned(self, number: int, after: int, upto: int) -> int:
-        """A recalled worker hands back the chunks after the `after`-th up to the `upto`-th; return how many."""
+    def _idle(self) -> int:
+        return sum(not lane.held and not lane.leaving for lane in self.lanes.values())
+
+    def on_returned(self, number: int, after: int, upto: int, cut: int = 0) -> int:
+        """A recalled worker hands back the chunks after the `after`-th up to the `upto`-th; return how many.
+
+        With a `cut` it hands back that chunk's items from there on too, to be shared by all who are idle.
+        """
         lane = self.lanes.get(number)
         if lane is None or not lane.recalled:
             return 0
         lane.recalled = False
         lane.shallow = True
-        return self._hand_back(lane, after, upto)
+        back = self._hand_back(lane, after, upto)
+        running = next((chunk for chunk in lane.held.values() if chunk.order == after), None)
+        if running is None or not running.start < cut < running.stop:
+            lane.shared = True  # nothing more is to be had of it
+            return back
+        rest = running.cut(cut)
+        rest.attempt -= 1
+        if running.got is not None and running.got.covers(running.start, running.stop):
+            self._settle(running)
+        self._share_out(rest)
+        return back + 1
+
+    def _share_out(self, rest: Chunk) -> None:
+        """Make a pending chunk of what one worker hands back, or several, one for each that is idle and one for it."""
+        pieces = min(len(rest), self._idle() + 1)
+        for n in range(pieces - 1, 0, -1):
+            piece = rest.cut(rest.start + len(rest) * n // (n + 1))
+            self._outstanding[piece.start] = piece
+            self._requeue(piece)
+        self._outstanding[rest.start] = rest
+        self._requeue(rest)
 
     # chunks down
 
@@ -314,6 +251,7 @@ class Ledger:
         """Make the next `count` items a chunk of the lane; the caller sends it or says `on_refused`."""
         chunk = Chunk(self.next, self.next + count, items, payload, task, chunker or self.chunker)
         self.next = chunk.stop
+        self.dry = False
         self._outstanding[chunk.start] = chunk
         return self._hold(chunk, self.lanes[number], now)
 
@@ -342,31 +280,55 @@ class Ledger:
     # receipts back
 
     def on_receipt(self, receipt: Receipt, now: float) -> Lane | None:
-        """The sink has a chunk. Return the lane that has credit for it now, if there is one."""
-        chunk = self._outstanding.get(receipt.start)
-        if chunk is None or receipt.stop < self._wanted_of(chunk):
-            return None
-        self.failed += receipt.failed
+        """The sink has a chunk, or a part of one. Return the lane that has credit for it now, if there is one."""
+        start, stop = receipt.start, receipt.stop
+        chunk = self._outstanding.get(start)
+        if chunk is not None and chunk.got is None and stop == self._wanted_of(chunk):
+            self.failed += receipt.failed
+            self.done += stop - start
+            self._observe(receipt, chunk)
+            return self._settle(chunk, now)
+        return self._on_part(receipt, now)
+
+    def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
+        """A receipt of what is not, or no longer, one whole chunk."""
+        new, freed = 0, None
+        for chunk in self._overlapping(receipt.start, receipt.stop):
+            if not new:
+                self._observe(receipt, chunk)
+            stop = self._wanted_of(chunk)
+            chunk.got = chunk.got or RangeSet()
+            added = chunk.got.add(max(receipt.start, chunk.start), min(receipt.stop, stop))
+            new += added
+            if chunk.got.covers(chunk.start, stop):
+                freed = self._settle(chunk, now) or freed
+        self.done += new
+        if new:
+            self.failed += receipt.failed
+        return freed
+
+    def _overlapping(self, start: int, stop: int) -> list[Chunk]:
+        first = self._outstanding.get(start)
+        if first is not None and stop <= first.stop:
+            return [first]
+        return [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]
+
+    def _observe(self, receipt: Receipt, chunk: Chunk) -> None:
         size = max(receipt.size, chunk.size)
         chunk.chunker.observe(receipt.stop - receipt.start, receipt.seconds, size)
         ran = self.lanes.get(receipt.lane)
         if ran is not None:
             ran.observe(receipt.seconds, size)
-        lane = self._settle(chunk, receipt.stop, now)
-        after = chunk.stop
-        while after < receipt.stop and (rest := self._outstanding.get(after)) is not None and rest.stop <= receipt.stop:
-            self._settle(rest, rest.stop, now)  # it was halved after the run that this is of
-            after = rest.stop
-        return lane
 
-    def _settle(self, chunk: Chunk, stop: int, now: float) -> Lane | None:
+    def _settle(self, chunk: Chunk, now: float | None = None) -> Lane | None:
+        """Forget a chunk that has all its receipts; return the lane it was on."""
         del self._outstanding[chunk.start]
-        self.done += min(chunk.stop, stop) - chunk.start
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
             del lane.held[chunk.start]
-            lane.since = now
-            lane.shallow = lane.solo = False
+            lane.shallow = lane.solo = lane.shared = False
+            if now is not None:
+                lane.since = now
         return lane
 
     def _wanted_of(self, chunk: Chunk) -> int:
@@ -374,10 +336,13 @@ class Ledger:
         return chunk.stop if self.limit is None else min(chunk.stop, self.limit)
 
     def on_done(self, start: int, stop: int) -> None:
-        """A sink that came back has `[start, stop)`: forget the chunks inside it, whose receipts were lost."""
-        for chunk in [c for c in self._outstanding.values() if start <= c.start and self._wanted_of(c) <= stop]:
-            self._drop(chunk)
-            self.done += self._wanted_of(chunk) - chunk.start
+        """A sink that came back has `[start, stop)`: the receipts of chunks in there were lost."""
+        for chunk in [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]:
+            end = self._wanted_of(chunk)
+            chunk.got = chunk.got or RangeSet()
+            self.done += chunk.got.add(max(start, chunk.start), min(stop, end))
+            if chunk.got.covers(chunk.start, end):
+                self._settle(chunk)
 
     # ends
 
@@ -428,5 +393,5 @@ class Ledger:
             assert chunk.lane or start in pending, f"[{start}, {chunk.stop}) is lost"
             assert chunk.attempt >= (1 if chunk.lane else 0)
         if self.limit is None:
-            issued = sum(chunk.stop - chunk.start for chunk in self._outstanding.values())
+            issued = sum(len(c) - (c.got.count if c.got else 0) for c in self._outstanding.values())
             assert self.done + issued == self.next, (self.done, issued, self.next)

@@ -53,6 +53,11 @@ class RangeSet:
         i = bisect_right(self._stops, start)
         return i < len(self._starts) and self._starts[i] < stop
 
+    def within(self, start: int, stop: int) -> RangeSet | None:
+        """Return what of the set is in `[start, stop)`, or None for nothing."""
+        found = RangeSet((max(a, start), min(b, stop)) for a, b in self if a < stop and start < b)
+        return found if found.count else None
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges, rising, none touching the next."""
         return iter(zip(self._starts, self._stops, strict=True))

@@ -197,19 +197,25 @@ class Ready(_Header, frozen=True, tag="ready"):
 
 
 class Recall(_Header, frozen=True, tag="recall"):
-    """Ventilator → worker: others could run what waits on this lane; give back what has not been started."""
+    """Ventilator → worker: others could run what waits on this lane; give back what has not been started.
+
+    `items`: of the running chunk too.
+    """
 
     lane: int
+    items: bool = False
 
 
 class Returned(_Header, frozen=True, tag="returned"):
     """The worker's answer to a recall: of the chunks sent down the lane it won't run those after the `after`-th, up to
-    the `upto`-th, which is the last that has arrived.
+    the `upto`-th, which is the last that has arrived. Of the `after`-th, which is running, it won't run the items from
+    index `cut` on (0: it runs all of them).
     """
 
     lane: int
     after: int
     upto: int
+    cut: int = 0
 
 
 class Leave(_Header, frozen=True, tag="leave"):

@@ -1,0 +1,74 @@
+"""A chunk of items on its way: what the ledger knows of it. Must not know of lanes, sockets or clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zpipe.core.chunking import Chunker
+from zpipe.core.ranges import RangeSet
+from zpipe.core.wire import Buffer, ItemKind
+
+__all__ = ["Chunk"]
+
+
+class Chunk:
+    """Items `[start, stop)`: their payload until receipted, and what befell them.
+
+    The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
+    host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
+    doing. `proven` are those crashes in which it was one item, with nothing else on its lane. With a `doom` it is not
+    run any more: its item fails, for this reason. `got` is what has its receipts already, if that is a part.
+    """
+
+    __slots__ = (
+        "attempt", "chunker", "crashes", "doom", "got", "items", "lane", "losses", "order", "payload", "proven", "size",
+        "skip", "start", "stop", "task",
+    )  # fmt: skip
+
+    def __init__(
+        self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer], task: int, chunker: Chunker
+    ) -> None:
+        self.start = start
+        self.stop = stop
+        self.items = items
+        self.payload = payload
+        self.task = task
+        self.chunker = chunker
+        self.size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in payload)
+        self.attempt = 0
+        self.losses = 0
+        self.crashes = 0
+        self.proven = 0
+        self.skip = 0
+        self.doom = ""
+        self.got: RangeSet | None = None
+        self.lane = 0
+        self.order = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """Return a pending chunk of the items `[start, stop)` of this one."""
+        part = Chunk(start, stop, self.items, self.payload, self.task, self.chunker)
+        part.skip = self.skip + start - self.start
+        part.attempt, part.crashes, part.losses = self.attempt, self.crashes, self.losses
+        return part
+
+    def cut(self, at: int) -> Chunk:
+        """End this chunk before the item `at`; return the rest as a chunk."""
+        rest = self.part(at, self.stop)
+        if self.got is not None:
+            rest.got = self.got.within(at, self.stop)
+            self.got = self.got.within(self.start, at)
+        self.stop = at
+        return rest
+
+    def gaps(self) -> list[Chunk]:
+        """Return what of this chunk has no receipts, as chunks."""
+        gaps, at = [], self.start
+        for start, stop in [*(self.got or ()), (self.stop, self.stop)]:
+            if start > at:
+                gaps.append(self.part(at, start))
+            at = stop
+        return gaps

@@ -1,0 +1,83 @@
+"""One worker's lane as the ledger sees it: what it holds, how quick it is, how much more it may have."""
+
+from __future__ import annotations
+
+from zpipe.core.chunk import Chunk
+from zpipe.core.chunking import window
+
+__all__ = ["PATIENCE", "QUICK", "Lane"]
+
+QUICK = 0.001
+"""Seconds a chunk takes, below which those that wait are not recalled for another worker that is idle."""
+
+PATIENCE = 0.005
+"""Seconds a chunk may run at least before those that wait behind it are recalled."""
+
+OVERDUE = 2.0
+"""They are recalled when it has run this many times what the middle one of the lane's chunks takes."""
+
+STEP = 1.15
+"""By how much the guess at that middle one goes up or down with each chunk."""
+
+
+class Lane:
+    """One worker's incarnation as the ledger sees it. `held` is in the order sent.
+
+    `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
+    answered. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is done; `shared`:
+    nor has that any items to give back. `solo`: it holds a chunk that workers have ended over, and nothing else, so
+    that it is known what ran.
+    """
+
+    __slots__ = (
+        "_suspects", "held", "leaving", "number", "recalled", "receipts", "sent", "shallow", "shared", "since", "size",
+        "solo", "typical", "window",
+    )  # fmt: skip
+
+    def __init__(self, number: int, suspects: list[int]) -> None:
+        self._suspects = suspects
+        self.number = number
+        self.solo = False
+        self.held: dict[int, Chunk] = {}
+        self.window = 1
+        self.sent = 0
+        self.receipts = 0
+        self.leaving = False
+        self.recalled = False
+        self.shallow = False
+        self.shared = False
+        self.since = 0.0
+        self.typical = 0.0
+        self.size = 0.0
+
+    @property
+    def credit(self) -> int:
+        """How many more chunks may go down this lane now."""
+        if self.leaving or self.recalled or self.solo:
+            return 0
+        return (1 if self.shallow or self._suspects else self.window) - len(self.held)
+
+    @property
+    def due(self) -> float:
+        """When what waits here has waited too long."""
+        return self.since + max(PATIENCE, OVERDUE * self.typical)
+
+    def has_items_to_share(self, now: float) -> bool:
+        """Whether the running chunk has run for so long that its items are worth giving to others."""
+        running = next(iter(self.held.values()))
+        return len(running) > 1 and self.since + PATIENCE <= now
+
+    def observe(self, seconds: float, size: int) -> None:
+        """Smooth the chunk service time and weight, and set the window by them.
+
+        Of the time it is the median, followed by small steps (Robbins and Monro, 1951): stragglers hardly move it.
+        """
+        if self.typical:
+            self.typical = self.typical * STEP if seconds > self.typical else max(seconds, self.typical / STEP)
+        else:
+            self.typical = seconds
+        self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
+        self.receipts += 1
+        # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
+        # what has been sent can't be had back.
+        self.window = min(window(self.typical, self.size), 1 + self.receipts)
