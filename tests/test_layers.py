@@ -17,7 +17,7 @@ LEVELS = [
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces"},
     {"link", "commands", "progress", "outcomes", "broken"},
-    {"dialog", "tasks", "records", "sources", "outputs", "summary", "functions", "notices"},
+    {"dialog", "tasks", "records", "retries", "sources", "outputs", "summary", "functions", "notices"},
     {"runner", "lines", "feeder", "calls"},
     {"ventilator", "worker", "sink", "results"},
     {"slots"},

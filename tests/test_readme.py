@@ -111,6 +111,17 @@ def test_transcripts_are_what_happens(command: str, output: str, tmp_path: Path)
     assert (run.returncode, run.stdout) == (0, output), run.stderr
 
 
+def test_the_script_prints_what_is_shown(tmp_path: Path) -> None:
+    """The blocks of "In a script", one after the other, run as a script and print what their comments say."""
+    pytest.importorskip("joblib", reason="no joblib")
+    script = "".join(blocks(README.partition("## In a script\n")[2].partition("\n## ")[0], "python"))
+    shown = re.findall(r"^ *print\(.*\)  # (.*)$", script, re.MULTILINE)
+    assert len(shown) == script.count("print(") > 10
+    (tmp_path / "script.py").write_text(script)
+    run = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout.splitlines()) == (0, shown), run.stderr
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\bZPIPE_[A-Z_]+", README)) - {"ZPIPE_"}))
 def test_variables_are_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable the README names gives some option of some command its value."""

@@ -175,12 +175,12 @@ def spec(name: str, encoding: Encoding = "values", until: str = "", **more: Any)
 
 def run(of: JobSpec, items: Any, start: int = 10, attempt: int = 1, **more: Any) -> Outcome:
     """Run pickled items."""
-    return Runner(of, **more).run(Chunk(start, start + len(items), attempt, "pickle"), serialize.dumps(items))
+    return Runner(of, **more).run(Chunk(start, start + len(items), attempt, "pickle"), serialize.dumps(items))[0]
 
 
 def run_text(job: JobSpec, kind: ItemKind, data: bytes, count: int, start: int = 10) -> Outcome:
     """Run items that are lines."""
-    return Runner(job).run(Chunk(start, start + count, 1, kind), [data])
+    return Runner(job).run(Chunk(start, start + count, 1, kind), [data])[0]
 
 
 def values(outcome: Outcome) -> Any:
@@ -219,7 +219,7 @@ class TestChunks:
         """One runner runs chunk after chunk."""
         runner = Runner(spec("double"))
         for start in (0, 5, 2):
-            got = runner.run(Chunk(start, start + 2, 1, "pickle"), serialize.dumps([start, start + 1]))
+            got = runner.run(Chunk(start, start + 2, 1, "pickle"), serialize.dumps([start, start + 1]))[0]
             assert values(got) == [2 * start, 2 * start + 2]
 
     def test_command(self) -> None:
@@ -367,7 +367,7 @@ class TestLines:
     def test_lines(self, data: bytes, wanted: list[str]) -> None:
         """Lines end at newlines only, less one carriage return each."""
         for frame in (data, memoryview(data), bytearray(data)):
-            got = Runner(spec("same")).run(Chunk(0, len(wanted), 1, "lines"), [frame])
+            got = Runner(spec("same")).run(Chunk(0, len(wanted), 1, "lines"), [frame])[0]
             assert values(got) == wanted
 
     def test_nul(self) -> None:
@@ -465,7 +465,7 @@ class TestCut:
         """The chunk ends behind the item that is running, with outcomes up to there, and the rest is named."""
         runner = Runner(spec("cutter", encoding))
         module.cut = runner.cut
-        outcome = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))
+        outcome = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))[0]
         assert module.told == 104
         assert outcome.stop == 104
         assert module.seen == [0, 1, 2, 3]
@@ -475,7 +475,7 @@ class TestCut:
         """A chunk that is cut at an item which then fails has that failure, and nothing behind it."""
         runner = Runner(spec("cut_and_fail"))
         module.cut = runner.cut
-        outcome = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))
+        outcome = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))[0]
         assert outcome.stop == module.told == 104
         assert failed(outcome) == [(103, "ValueError")]
 
@@ -483,7 +483,7 @@ class TestCut:
         """At the last item there is nothing to leave, and the chunk is whole."""
         runner = Runner(spec("cutter"))
         module.cut = runner.cut
-        outcome = runner.run(Chunk(100, 104, 1, "pickle"), serialize.dumps(list(range(4))))
+        outcome = runner.run(Chunk(100, 104, 1, "pickle"), serialize.dumps(list(range(4))))[0]
         assert (module.told, outcome.stop) == (0, 104)
 
 
@@ -507,14 +507,14 @@ class TestWrongChunks:
     def test_count(self, module: Any, kind: ItemKind, frames: Any) -> None:
         """A chunk with another number of items than its range is the peer's fault, and nothing is run."""
         with pytest.raises(WireError, match=r"a chunk "):
-            Runner(spec("fail")).run(Chunk(10, 13, 1, kind), frames)
+            Runner(spec("fail")).run(Chunk(10, 13, 1, kind), frames)[0]
         assert module.seen == []
 
     def test_items_that_can_not_be_unpickled(self, module: Any) -> None:
         """Items of a class that the worker lacks fail, with the reason."""
         frames = serialize.dumps([module.Box(1), module.Box(2)])
         del module.Box
-        outcome = Runner(spec("fail", "json")).run(Chunk(10, 12, 1, "pickle"), frames)
+        outcome = Runner(spec("fail", "json")).run(Chunk(10, 12, 1, "pickle"), frames)[0]
         assert failed(outcome) == [(10, "AttributeError"), (11, "AttributeError")]
         assert "items 10 to 11 can't be unpickled on this worker" in outcome.failures[0].message
         assert [record["item"] for record in lines(outcome)] == [None, None]
@@ -669,7 +669,7 @@ def test_no_python_per_item(encoding: Encoding, kind: ItemKind) -> None:
     def cost(count: int) -> int:
         items = range(count)
         frames = serialize.dumps(list(items)) if kind == "pickle" else [b"\n".join(b"%d" % item for item in items)]
-        return lines_run(lambda: runner.run(Chunk(0, count, 1, kind), frames))
+        return lines_run(lambda: runner.run(Chunk(0, count, 1, kind), frames)[0])
 
     cost(2)
     assert cost(1000) == cost(2) > 10

@@ -47,6 +47,7 @@ class Scenario:
     expect: int = 1
     endless: bool = False
     poison: tuple[int, ...] = ()
+    flaky: tuple[int, ...] = ()
     drain_at: float | None = None
 
 
@@ -161,7 +162,7 @@ class Vent:
                 break
             body = wire.inline(chunk.payload) if world.chance(0.5) else None
             header = wire.Chunk(
-                chunk.start, chunk.stop, chunk.attempt, chunk.items, 0, chunk.skip, chunk.doom, body=body
+                chunk.start, chunk.stop, chunk.attempt, chunk.items, 0, chunk.skip, chunk.doom, chunk.tries, body=body
             )
             message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
             connection.send(1, wire.encode(message, chunk.payload if body is None else ()))
@@ -361,11 +362,7 @@ class Worker(Node):
         stop = self.stop if hit is None else hit + 1
         results = self.open.get("results")
         if results is not None and self.member.welcome is welcome:
-            body = b"v" * (stop - chunk.start)
-            result = wire.Result("job", welcome.lane, chunk.start, stop, chunk.attempt, seconds, hit=hit, body=body)
-            frames = wire.encode(wire.Results([result]) if self.world.chance(0.3) else result)
-            for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
-                results.send(0, frames)
+            self.deliver(results, chunk, welcome.lane, stop, hit, seconds)
         if self.terminated:
             self.perform(self.intake.on_terminate(self.world.now))
         later, self.later = self.later, []
@@ -373,6 +370,27 @@ class Worker(Node):
             if self.alive:
                 action()
         self.work()
+
+    def deliver(
+        self, results: Connection, chunk: wire.Chunk, lane: int, stop: int, hit: int | None, seconds: float
+    ) -> None:
+        """Send what became of a chunk's items: flaky ones fail twice and are to be tried again."""
+        flaky = [i for i in self.world.scenario.flaky if chunk.start <= i < stop and i != hit and chunk.tries < 2]
+        self.world.failures += len(flaky)
+        sent, at = [], chunk.start
+        for index in [*flaky, stop]:
+            if index > at:
+                body = b"v" * (index - at)
+                mine = hit if hit is not None and at <= hit < index else None
+                sent.append(wire.Result("job", lane, at, index, chunk.attempt, seconds, hit=mine, body=body))
+            if index < stop:
+                after = self.world.random.random() * 3
+                sent.append(wire.Result("job", lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))
+            at = index + 1
+        messages: list[Any] = [wire.Results(sent)] if self.world.chance(0.3) else sent
+        for message in messages:
+            for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
+                results.send(0, wire.encode(message))
 
     def terminate(self) -> None:
         self.terminated = True
@@ -402,7 +420,7 @@ class SimSink(Node):
         if isinstance(message, wire.Result | wire.Results):
             for part in [message] if isinstance(message, wire.Result) else message.results:
                 assert part.body is not None
-                assert len(part.body) == part.stop - part.start
+                assert part.again is not None or len(part.body) == part.stop - part.start
                 for result, _ in self.collector.on_result(part, [part.body], len(part.body)):
                     self.written.extend(range(result.start, result.stop))
             self.settle()
@@ -426,7 +444,7 @@ class SimSink(Node):
         if self.member.state is not State.READY or self.control is None:
             return
         c = self.collector
-        receipts = c.take_receipts()
+        receipts = c.take_receipts(again=again)
         if receipts or again:
             message = wire.encode(wire.Receipts("job", receipts, c.full, c.limit))
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
@@ -463,6 +481,7 @@ class World:
         self.recalled = 0
         self.shared = 0
         self.crashes = 0
+        self.failures = 0
         self.doomed: list[int] = []
         self.vent = Vent(self)
         self.sink = SimSink(self)

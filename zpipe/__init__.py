@@ -9,37 +9,51 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zpipe.async_pipeline import AsyncPipeline
     from zpipe.broken import BrokenPipeline, WorkerLost
     from zpipe.context import Context, current
-    from zpipe.errors import RemoteError, RemoteTraceback, ZpipeError
+    from zpipe.errors import Reject, RemoteTraceback, Retry, ZpipeError
+    from zpipe.oneliners import first, imap_unordered, reduce, starmap
+    from zpipe.oneliners import map as map  # noqa: A004 - zpipe.map stands in for the built-in, by its full name
     from zpipe.pipeline import Pipeline
-    from zpipe.results import Results
 
+# Not "map": `from zpipe import *` must not put it in the place of the built-in.
 __all__ = [
+    "AsyncPipeline",
     "BrokenPipeline",
     "Context",
     "Pipeline",
-    "RemoteError",
+    "Reject",
     "RemoteTraceback",
-    "Results",
+    "Retry",
     "WorkerLost",
     "ZpipeError",
     "__version__",
     "current",
+    "first",
+    "imap_unordered",
+    "reduce",
+    "starmap",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncPipeline": "zpipe.async_pipeline",
     "BrokenPipeline": "zpipe.broken",
     "Context": "zpipe.context",
     "Pipeline": "zpipe.pipeline",
-    "RemoteError": "zpipe.errors",
+    "Reject": "zpipe.errors",
     "RemoteTraceback": "zpipe.errors",
-    "Results": "zpipe.results",
+    "Retry": "zpipe.errors",
     "WorkerLost": "zpipe.broken",
     "ZpipeError": "zpipe.errors",
     "current": "zpipe.context",
+    "first": "zpipe.oneliners",
+    "imap_unordered": "zpipe.oneliners",
+    "map": "zpipe.oneliners",
+    "reduce": "zpipe.oneliners",
+    "starmap": "zpipe.oneliners",
 }
 
 

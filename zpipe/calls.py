@@ -9,10 +9,12 @@ Whoever iterates pulls items from lazy iterables, and unpickles results, in its 
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from itertools import islice
 from typing import Any, Protocol
@@ -24,8 +26,13 @@ from zpipe.functions import Function
 
 __all__ = ["Call", "MapCall", "Receiver", "Submits", "Zipped"]
 
+_LOG = logging.getLogger("concurrent.futures.zpipe")
+
 BUFFERED_BYTES = 64 << 20
 """Results that wait to be taken, from which on a call's items are held back."""
+
+WEIGHT = 512
+"""Bytes that the outcomes of a chunk take here besides their own."""
 
 AHEAD = 64
 """Items pulled from a lazy iterable before anything is known of how long they take."""
@@ -73,23 +80,41 @@ class _Batch:
         self.futures: list[Future[Any] | None] = [*futures]
 
     def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
-        values, errors = outcomes.decode(frames, count)
         self.function.uses -= count
+        values, errors = outcomes.decode(frames, count)
         values.reverse()
         for place in range(count):
             future, self.futures[offset + place] = self.futures[offset + place], None
             value, error = values.pop(), errors.pop(place, None)
             assert future is not None
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(value)
+            try:
+                if error is not None:
+                    future.set_exception(error)
+                else:
+                    future.set_result(value)
+            except BaseException:  # noqa: BLE001 - its callbacks are the script's own
+                _LOG.exception("a future's callback failed")
             del future, value, error  # whoever waits for the next must not keep these alive
 
     def fail(self, error: BaseException) -> None:
         for future in self.futures:
-            if future is not None and not future.done():
-                future.set_exception(error)
+            if future is not None:
+                _fail(future, error)
+
+
+def _begin(future: Future[Any]) -> bool:
+    """Tell whether what the future is for is still wanted."""
+    try:
+        return future.set_running_or_notify_cancel()
+    except (RuntimeError, InvalidStateError):  # somebody else has settled it
+        return False
+
+
+def _fail(future: Future[Any], error: BaseException) -> None:
+    try:
+        future.set_exception(error)
+    except BaseException:  # noqa: BLE001 - as above
+        _LOG.exception("a future's callback failed")
 
 
 _Entry = tuple[Function, Any, "Future[Any]"]
@@ -130,7 +155,7 @@ class Submits:
         futures: list[Future[Any]] = []
         while queue and queue[0][0] is function and len(items) < most:
             _, item, future = queue.popleft()
-            if future.set_running_or_notify_cancel():
+            if _begin(future):
                 items.append(item)
                 futures.append(future)
             else:
@@ -147,7 +172,7 @@ class Submits:
         except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
             if len(items) == 1:
                 function.uses -= 1
-                futures.pop().set_exception(error)
+                _fail(futures.pop(), error)
                 return None
         whole = list(zip(items, futures, strict=True))
         items.clear()
@@ -166,16 +191,20 @@ class Submits:
         self.queue.extend(kept)
         for function, _, future in dropped:
             function.uses -= 1
-            if future.cancel():
-                future.set_running_or_notify_cancel()
+            try:
+                future.cancel()
+            except BaseException:  # noqa: BLE001 - as above
+                _LOG.exception("a future's callback failed")
+            if future.cancelled():
+                _begin(future)
 
     def fail(self, error: BaseException) -> None:
         """Fail what waits."""
         while self.queue:
             function, _, future = self.queue.popleft()
             function.uses -= 1
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+            if _begin(future):
+                _fail(future, error)
 
 
 class Zipped:
@@ -239,7 +268,7 @@ class MapCall:
         """Whether somebody has asked for results."""
         self._error: BaseException | None = None
         self._cut: BaseException | None = None
-        self._pulling = threading.Lock()
+        self._pulling = threading.RLock()
 
     # the pipeline's thread
 
@@ -313,12 +342,22 @@ class MapCall:
         return self._sequence is not None
 
     @property
+    def patient(self) -> bool:
+        """Whether no more items are to be pulled than somebody asks for."""
+        return self.started or self._bound is not None
+
+    @property
     def given(self) -> bool:
         """Whether there is nothing more to take, now or later."""
         if self._closed:
             return True
         sequence = self._sequence
-        return self._at >= len(sequence) if sequence is not None else self._iterator is None and not self._blocks
+        return self._at >= len(sequence) if sequence is not None else self._dried and not self._blocks
+
+    @property
+    def _dried(self) -> bool:
+        """Whether nothing more will be pulled."""
+        return self._iterator is None or self._cut is not None
 
     def arrived(self, start: int, count: int, found: Sequence[Buffer] | BaseException, size: int) -> None:
         """The outcomes of items from the `start`-th on are here."""
@@ -329,15 +368,17 @@ class MapCall:
             elif not self._ordered:
                 self._ready.append((count, found, size))
                 self._buffered += size
+                self._news.notify_all()
             else:
                 self._early[start] = (count, found, size)
                 self._buffered += size
                 while (entry := self._early.pop(self._next, None)) is not None:
                     self._ready.append(entry)
                     self._next += entry[0]
+                if self._ready:
+                    self._news.notify_all()
             if self._unread:
                 self._returned = self._taken
-            self._news.notify_all()
 
     def fail(self, error: BaseException) -> None:
         """Nothing more will come."""
@@ -349,22 +390,37 @@ class MapCall:
     # whoever takes the results
 
     def pull(self, whole: bool = False) -> None:
-        """Put as many items in as the bound allows, or all there are."""
+        """Put as many items in as the bound allows, or all there are.
+
+        What the iterable raises ends them, and is raised by `next` in its turn.
+        """
         if self._iterator is None or self._closed:
             return
         with self._pulling:
-            while self._iterator is not None and not self._closed:
+            while (iterator := self._iterator) is not None and not self._closed and self._cut is None:
                 size = self.chunker.size(None, 1)
                 room = size if whole else self._room(size)
                 if room <= 0:
                     break
-                block = list(islice(self._iterator, min(size, room)))
-                if not block:
-                    self._iterator = None
-                    break
+                block: list[Any] = []
+                try:
+                    block.extend(islice(iterator, min(size, room)))  # keeps what came before an exception
+                except Exception as error:  # noqa: BLE001 - the iterable's own code
+                    self.put_in(block)
+                    self.cut(error)
+                else:
+                    if not block:
+                        self._iterator = None
+                        self._wake()  # this may have been all that was waited for
+                    self.put_in(block)
+
+    def put_in(self, block: list[Any]) -> None:
+        """Put items in, unless no more are wanted."""
+        with self._news:
+            if block and self._cut is None and not self._closed:
                 self._pulled += len(block)
                 self._blocks.append(block)
-                self._wake()
+        self._wake()
 
     def _room(self, size: int) -> int:
         bound = self._bound
@@ -375,10 +431,10 @@ class MapCall:
     @property
     def ended(self) -> bool:
         """Whether every result there will be has been taken."""
-        over = self._iterator is None and self._returned >= (
-            len(self._sequence) if self._sequence is not None else self._pulled
-        )
-        return self._closed or over
+        sequence = self._sequence
+        if sequence is not None:
+            return self._returned >= len(sequence)
+        return self._closed or (self._dried and self._returned >= self._pulled)
 
     def next(self, timeout: float | None = None) -> tuple[int, Sequence[Buffer] | BaseException] | None:
         """Return how many outcomes come next, and what they are; None at the end.
@@ -390,6 +446,7 @@ class MapCall:
         self.pull()
         if self._bound is not None:
             self._wake()
+        end = None if timeout is None else time.monotonic() + timeout
         with self._news:
             while not self._ready:
                 if self._error is not None and not self._closed:
@@ -398,12 +455,13 @@ class MapCall:
                     if self._cut is not None and not self._closed:
                         raise self._cut
                     return None
-                if not self._news.wait(timeout):
+                if not self._news.wait(end and end - time.monotonic()):
                     raise FuturesTimeoutError
-            count, found, size = self._ready.popleft()
+            count, found, size = self._ready[0]
             held = self._buffered > BUFFERED_BYTES
             self._buffered -= size
             self._taken += count
+            self._ready.popleft()
         if held:
             self._wake()
         return count, found
@@ -422,27 +480,42 @@ class MapCall:
             self._buffered = 0
             self._iterator = self._sequence = None
             self._news.notify_all()
+        self._wake()
 
     def lift(self) -> None:
-        """Have what there is run to its end, whether results are taken or not."""
+        """Have what there is run to its end, whether results are taken or not; whoever takes them may pull more."""
         self._lifted = True
+        if self._unread:
+            self.cut(RuntimeError("nobody is left to pull"))
         self._wake()
 
     def cut(self, error: BaseException) -> None:
-        """Pull no more; if there was more to pull, that is an error once what was pulled has been taken."""
-        with self._pulling:
-            if self._iterator is not None and not self._closed:
-                self._iterator = None
+        """Pull no more; if there was more to pull, that is an error once what was pulled has been taken.
+
+        Does not wait for whoever pulls right now: what comes of that is dropped.
+        """
+        with self._news:
+            if self._iterator is not None and self._cut is None and not self._closed:
                 self._cut = error
+            self._news.notify_all()
+        self._wake()
 
     def abandon(self) -> None:
-        """Nobody will ask for results, but the items are to be run."""
+        """Nobody will ask for results, but the items are to be run: of a lazy iterable, those that `pull` puts in."""
         with self._news:
-            self._unread = self._lifted = True
             self._ready.clear()
             self._early.clear()
             self._buffered = 0
+            self._unread = True
+        if self._lifted or self._bound is not None:
+            self.cut(RuntimeError("nobody is left to pull"))
+        self._lifted = True
         self._wake()
+
+    def orphan(self, error: BaseException) -> None:
+        """Nothing more will come, in a forked child, where whoever held a lock is no more."""
+        self._news, self._pulling = threading.Condition(), threading.RLock()
+        self._error = error
 
 
 class _Part:
@@ -456,7 +529,7 @@ class _Part:
 
     def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
         size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in frames)
-        self.settle(offset, count, frames, size)
+        self.settle(offset, count, frames, size + WEIGHT)
 
     def settle(self, offset: int, count: int, found: Sequence[Buffer] | BaseException, size: int) -> None:
         self._call.arrived(self._start + offset, count, found, size)

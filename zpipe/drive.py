@@ -129,6 +129,7 @@ def run_job(
     heartbeat: float = 10.0,
     lane_ports: Sequence[int] = (),
     results_port: int = 0,
+    letters: Output | None = None,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
@@ -136,6 +137,8 @@ def run_job(
     """
     with contextlib.ExitStack() as stack:
         stack.push(_abandon(output))
+        if letters is not None:
+            stack.push(_abandon(letters))
         url = bind or f"ipc://{stack.enter_context(private_folder())}/control"
         loop = link.Loop()
         stack.callback(loop.close)
@@ -154,7 +157,9 @@ def run_job(
             else:
                 ventilator.on_finished(message)
 
-        sink = Sink(loop, context, output, deliver=deliver, say=say, ordered=ordered, heartbeat=heartbeat)
+        sink = Sink(
+            loop, context, output, deliver=deliver, say=say, ordered=ordered, heartbeat=heartbeat, letters=letters
+        )
         stack.callback(sink.close)
         slots: LocalSlots | None = None
         if workers and bind is None:
@@ -237,6 +242,7 @@ def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summa
         workers=director.counts.joined,
         lost=director.counts.lost,
         requeued=ledger.requeued,
+        retried=ledger.retried,
         duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
         hit=hit,
         interrupted=ended.status == 130 and bool(ended.error),
@@ -290,17 +296,30 @@ def run_sink(
     ordered: bool = False,
     heartbeat: float = 10.0,
     patience: float | None = None,
+    letters: Output | None = None,
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
         stack.push(_abandon(output))
+        if letters is not None:
+            stack.push(_abandon(letters))
         loop = link.Loop()
         stack.callback(loop.close)
         interrupts = stack.enter_context(_Interrupts(loop))
         context = link.make_context()
         stack.callback(context.destroy, 1000)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
-        node = SinkNode(loop, context, output, url, say=say, ordered=ordered, heartbeat=heartbeat, patience=patience)
+        node = SinkNode(
+            loop,
+            context,
+            output,
+            url,
+            say=say,
+            ordered=ordered,
+            heartbeat=heartbeat,
+            patience=patience,
+            letters=letters,
+        )
         stack.callback(node.close)
         node.start(bind, advertise)
         sink, collector = node.sink, node.sink.collector

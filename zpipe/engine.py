@@ -35,7 +35,12 @@ from zpipe.sources import Batch
 from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
 
-__all__ = ["Engine"]
+__all__ = ["CUT", "INTERRUPTED", "Engine"]
+
+INTERRUPTED = "interrupted"
+"""Why a pipeline was aborted whose script knows about it."""
+
+CUT = "the pipeline was shut down before all of this iterator's items were pulled"
 
 GRACE = 1.0
 """Seconds local workers have to leave at the end before they are killed."""
@@ -53,7 +58,10 @@ class _Work:
         self.submits = Submits()
         self.maps: deque[MapCall] = deque()
         self.closing = False
+        self.cancelling = -1
+        """How many of the waiting items are spared, once the others are to be cancelled."""
         self.tickets: dict[int, tuple[int, Receiver]] = {}
+        self._parts: dict[int, int] = {}
         self.issued = 0
         self._chosen: Call | None = None
         self._specs: dict[int, wire.JobSpec] = {}
@@ -98,7 +106,7 @@ class _Work:
     @property
     def exhausted(self) -> bool:
         """Whether nothing more will come."""
-        return self.closing and not self.submits.queue and not self.maps
+        return self.closing and not self.submits.queue and all(call.given for call in list(self.maps))
 
     def start(self, wake: Callable[[], None]) -> None:
         """Do nothing: whoever hands work over wakes the loop."""
@@ -129,14 +137,26 @@ class _Work:
     def deliver(self, result: wire.Result, frames: Sequence[wire.Buffer]) -> None:
         """Hand outcomes to whoever the items were taken from."""
         start, stop = result.start, result.stop
+        ticket = self.tickets.pop(start, None)
+        if ticket is not None and ticket[0] == stop:
+            ticket[1].deliver(0, stop - start, frames)
+            return
+        if ticket is not None:
+            self.tickets[start] = ticket
+        self._deliver_part(start, stop, frames)
+
+    def _deliver_part(self, start: int, stop: int, frames: Sequence[wire.Buffer]) -> None:
+        """Hand on the outcomes of a part of what was sent together: a worker ended over it."""
         first = start
-        while first not in self.tickets:  # a part of what was sent together
+        while first not in self.tickets:
             first -= 1
         whole, receiver = self.tickets[first]
-        receiver.deliver(start - first, stop - start, frames)
-        if (first, whole) == (start, stop):
+        left = self._parts.pop(first, whole - first) - (stop - start)
+        if left:
+            self._parts[first] = left
+        else:
             del self.tickets[first]
-        # Else it is kept until the pipeline's end, like the few others whose workers ended over them.
+        receiver.deliver(start - first, stop - start, frames)
 
     def fail(self, error: BaseException) -> None:
         """Nothing more will have an outcome."""
@@ -185,7 +205,8 @@ class Engine:
     ) -> None:
         self._progress, self._heartbeat = progress, heartbeat
         self._workers = workers
-        self.lock = threading.Lock()
+        # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
+        self.lock = threading.RLock()
         self.functions = Functions(chunk)
         self.broken: BaseException | None = None
         self.closed = ""
@@ -193,21 +214,24 @@ class Engine:
         self._pid = os.getpid()
         self._work = _Work(setup)
         self._asleep = False
+        self._news = False
         self._began = time.monotonic()
         self._said: list[str] = []
         self._aborted = ""
         self._slots: LocalSlots | None = None
         self._orders: deque[int] = deque()
+        self._weeding = 0.0
         self._stack = contextlib.ExitStack()
         self.finished = threading.Event()
         try:
             self._open(bind)
         except BaseException:
+            self._stop_slots()
             self._stack.close()
             raise
-        self.thread = threading.Thread(target=self._run, name="zpipe pipeline", daemon=True)
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="zpipe pipeline", daemon=True)
         _engines.add(self)
-        self.thread.start()
+        self._thread.start()
 
     def _open(self, bind: str | None) -> None:
         stack = self._stack
@@ -258,6 +282,7 @@ class Engine:
             stdout=1 if _is_open(1) else -1,
             path=[entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)],
             authkey=authkey,
+            steady=True,
         )
 
     def _say(self, text: str, error: bool) -> None:
@@ -280,7 +305,7 @@ class Engine:
     def check(self) -> None:
         """Raise unless more may be handed over; the lock is held."""
         if self.broken is not None:
-            raise self.broken
+            raise BrokenPipeline(*self.broken.args) from self.broken.__cause__
         if self.closed:
             raise RuntimeError(self.closed)
         if self._pid != os.getpid():
@@ -288,18 +313,21 @@ class Engine:
 
     def submit(self, function: Function, item: Any, future: Future[Any]) -> None:
         """Have one item run; the lock is held."""
-        function.uses += 1
+        function.held += 1
         self._work.submits.queue.append((function, item, future))
+        self._news = True
         if self._asleep:
             self.wake()
 
     def add(self, call: MapCall) -> None:
         """Have a map's items run; the lock is held."""
+        call.function.held += 1
         self._work.maps.append(call)
         self.wake()
 
     def wake(self) -> None:
         """Have the thread see what there is to do."""
+        self._news = True
         if self._asleep:
             self._asleep = False
             self._loop.wake()
@@ -308,37 +336,45 @@ class Engine:
         """Have this many workers of its own."""
         self._orders.append(workers)
         self._workers = workers
-        self._asleep = False
         self._loop.wake()
 
-    def close(self, why: str, *, cancel: bool = False) -> None:
-        """Take nothing more, and end when everything has an outcome. `cancel`: what has not been sent is cancelled."""
+    def close(self, why: str, *, cancel: bool = False, cut: bool = False) -> None:
+        """Take nothing more, and end when everything has an outcome.
+
+        `cancel`: what has not been sent is cancelled. `cut`: no more items are pulled.
+        """
         with self.lock:
             if not self.closed:
                 self.closed = why
             if cancel:
                 # Workers that are still starting would have had the first ones by now.
-                self._work.submits.cancel(0 if self._work.issued else max(self._workers, 1))
-                for call in self.maps():
-                    call.close()
+                self._work.cancelling = 0 if self._work.issued else max(self._workers, 1)
             for call in self.maps():
+                if cancel:
+                    call.close()
+                if cut:
+                    call.cut(RuntimeError(CUT))
                 call.lift()
             self._work.closing = True
-        if not self.finished.is_set():
-            with contextlib.suppress(OSError):
-                self._loop.wake()
+        self._loop.wake()
 
     def abort(self, why: str) -> None:
         """End here: what is pending fails, what runs is killed."""
         self._aborted = why
-        self._asleep = False
-        with contextlib.suppress(OSError):
-            self._loop.wake()
+        self._loop.wake()
 
     def join(self) -> None:
-        """Wait until the thread and all processes have ended."""
-        if self._pid == os.getpid() and threading.current_thread() is not self.thread:
-            self.thread.join()
+        """Wait until the thread and all processes have ended. An interrupt ends what they are at."""
+        thread = self._thread
+        if thread is None or self._pid != os.getpid() or threading.current_thread() is thread:
+            return
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            self.abort(INTERRUPTED)
+            thread.join()
+            raise
+        self._thread = None  # or it would be there until the next garbage collection
 
     def maps(self) -> list[MapCall]:
         """The maps that have not come to their end."""
@@ -365,16 +401,20 @@ class Engine:
         dates = [self._ventilator.deadline(), self._progress.deadline(now)]
         due = min((date for date in dates if date is not None), default=None)
         self._asleep = True
-        if self._work.submits.queue or self._orders:
+        if self._news:
             due = now
         self._loop.turn(None if due is None or due == float("inf") else max(0.0, due - now))
-        self._asleep = False
+        self._asleep = self._news = False  # what comes from here on is seen below, or in the next turn
         now = time.monotonic()
         if due is not None and due <= now:
             self._ventilator.on_tick(now)
             if self._progress.deadline(now) <= now:
                 self._progress.update(self._snapshot(), now)
-        self._drop_ended()
+        if self._work.maps or self.functions.crowded:
+            self._drop_ended(now)
+        if self._work.cancelling >= 0:
+            spared, self._work.cancelling = self._work.cancelling, -1
+            self._work.submits.cancel(spared)
         self._ventilator.on_wake()
         if self._aborted:
             self._ventilator.abort(self._aborted, 130)
@@ -384,13 +424,18 @@ class Engine:
             why = f": {'; '.join(self._said)}" if self._said else ""
             self._ventilator.abort(f"all local workers have ended{why}", 1)
 
-    def _drop_ended(self) -> None:
-        maps = self._work.maps
-        for call in [call for call in maps if call.given]:
-            maps.remove(call)
-        if self.functions.crowded and self.lock.acquire(blocking=False):
-            forgotten = self.functions.weed()
-            self.lock.release()
+    def _drop_ended(self, now: float) -> None:
+        for call in self.maps():
+            if call.given:
+                self._work.maps.remove(call)
+                call.function.uses -= 1
+        if self.functions.crowded and now >= self._weeding and self.lock.acquire(blocking=False):
+            try:
+                forgotten = self.functions.weed()
+            finally:
+                self.lock.release()
+            ended = time.monotonic()
+            self._weeding = ended + 10 * (ended - now)
             for function in forgotten:
                 self._work.forget(function.number)
                 self._ventilator.forget(function.number)
@@ -426,20 +471,24 @@ class Engine:
     def _break(self, why: str, cause: BaseException | None = None) -> None:
         error = BrokenPipeline(f"the pipeline has ended: {why}")
         error.__cause__ = cause
-        _LOG.critical("%s", error)
+        if why != INTERRUPTED:
+            _LOG.critical("%s", error)
         with self.lock:
             self.broken = error
         self._work.fail(error)
 
     def _end(self) -> None:
         try:
-            self._progress.close(self._snapshot())
-            self._ventilator.close()
-            if self._slots is not None:
-                self._slots.stop(GRACE)
+            with self._stack as stack:
+                stack.callback(self._stop_slots)
+                stack.callback(self._ventilator.close)
+                self._progress.close(self._snapshot())
         finally:
-            self._stack.close()
             self.finished.set()
+
+    def _stop_slots(self) -> None:
+        if self._slots is not None:
+            self._slots.stop(0.0 if self._aborted else GRACE)
 
     def orphan(self) -> None:
         """Let go, in a forked child, of what keeps the parent's workers alive."""
@@ -447,7 +496,10 @@ class Engine:
             self._slots.let_go()
         self.closed = self.closed or "cannot schedule new futures: this pipeline is the parent process's"
         self.finished.set()
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
+        self._asleep = False
+        for call in self.maps():
+            call.orphan(RuntimeError(self.closed))
 
 
 def _is_open(fd: int) -> bool:
@@ -461,10 +513,20 @@ def _is_open(fd: int) -> bool:
 def _at_exit() -> None:
     """Whatever was handed over is still done; then nothing is left running."""
     engines = list(_engines)
+    last = getattr(sys, "last_type", None)  # what ended the script, unless it is somebody's session
+    interrupted = last is not None and issubclass(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
     for engine in engines:
-        engine.close("cannot schedule new futures after interpreter shutdown")
-    for engine in engines:
-        engine.join()
+        engine.close("cannot schedule new futures after interpreter shutdown", cut=True)
+        if interrupted:
+            engine.abort(INTERRUPTED)
+    try:
+        for engine in engines:
+            engine.join()
+    except KeyboardInterrupt:  # the interpreter would say where, and nobody waits for results any more
+        for engine in engines:
+            engine.abort(INTERRUPTED)
+        for engine in engines:
+            engine.join()
 
 
 def _in_child() -> None:

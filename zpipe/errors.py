@@ -7,6 +7,8 @@
     ├── OutputError     results could not be written or folded (exit status 1)
     ├── WireError       a peer sent what the protocol does not allow; never the user's fault
     ├── CommandFailed   a shell command ended with a non-zero status: fails its item alone
+    ├── Retry           a task asks for its item to be tried again
+    ├── Reject          a task gives its item up: it is not tried again
     └── RemoteError     stands for a task's exception that could not be carried home
 
 `zpipe.broken` adds two that are also concurrent.futures' own. `RemoteTraceback` is no error but the cause of one.
@@ -19,8 +21,10 @@ from __future__ import annotations
 __all__ = [
     "CommandFailed",
     "OutputError",
+    "Reject",
     "RemoteError",
     "RemoteTraceback",
+    "Retry",
     "SourceError",
     "TaskError",
     "UsageError",
@@ -74,6 +78,29 @@ class CommandFailed(ZpipeError):
 
     def __reduce__(self) -> tuple[type[CommandFailed], tuple[str, int, str, str]]:
         return (CommandFailed, (str(self), self.status, self.stdout, self.stderr))
+
+
+class Retry(ZpipeError):
+    """Raised by a task to have its item tried again, in `after` seconds (None: as the job's backoff has it).
+
+    It counts as one of the job's retries, or as one of three where the job has none.
+    """
+
+    def __init__(self, after: float | None = None, reason: str = "the task asked for another try") -> None:
+        super().__init__(after, reason)
+        self.after = after
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Reject(ZpipeError):
+    """Raised by a task to give its item up for this `reason`, whatever retries the job has."""
+
+    def __init__(self, reason: str = "the task rejected the item") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class RemoteTraceback(Exception):

@@ -27,23 +27,56 @@ KEPT = 256
 QUICK = 0.001
 """Seconds that chunks of single submitted items aim at: their outcomes come together."""
 
-_Bindings = list[tuple[dict[str, Any], str, int]]
+KEPT_BYTES = 64 << 20
+"""Bytes of their pickles from which they are remembered no longer than that."""
 
 
 class Function:
-    """What is sent of a function. `uses` items of it have no outcome yet.
+    """What is sent of a function. It is in use unless `held` and `uses` add up to nothing.
 
-    `chunker` sizes the chunks of many items, `quick` of those whose outcomes are wanted one by one.
+    `held` counts up what was handed over, by whoever has the lock; `uses` is the pipeline's thread's: what it has
+    taken from maps, less all that has its outcome. `chunker` sizes the chunks of many items, `quick` of those whose
+    outcomes are wanted one by one.
     """
 
-    __slots__ = ("chunker", "number", "quick", "spec", "uses")
+    __slots__ = ("chunker", "held", "number", "quick", "spec", "uses")
 
     def __init__(self, number: int, spec: TaskSpec, chunk: int | None = None) -> None:
         self.number = number
         self.spec = spec
-        self.uses = 0
+        self.held = self.uses = 0
         self.chunker = Chunker(chunk)
         self.quick = Chunker(chunk, target=QUICK, floor=QUICK)
+
+
+class _Bindings:
+    """What names in the script stood for when a function that refers to them was pickled.
+
+    A value that can be referred to weakly is not kept alive; any other is, lest a new one be taken for it by its id.
+    """
+
+    __slots__ = ("strong", "weak")
+
+    def __init__(self) -> None:
+        self.strong: list[tuple[dict[str, Any], str, Any]] = []
+        self.weak: list[tuple[dict[str, Any], str, weakref.ref[Any]]] = []
+
+    def add(self, names: dict[str, Any], name: str, value: Any) -> None:
+        try:
+            self.weak.append((names, name, weakref.ref(value)))
+        except TypeError:
+            self.strong.append((names, name, value))
+
+    def hold(self) -> bool:
+        """Tell whether the names still stand for the same."""
+        for names, name, value in self.strong:
+            if names.get(name) is not value:
+                return False
+        for names, name, ref in self.weak:
+            value = ref()
+            if value is None or names.get(name) is not value:
+                return False
+        return True
 
 
 class _Known:
@@ -51,13 +84,15 @@ class _Known:
 
     __slots__ = ("bindings", "function", "made")
 
-    def __init__(self, made: Any, function: Function, bindings: _Bindings) -> None:
-        self.made = weakref.ref(made)
+    def __init__(
+        self, made: Any, function: Function, bindings: _Bindings, gone: Callable[[weakref.ref[Any]], object]
+    ) -> None:
+        self.made = weakref.ref(made, gone)
         self.function = function
         self.bindings = bindings
 
     def stands_for(self, made: Any) -> bool:
-        return self.made() is made and all(id(names.get(name)) == value for names, name, value in self.bindings)
+        return self.made() is made and self.bindings.hold()
 
 
 class Functions:
@@ -68,10 +103,12 @@ class Functions:
         self._by_identity: dict[tuple[int, Call], _Known] = {}
         self._by_content: OrderedDict[tuple[bytes, Call], Function] = OrderedDict()
         self._last = 0
+        self._bytes = 0
 
     def find(self, made: Callable[..., Any], call: Call) -> Function:
         """Return what is sent of a function that is called in this way. Raises what pickling it raises."""
-        known = self._by_identity.get((id(made), call))
+        key = id(made), call
+        known = self._by_identity.get(key)
         if known is not None and known.stands_for(made):
             return known.function
         data = serialize.dump_function(made)
@@ -81,28 +118,35 @@ class Functions:
             name = getattr(made, "__qualname__", None) or type(made).__qualname__
             function = Function(self._last, TaskSpec("pickle", name, data, call=call), self._chunk)
             self._by_content[data, call] = function
+            self._bytes += len(data)
         else:
             self._by_content.move_to_end((data, call))
         bindings = _bindings(made)
         if bindings is not None:
-            self._by_identity[id(made), call] = _Known(made, function, bindings)
+            entries = self._by_identity
+            # At its end, which may come at any time, another may have its id already: that one is pickled once more.
+            entries[key] = _Known(made, function, bindings, lambda _: entries.pop(key, None))
         return function
 
     @property
     def crowded(self) -> bool:
         """Whether it is time to weed."""
-        return len(self._by_content) > KEPT
+        return len(self._by_content) > KEPT or self._bytes > KEPT_BYTES
 
     def weed(self) -> list[Function]:
         """Forget those that have long been of no use, and return them."""
-        idle = [key for key, function in self._by_content.items() if not function.uses][: KEPT // 4]
-        gone = [self._by_content.pop(key) for key in idle]
-        kept = set(map(id, self._by_content.values()))
-        self._by_identity = {
-            key: entry
-            for key, entry in self._by_identity.items()
-            if entry.made() is not None and id(entry.function) in kept
-        }
+        gone: list[Function] = []
+        for key, function in list(self._by_content.items()):
+            if len(self._by_content) <= KEPT * 3 // 4 and self._bytes <= KEPT_BYTES * 3 // 4:
+                break
+            if function.held + function.uses == 0:
+                del self._by_content[key]
+                self._bytes -= len(key[0])
+                gone.append(function)
+        numbers = {function.number for function in gone}
+        for identity, entry in list(self._by_identity.items()):
+            if entry.function.number in numbers:
+                self._by_identity.pop(identity, None)
         return gone
 
 
@@ -111,19 +155,19 @@ def _bindings(made: Any) -> _Bindings | None:
     if not isinstance(made, FunctionType | BuiltinFunctionType | type):
         return None
     module, name = getattr(made, "__module__", None), getattr(made, "__qualname__", "")
-    if module != "__main__":
-        found: Any = sys.modules.get(module or "")
-        for part in name.split("."):
-            found = getattr(found, part, None)
-        return (
-            [] if found is made and getattr(made, "__self__", None) in (None, found, sys.modules["builtins"]) else None
-        )
-    return _names(made) if isinstance(made, FunctionType) else None
+    if module == "__main__":
+        return _names(made) if isinstance(made, FunctionType) else None
+    found: Any = sys.modules.get(module or "")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is not made or getattr(made, "__self__", None) not in (None, found, sys.modules["builtins"]):
+        return None
+    return _Bindings()
 
 
 def _names(made: FunctionType) -> _Bindings | None:
-    """Return the globals that a plain function and those it calls refer to; None if one has a closure."""
-    bindings: _Bindings = []
+    """Return the globals that a function and the script's own that it uses refer to; None if one has a closure."""
+    bindings = _Bindings()
     waiting, seen = [made], {id(made)}
     while waiting:
         function = waiting.pop()
@@ -131,11 +175,26 @@ def _names(made: FunctionType) -> _Bindings | None:
             return None
         for name in _referred(function.__code__):
             value = function.__globals__.get(name)
-            bindings.append((function.__globals__, name, id(value)))
-            if isinstance(value, FunctionType) and value.__module__ == "__main__" and id(value) not in seen:
-                seen.add(id(value))
-                waiting.append(value)
+            bindings.add(function.__globals__, name, value)
+            for other in _own_functions(value):
+                if id(other) not in seen:
+                    seen.add(id(other))
+                    waiting.append(other)
     return bindings
+
+
+def _own_functions(value: Any) -> Iterator[FunctionType]:
+    """Yield the functions of the script's own that come along with a value: it is one, or its class has some."""
+    if isinstance(value, FunctionType):
+        if value.__module__ == "__main__":
+            yield value
+        return
+    for kind in (value if isinstance(value, type) else type(value)).__mro__:
+        if kind.__module__ == "__main__":
+            for part in vars(kind).values():
+                found = getattr(part, "__func__", getattr(part, "fget", part))
+                if isinstance(found, FunctionType):
+                    yield found
 
 
 def _referred(code: CodeType) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,14 @@ class LocalSlots:
         stdout = os.dup(config.stdout) if config.stdout >= 0 else -1  # ours is not the supervisor's, which speaks to us
         shared = [fd for fd in (orders, stdout) if fd >= 0]
         config = msgspec.structs.replace(config, orders=orders, stdout=stdout)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "zpipe.slots"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=shared
-        )
+        # An interrupt while its interpreter starts would have it print where it was.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "zpipe.slots"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=shared
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for fd in shared:
             os.close(fd)
         assert self._process.stdin is not None

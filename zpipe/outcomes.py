@@ -144,7 +144,8 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
 
     A failed position's value is None. Each exception's cause is a `RemoteTraceback`; behind that, as its context, is
     what the exception came from in the worker. One that can't be unpickled here arrives as a `RemoteError`. When it is
-    the values that can't be, every item that did not fail by itself fails with what unpickling raised. Never raises.
+    the values that can't be, every item that did not fail by itself fails with what unpickling raised: as it is where
+    there is one item, else as the cause of a `RemoteError`. Never raises.
     """
     packed: dict[int, _Packed] = {}
     values: list[Any] = [None] * count
@@ -158,7 +159,7 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
             raise ValueError(f"{len(loaded)} results came for {count} items")
         values = loaded
     except BaseException as error:  # noqa: BLE001 - a class that this process lacks, say: the items fail
-        errors = {position: _not_here(error, count) for position in range(count)}
+        errors = {position: _not_here(error, count) if count > 1 else error for position in range(count)}
     for position, known in packed.items():
         errors[position] = _unpack(known)
     return values, errors

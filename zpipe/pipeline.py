@@ -17,7 +17,7 @@ from zpipe import endpoints
 from zpipe.calls import MapCall, Zipped
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
-from zpipe.engine import Engine
+from zpipe.engine import CUT, INTERRUPTED, Engine
 from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.results import OnError, Results
@@ -221,12 +221,13 @@ class Pipeline(Executor):
         iterable: Iterable[tuple[Any, ...]],
         chunksize: int | None = None,
         *,
+        timeout: float | None = None,
         buffersize: int | None = None,
         ordered: bool = True,
         on_error: OnError = "raise",
     ) -> Results[T]:
         """As `map`, with each item the tuple of a call's arguments."""
-        return self._start(fn, iterable, "star", None, chunksize, buffersize, ordered, on_error)
+        return self._start(fn, iterable, "star", timeout, chunksize, buffersize, ordered, on_error)
 
     def reduce(
         self,
@@ -281,9 +282,9 @@ class Pipeline(Executor):
         ordered: bool,
         on_error: OnError,
     ) -> Results[Any]:
-        made = self.start_map(fn, items, call, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
         if on_error not in ("raise", "skip", "collect"):
             raise ValueError(f"on_error must be 'raise', 'skip' or 'collect', not {on_error!r}")
+        made = self.start_map(fn, items, call, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
         return Results.of(made, on_error, timeout)
 
     def start_map(
@@ -296,10 +297,12 @@ class Pipeline(Executor):
         buffersize: int | None = None,
         ordered: bool = True,
         pull: bool = True,
+        kind: Callable[..., MapCall] = MapCall,
     ) -> MapCall:
         """Begin a map and return its state, for those that take its results in a way of their own.
 
-        `pull`: items of lazy iterables are pulled at once, some way ahead. Raises as `map` does.
+        `pull`: items of lazy iterables are pulled at once, some way ahead. `kind` makes the state, if it is to be of
+        a class of its own. Raises as `map` does.
         """
         _check_sizes(chunksize, buffersize)
         if isinstance(items, _SIZED):
@@ -308,16 +311,18 @@ class Pipeline(Executor):
         with engine.lock:
             engine.check()
             function = engine.functions.find(fn, call)
-            chunker = Chunker(chunksize) if chunksize is not None else function.chunker
-            made = MapCall(
-                function,
-                items,
-                wake=engine.wake,
-                chunker=chunker,
-                slots=lambda: engine.slots,
-                ordered=ordered,
-                bound=buffersize,
-            )
+        chunker = Chunker(chunksize) if chunksize is not None else function.chunker
+        made = kind(
+            function,
+            items,
+            wake=engine.wake,
+            chunker=chunker,
+            slots=lambda: engine.slots,
+            ordered=ordered,
+            bound=buffersize,
+        )
+        with engine.lock:  # not above: the iterable's own code may take its time, or use this pipeline
+            engine.check()
             engine.add(made)
         if pull:
             made.pull()
@@ -330,16 +335,15 @@ class Pipeline(Executor):
 
         With `wait` this returns when everything has its outcome and all processes and threads have ended. Items that a
         lazy iterable would still give are pulled for a map that nobody has iterated; of one that somebody has begun to
-        iterate no more are pulled.
+        iterate, or that has a `buffersize`, no more are pulled.
         """
         engine = self._engine
         for call in engine.maps():
             if cancel_futures:
                 call.close()
-            elif call.started:
-                call.cut(RuntimeError("the pipeline was shut down before all of this iterator's items were pulled"))
+            elif call.patient:
+                call.cut(RuntimeError(CUT))
             else:
-                call.lift()
                 call.pull(whole=True)
         engine.close(AFTER, cancel=cancel_futures)
         if wait:
@@ -351,7 +355,7 @@ class Pipeline(Executor):
                 if call.started or not call.sized:
                     call.close()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._engine.abort("interrupted")
+            self._engine.abort(INTERRUPTED)
         self.shutdown(wait=True)
 
 

@@ -5,6 +5,7 @@ whole chunk; only when that fails, or comes out too large, is it taken item by i
 This file does not know how values come about, nor where records go.
 
     json    a line for each item: {"index","item","value"} or {"index","item","error":{"type","message","traceback"}},
+            with "attempts" behind it when it was not the first one,
             and for a command also "exit", "stdout", "stderr". Bytes are base64, NaN and infinities null, dates ISO
             8601, paths text, NumPy's scalars and arrays plain numbers and lists. An item JSON can't hold is its repr
     pickle  a pickle for each item, to be read by calling pickle.load again and again: a dict with the same keys
@@ -25,7 +26,7 @@ from zpipe import serialize
 from zpipe.core.wire import MAX_FRAMES, Buffer, Encoding
 from zpipe.traces import message_text
 
-__all__ = ["Batch", "Error", "encode"]
+__all__ = ["Batch", "Error", "encode", "letter"]
 
 Error = dict[str, Any]
 """An item's error: "type", "message" and "traceback" as text, and for a command "exit", "stdout" and "stderr"."""
@@ -36,13 +37,14 @@ _Row = tuple[int, Any, Any]
 class Batch(msgspec.Struct):
     """The outcomes of items from index `start` on. Of a failed one `errors` has the error, `values` a placeholder.
 
-    An error is an Error where records are made of them.
+    An error is an Error where records are made of them. `attempt` is the items', from 1.
     """
 
     start: int
     items: Any
     values: list[Any] = []
     errors: dict[int, Any] = {}
+    attempt: int = 1
 
     def rows(self) -> Iterator[_Row]:
         """Yield (index, item, value) of each outcome."""
@@ -60,7 +62,14 @@ class Batch(msgspec.Struct):
     def only(self, index: int | None) -> Batch:
         """Return a batch of the one item at `index`, or of none, that shares this one's errors."""
         at = slice(0) if index is None else slice(index - self.start, index - self.start + 1)
-        return Batch(self.start if index is None else index, self.items[at], self.values[at], self.errors)
+        start = self.start if index is None else index
+        return Batch(start, self.items[at], self.values[at], self.errors, self.attempt)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return a batch of the items from index `start` to before `stop`, with errors of its own."""
+        at = slice(start - self.start, stop - self.start)
+        errors = {index: error for index, error in self.errors.items() if start <= index < stop}
+        return Batch(start, self.items[at], self.values[at], errors, self.attempt)
 
 
 def encode(batch: Batch, encoding: Encoding, limit: int, command: bool = False) -> list[Buffer]:
@@ -145,7 +154,7 @@ def _size(frames: list[Buffer]) -> int:
 
 def _pickle(batch: Batch, limit: int) -> Buffer:
     """Return a pickle for each item of the batch."""
-    if not batch.errors:
+    if not batch.errors and batch.attempt == 1:
         dump = serialize.dump_record
         try:
             data = b"".join(
@@ -190,13 +199,24 @@ class _Records:
 
     def _show(self, index: int, item: Any, key: str, outcome: Any) -> bytes:
         """Return a record that holds the item, or its repr when it can't be held."""
+        more = {"attempts": self._batch.attempt} if self._batch.attempt > 1 else {}
         try:
-            data = self._dump({"index": index, "item": item, key: outcome})
+            data = self._dump({"index": index, "item": item, key: outcome, **more})
             if len(data) <= self._limit:
                 return data
         except Exception:  # noqa: BLE001, S110 - the item or the outcome: without the item we know which
             pass
-        return self._dump({"index": index, "item": _repr(item), key: outcome})
+        return self._dump({"index": index, "item": _repr(item), key: outcome, **more})
+
+
+def letter(batch: Batch, index: int, error: Error, worker: str) -> bytes:
+    """Return a dead letter: the line of JSON that tells of an item that was given up, and can be read again."""
+    item = batch.items[index - batch.start]
+    told = {"index": index, "error": error, "attempts": batch.attempt, "worker": worker}
+    try:
+        return _dump_json({"item": item, **told})
+    except Exception:  # noqa: BLE001 - what JSON can't hold is told, and can't be read again
+        return _dump_json({"item": None, "repr": _repr(item), **told})
 
 
 def _repr(item: Any) -> str:
@@ -223,8 +243,8 @@ class _Failed(msgspec.Struct, gc=False):
 def _json(batch: Batch, limit: int) -> Buffer:
     """Return the batch's lines of JSON."""
     try:
-        lines = _encoder.encode_lines(_json_rows(batch))
-        if len(lines) <= limit:
+        lines = _encoder.encode_lines(_json_rows(batch)) if batch.attempt == 1 else b""
+        if lines and len(lines) <= limit:
             return lines
     except Exception:  # noqa: BLE001, S110 - some item's fault: the slow way finds whose
         pass

@@ -6,7 +6,9 @@ can still be taken.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from itertools import chain, repeat
@@ -27,7 +29,8 @@ class Results(chain[T]):
     """The results of a map. Each `next` waits for the next one; see `Pipeline.map`.
 
     `close()` drops what has not been run; so does leaving it as a context manager, and letting go of one from which
-    something was taken. One from which nothing was ever taken runs to its end unseen.
+    something was taken. One from which nothing was ever taken runs to its end unseen. One thread may take from it at a
+    time.
     """
 
     _chunks: _Chunks
@@ -65,16 +68,21 @@ class _Chunks:
         self._on_error = on_error
         self._end = None if timeout is None else time.monotonic() + timeout
         self._inner: Iterator[Any] = iter(())
+        self._busy = threading.Lock()
 
     def __iter__(self) -> _Chunks:
         return self
 
     def __next__(self) -> Iterator[Any]:
+        if not self._busy.acquire(blocking=False):
+            raise ValueError("these results are being waited for already: let one thread take them")
         try:
             entry = self.call.next(None if self._end is None else max(0.0, self._end - time.monotonic()))
         except FuturesTimeoutError:
             self.call.close()
             raise
+        finally:
+            self._busy.release()
         if entry is None:
             raise StopIteration
         self._inner = unpacked(*entry, self._on_error)
@@ -82,8 +90,9 @@ class _Chunks:
 
     def close(self) -> None:
         self.call.close()
-        for _ in self._inner:
-            pass
+        if isinstance(self._inner, _Raising):
+            self._inner.close()
+        deque(self._inner, maxlen=0)
 
     def let_go(self) -> None:
         if self.call.started:
@@ -119,6 +128,10 @@ class _Raising:
         self._count = len(values)
         values.reverse()
         self._values, self._errors = values, errors
+
+    def close(self) -> None:
+        self._count = 0
+        self._values.clear()
 
     def __iter__(self) -> _Raising:
         return self

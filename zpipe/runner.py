@@ -21,6 +21,7 @@ import msgspec
 from zpipe import context, outcomes, records, serialize, tasks
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
 from zpipe.errors import CommandFailed, TaskError, WireError
+from zpipe.retries import Rule
 from zpipe.traces import message_text, trace_text
 
 __all__ = ["Outcome", "Runner", "set_up"]
@@ -35,16 +36,19 @@ _Unread = deque[tuple[int, records.Error | BaseException]]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a chunk's items up to `stop`, which is before the chunk's own only when an item ended the job.
+    """What became of items `[start, stop)` of a chunk.
 
     `frames` are the records or values, `failures` the failed items in order of index, `hit` the index of the item
-    that ended the job. A failure's traceback is empty where the records have it.
+    that ended the job. A failure's traceback is empty where the records have it. With `again` there is no outcome: the
+    items failed, and are to be tried again in so many seconds.
     """
 
+    start: int
     stop: int
     frames: list[Buffer]
-    failures: list[Failure]
-    hit: int | None
+    failures: list[Failure] = []
+    hit: int | None = None
+    again: float | None = None
 
 
 class Runner:
@@ -74,13 +78,20 @@ class Runner:
             self._until = tasks.load(spec.until)
         elif spec.first:
             self._until = operator.truth
+        self._rule = Rule(spec)
+        self._tries = 0
+        self._again: dict[int, float] = {}
         _check_text_encoding(spec.text_encoding)
 
-    def run(self, chunk: Chunk, frames: Sequence[Buffer]) -> Outcome:
-        """Run a chunk, whose payload is `frames`. Raises WireError when they don't hold that many items."""
-        start, stop, attempt = chunk.start, chunk.stop, chunk.attempt
+    def run(self, chunk: Chunk, frames: Sequence[Buffer]) -> list[Outcome]:
+        """Run a chunk, whose payload is `frames`; return what became of it, up to the item that ended the job, if any.
+
+        Raises WireError when the frames don't hold that many items.
+        """
+        start, stop = chunk.start, chunk.stop
         items, unread = _read(self._spec, chunk, frames)
-        batch = records.Batch(start, items)
+        batch = records.Batch(start, items, attempt=chunk.attempt)
+        self._tries, self._again = chunk.tries, {}
         if chunk.doom:
             unread = deque((position, self._given_up(chunk.doom)) for position in range(stop - start))
         pending = iter(items)
@@ -88,7 +99,7 @@ class Runner:
             self._batch, self._pending = batch, pending
         try:
             run = self._run_whole if self._whole else self._run
-            return run(batch, pending, unread, attempt)
+            return run(batch, pending, unread)
         finally:
             self._batch = None
 
@@ -111,17 +122,39 @@ class Runner:
         items += rest[: begun - at]
         return batch.start + begun if begun < at + len(rest) else 0
 
-    def _run(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread, attempt: int) -> Outcome:
-        start, command = batch.start, self._spec.task.kind == "command"
+    def _run(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> list[Outcome]:
+        """Run a chunk of whose values records are made, or a list."""
         while True:
-            with context.running(start, batch.values, attempt, self._worker, self._job):
+            with context.running(batch.start, batch.values, batch.attempt, self._worker, self._job):
                 hit = self._advance(batch, pending, unread)
-            shown = batch.only(hit) if self._spec.first else batch
-            written = records.encode(shown, self._spec.encoding, self._spec.max_result, command)
-            if hit is None:
-                return Outcome(start + len(batch.values), written, self._failures(batch), None)
-            if hit not in batch.errors:  # one that can't be written has failed: the search goes on
-                return Outcome(hit + 1, written, self._failures(batch), hit)
+            if hit is not None:
+                self._encode(batch.only(hit), hit)
+                if hit in batch.errors:  # one that can't be written has failed: the search goes on
+                    continue
+            stop = batch.start + len(batch.values) if hit is None else hit + 1
+            return self._parted(batch, stop, partial(self._written, hit=hit))
+
+    def _encode(self, batch: records.Batch, hit: int | None) -> list[Buffer]:
+        shown = batch.only(hit) if self._spec.first else batch
+        return records.encode(shown, self._spec.encoding, self._spec.max_result, self._spec.task.kind == "command")
+
+    def _written(self, part: records.Batch, hit: int | None) -> Outcome:
+        stop = part.start + len(part.values)
+        mine = hit if hit is not None and part.start <= hit < stop else None
+        return Outcome(part.start, stop, self._encode(part, mine), self._failures(part), mine)
+
+    def _parted(self, batch: records.Batch, stop: int, outcome: Callable[[records.Batch], Outcome]) -> list[Outcome]:
+        """Return the outcomes of the items up to `stop`: those between any that are to be tried again, and these."""
+        if not self._again:
+            return [outcome(batch)]
+        parted, at = [], batch.start
+        for index in [*sorted(index for index in self._again if index < stop), stop]:
+            if index > at:
+                parted.append(outcome(batch.part(at, index)))
+            if index < stop:
+                parted.append(Outcome(index, index + 1, [b""], again=self._again[index]))
+            at = index + 1
+        return parted
 
     def _given_up(self, why: str) -> records.Error | BaseException:
         if not self._whole:
@@ -130,18 +163,20 @@ class Runner:
 
         return WorkerLost(why)
 
-    def _run_whole(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread, attempt: int) -> Outcome:
+    def _run_whole(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> list[Outcome]:
         """Run a chunk whose values and exceptions are wanted as they are."""
-        start = batch.start
-        with context.running(start, batch.values, attempt, self._worker, self._job):
+        with context.running(batch.start, batch.values, batch.attempt, self._worker, self._job):
             self._advance(batch, pending, unread)
         self._batch = None
-        stop = start + len(batch.values)
-        errors = {index - start: error for index, error in batch.errors.items()}
-        if type(batch.items) is list:
-            batch.items.clear()  # what a task hands back unchanged is then nobody's but the result's
-        frames, failures = outcomes.encode(batch.values, errors, start, self._spec.max_result)
-        return Outcome(stop, frames, failures, None)
+        return self._parted(batch, batch.start + len(batch.values), self._packed)
+
+    def _packed(self, part: records.Batch) -> Outcome:
+        start, stop = part.start, part.start + len(part.values)
+        errors = {index - start: error for index, error in part.errors.items()}
+        if type(part.items) is list:
+            part.items.clear()  # what a task hands back unchanged is then nobody's but the result's
+        frames, failures = outcomes.encode(part.values, errors, start, self._spec.max_result)
+        return Outcome(start, stop, frames, failures)
 
     def _advance(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> int | None:
         """Run what is pending up to the item that ends the job, whose index is returned, or the chunk's end."""
@@ -152,7 +187,7 @@ class Runner:
             if not unread:
                 return None
             next(pending)
-            self._fail(batch, unread.popleft()[1])
+            self._fail(batch, unread.popleft()[1], final=True)
 
     def _run_to(self, edge: int, batch: records.Batch, pending: Iterator[Any]) -> bool:
         """Run what is pending up to the position `edge`. True: the last one run ends the job."""
@@ -168,11 +203,16 @@ class Runner:
                 self._fail(batch, error)
             else:
                 if len(values) < min(edge, len(batch.items)):
-                    self._fail(batch, RuntimeError(_STOPPED) if self._whole else {**_NO_TRACE, "type": "StopIteration"})
+                    stopped = RuntimeError(_STOPPED) if self._whole else {**_NO_TRACE, "type": "StopIteration"}
+                    self._fail(batch, stopped, final=True)
         return False
 
-    def _fail(self, batch: records.Batch, error: records.Error | BaseException) -> None:
-        """Record that the item after those whose outcomes are known failed."""
+    def _fail(self, batch: records.Batch, error: records.Error | BaseException, *, final: bool = False) -> None:
+        """Record that the item after those whose outcomes are known failed. `final`: another try would not help."""
+        if not final and isinstance(error, BaseException):
+            after = self._rule.after(error, self._tries)
+            if after is not None:
+                self._again[batch.start + len(batch.values)] = after
         if isinstance(error, BaseException) and not self._whole:
             error = _explain(error)
         batch.errors[batch.start + len(batch.values)] = error
@@ -192,8 +232,15 @@ class Runner:
         if not batch.errors:
             return []
         spell = self._spec.first or self._spec.encoding in {"values", "raw"}  # else the record has it
+        letters = self._spec.letters
         return [
-            Failure(index, error["type"], error["message"], error["traceback"] if spell else "")
+            Failure(
+                index,
+                error["type"],
+                error["message"],
+                error["traceback"] if spell else "",
+                records.letter(batch, index, error, self._worker) if letters else b"",
+            )
             for index, error in sorted(batch.errors.items())
         ]
 
@@ -327,7 +374,22 @@ def _read_json(spec: JobSpec, start: int, frame: Buffer) -> tuple[list[Any], _Un
             if failure:
                 unread.append((len(items), failure))
             items.append(item)
+    if spec.unwrap:
+        failed = {position for position, _ in unread}
+        unread = deque(sorted([*unread, *_unwrap(start, items, failed)], key=operator.itemgetter(0)))
     return items, unread
+
+
+def _unwrap(start: int, items: list[Any], failed: set[int]) -> Iterator[tuple[int, records.Error]]:
+    """Put in place of dead letters the items they hold; yield the errors of those that hold none."""
+    for position, letter in enumerate(items):
+        if position in failed:
+            continue
+        if isinstance(letter, dict) and "item" in letter and "repr" not in letter:
+            items[position] = letter["item"]
+        else:
+            said = f"line {start + position + 1} is no dead letter that holds an item; give its item in another way"
+            yield position, {"type": "ValueError", "message": said, "traceback": ""}
 
 
 def _read_odd_json(index: int, line: bytes, error: Exception) -> tuple[Any, records.Error | None]:

@@ -39,6 +39,7 @@ class Sink:
     """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end.
 
     `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of.
+    `letters` gets the dead letters.
     """
 
     def __init__(
@@ -52,8 +53,12 @@ class Sink:
         ordered: bool = False,
         heartbeat: float = 10.0,
         write: Callable[[wire.Result, Sequence[wire.Buffer]], None] | None = None,
+        letters: Output | None = None,
     ) -> None:
         self._loop, self._output, self._deliver, self._say = loop, output, deliver, say
+        self._letters = letters
+        self.letters = letters is not None
+        """Whether it wants the failed items' dead letters."""
         self._write = write
         self.collector = Collector(ordered=ordered)
         self.finished: wire.Finished | None = None
@@ -88,6 +93,8 @@ class Sink:
         self.settle()
         if not more and self._dirty and self.finished is None:
             self._guard(self._output.flush)
+            if self._letters is not None:
+                self._guard(self._letters.flush)
             self._dirty = False
         return more and self.finished is None
 
@@ -126,6 +133,8 @@ class Sink:
                 continue
             if result.failures:
                 self._tell(result.failures)
+                if self._letters is not None:
+                    self._guard(partial(self._letters.write, [failure.letter for failure in result.failures]))
             self._dirty = True
             self._guard(partial(self._output.write, records))
 
@@ -153,7 +162,7 @@ class Sink:
             self._deliver(self.finished)
         if collector.finished and collector.hit is not None:
             self._conclude()  # first: a job that is being drained must not end for want of receipts, having found it
-        receipts = collector.take_receipts()
+        receipts = collector.take_receipts(again=again)
         if receipts or again or collector.full != self._full:
             self._full = collector.full
             self._deliver(wire.Receipts(collector.job, receipts, collector.full, collector.limit))
@@ -163,6 +172,8 @@ class Sink:
     def _conclude(self) -> None:
         if self.finished is None:
             self._write_out()
+            if self._letters is not None:
+                self._guard(self._letters.finish)
             self._guard(self._output.finish)
             if self.error is None:
                 self._finish("")
@@ -180,7 +191,10 @@ class Sink:
 
     def abandon(self) -> str:
         """The job is not whole: keep what there is; return where it is, or nothing."""
-        return "" if self.finished is not None and not self.finished.error else self._output.abandon()
+        if self.finished is not None and not self.finished.error:
+            return ""
+        kept = [self._output.abandon(), self._letters.abandon() if self._letters is not None else ""]
+        return "; ".join(filter(None, kept))
 
     def close(self) -> None:
         """Close the socket."""
@@ -203,9 +217,12 @@ class SinkNode:
         ordered: bool = False,
         heartbeat: float = 10.0,
         patience: float | None = None,
+        letters: Output | None = None,
     ) -> None:
         self._loop, self._context, self._say, self._url, self._heartbeat = loop, context, say, url, heartbeat
-        self.sink = Sink(loop, context, output, deliver=self._send, say=say, ordered=ordered, heartbeat=heartbeat)
+        self.sink = Sink(
+            loop, context, output, deliver=self._send, say=say, ordered=ordered, heartbeat=heartbeat, letters=letters
+        )
         self.advertised = ""
         self.gone: Gone | None = None
         self.stopped = ""
@@ -224,6 +241,7 @@ class SinkNode:
                 c.job,
                 list(c.done),
                 c.limit,
+                self.sink.letters,
             )
 
         self.member = Member(join, ("lane",), url=url, now=time.monotonic(), patience=patience)

@@ -69,6 +69,8 @@ class Config(msgspec.Struct, frozen=True):
     """The embedding process's module search path."""
     authkey: bytes = b""
     """Its multiprocessing authentication key, by which tasks reach its managers."""
+    steady: bool = False
+    """Whether an interrupt from the terminal is for the embedding process alone, which may go on after it."""
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -182,7 +184,11 @@ class Supervisor:
         signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         handlers: dict[int, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_signal)
         handlers[signal.SIGCHLD] = lambda *_: None
-        return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        if self._config.steady:
+            handlers[signal.SIGINT] = signal.SIG_IGN
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # whoever starts a supervisor blocks it till here
+        return before
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self._signals += 1

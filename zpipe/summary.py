@@ -20,10 +20,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     `done` counts the items whose outcome was received, `failed` those of them that are dead letters, `total` all
     items of the job (None: the source was not read to its end). `seconds` is how long it took, `items_per_second`
-    the mean. `workers` ever joined and `lost` of them went without leave; `requeued` chunks were sent again and
-    `duplicates` results dropped. `hit` is the index of the item that ended the job, `error` why it could not be
-    done ("" when it could) and `status` that error's exit status. `closed`: whoever read the results has gone. `note`
-    says where the output is.
+    the mean. `workers` ever joined and `lost` of them went without leave; `requeued` chunks were sent again, `retried`
+    tries of items failed and were made again, and `duplicates` results were dropped. `hit` is the index of the item
+    that ended the job, `error` why it could not be done ("" when it could) and `status` that error's exit status.
+    `closed`: whoever read the results has gone. `note` says where the output is.
     """
 
     done: int
@@ -34,6 +34,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     lost: int = 0
     requeued: int = 0
+    retried: int = 0
     duplicates: int = 0
     hit: int | None = None
     interrupted: bool = False
@@ -59,6 +60,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"ended by item {self.hit:,}")
         if self.failed:
             parts.append(f"{self.failed:,} failed")
+        if self.retried:
+            parts.append(f"{self.retried:,} tried again")
         if self.lost:
             parts.append(f"{self.lost:,} worker{'s' * (self.lost != 1)} lost")
         if self.requeued:

@@ -17,9 +17,9 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
+from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Action, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
-from zpipe.core.chunk import Chunk
 from zpipe.core.ledger import Ledger
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.sources import Source
@@ -57,6 +57,10 @@ class LocalSink(Protocol):
     @property
     def encoding(self) -> wire.Encoding:
         """How it wants results."""
+
+    @property
+    def letters(self) -> bool:
+        """Whether it wants dead letters."""
 
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
@@ -143,7 +147,7 @@ class Ventilator:
         """Begin, with a sink of this process if given."""
         self._sink = sink
         if sink is not None:
-            self.director.local_sink = (sink.endpoint, sink.encoding)
+            self.director.local_sink = (sink.endpoint, sink.encoding, sink.letters)
         self._source.start(self._loop.wake)
         if self._source.exhausted:
             self._exhausted()
@@ -341,7 +345,9 @@ class Ventilator:
             self.ledger.on_refused(chunk)
             return
         body = wire.inline(chunk.payload)
-        part = wire.Chunk(chunk.start, chunk.stop, chunk.attempt, chunk.items, chunk.task, chunk.skip, chunk.doom, body)
+        part = wire.Chunk(
+            chunk.start, chunk.stop, chunk.attempt, chunk.items, chunk.task, chunk.skip, chunk.doom, chunk.tries, body
+        )
         if body is None:
             self._flush(lane)
             self._send(lane, wire.encode(part, chunk.payload), [chunk])
@@ -407,9 +413,9 @@ class Ventilator:
     def _job_spec(self, number: int) -> wire.JobSpec:
         if self._tasks is not None:
             return self._tasks.spec(number)
-        encoding = self.director.encoding
-        if encoding is not None and encoding != self._spec.encoding:
-            self._spec = msgspec.structs.replace(self._spec, encoding=encoding)
+        encoding, letters = self.director.encoding, self.director.letters
+        if encoding is not None and (encoding, letters) != (self._spec.encoding, self._spec.letters):
+            self._spec = msgspec.structs.replace(self._spec, encoding=encoding, letters=letters)
         return self._spec
 
     # what a person may want to know

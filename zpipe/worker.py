@@ -304,7 +304,7 @@ class Worker:
             self._at_work = runner
             self._lock.release()
             try:
-                outcome = runner.run(chunk, payload)
+                outcomes = runner.run(chunk, payload)
             finally:
                 self._lock.acquire()
                 self._at_work = None
@@ -314,23 +314,26 @@ class Worker:
         now = time.monotonic()
         if self._member.welcome is not welcome:
             return  # the lane was cut meanwhile: the chunk is another's
-        body = wire.inline(outcome.frames)
-        result = wire.Result(
-            welcome.job,
-            welcome.lane,
-            chunk.start,
-            outcome.stop,
-            chunk.attempt,
-            now - began,
-            outcome.failures,
-            outcome.hit,
-            body,
-        )
-        if body is None:
-            self._flush()
-            self._send(wire.encode(result, outcome.frames))
-        else:
-            self._keep(result, len(body), now)
+        each = (now - began) / (outcomes[-1].stop - chunk.start)
+        for outcome in outcomes:
+            body = wire.inline(outcome.frames)
+            result = wire.Result(
+                welcome.job,
+                welcome.lane,
+                outcome.start,
+                outcome.stop,
+                chunk.attempt,
+                each * (outcome.stop - outcome.start),
+                outcome.failures,
+                outcome.hit,
+                outcome.again,
+                body,
+            )
+            if body is None:
+                self._flush()
+                self._send(wire.encode(result, outcome.frames))
+            else:
+                self._keep(result, len(body), now)
 
     def _keep(self, result: wire.Result, size: int, now: float) -> None:
         """Have a small result sent: at once if no other is likely to follow soon, else with those that do."""

@@ -8,12 +8,12 @@ import pytest
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
-from zpipe.core.director import Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
+from zpipe.core.director import Admit, Director, End, Fill, Halt, Lost, Phase, Policy, Reply, Retire, Tell
 from zpipe.core.ledger import Ledger
 from zpipe.core.roster import LINK
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
-LOCAL = ("ipc://results", "json")
+LOCAL = ("ipc://results", "json", False)
 
 
 def make(local: Any = LOCAL, **policy: Any) -> Director:
@@ -322,3 +322,34 @@ def test_what_waits_too_long_is_recalled_when_it_is_time() -> None:
     due = director.deadline()
     assert due is not None
     assert director.on_tick(due) == [Reply(b"w1", wire.Recall(first))]
+
+
+@pytest.mark.parametrize(
+    ("halt", "failed", "done", "reached"),
+    [
+        (Halt(count=2), 1, 1, False),
+        (Halt(count=2), 2, 900, True),
+        (Halt(share=0.5), 2, 2, False),
+        (Halt(share=0.5), 3, 6, True),
+        (Halt(share=0.5), 3, 7, False),
+    ],
+)
+def test_a_halt_is_reached_by_count_or_share(halt: Halt, failed: int, done: int, reached: bool) -> None:
+    """A share counts from the third failure on."""
+    assert halt.reached(failed, done) is reached
+
+
+def test_a_job_is_halted_at_once_or_drained() -> None:
+    """`now` ends it with what is in flight, `soon` after that."""
+    for now in (True, False):
+        director = make(halt=Halt(now=now, count=1))
+        lane = enter(director, 1)
+        issue(director, lane)
+        issue(director, lane)
+        failure = wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 1, 1)])
+        ends = of(End, director.on_receipts(failure, 0.0))
+        assert [end.error for end in ends] == (["halted: 1 of 1 items have failed"] if now else [])
+        assert director.ledger.closed is not now
+        if not now:
+            rest = wire.Receipts("job", [wire.Receipt(1, 2, lane, 0.1, 0, 1)])
+            assert of(End, director.on_receipts(rest, 0.0)) == [End("halted: 1 of 1 items have failed", 1)]

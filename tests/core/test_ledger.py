@@ -288,3 +288,59 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def again(chunk: Chunk, start: int, stop: int, seconds: float = 5.0) -> Receipt:
+    """The sink's word that this attempt of these items failed, and another is wanted."""
+    return Receipt(start, stop, chunk.lane, 0.0, 0, 0, seconds, chunk.attempt)
+
+
+def test_an_item_that_failed_is_tried_again_when_it_is_time_elsewhere() -> None:
+    """Only that item, after its delay, on another lane while there is one; the rest of its chunk counts."""
+    ledger = make(1, 2)
+    chunk = issue(ledger, 1, 5)
+    ledger.on_receipt(Receipt(0, 2, 1, 0.1, 0, 1), 10.0)
+    ledger.on_receipt(again(chunk, 2, 3), 10.0)
+    assert ledger.on_receipt(Receipt(3, 5, 1, 0.1, 0, 1), 10.0) is ledger.lanes[1]
+    ledger.on_exhausted()
+    assert (ledger.done, ledger.retried, ledger.finished) == (4, 1, False)
+    assert ledger.deadline() == 15.0
+    assert not ledger.due(14.9)
+    assert ledger.due(15.0)
+    assert ledger.again(1, 15.0) is None, "it failed there"
+    retry = ledger.again(2, 15.0)
+    assert retry is not None
+    assert (retry.start, retry.stop, retry.skip, retry.tries, retry.attempt) == (2, 3, 2, 1, 2)
+    assert retry.payload is chunk.payload
+    ledger.on_receipt(receipt(retry), 16.0)
+    assert ledger.finished
+    ledger.check()
+
+
+def test_an_only_worker_tries_again_itself() -> None:
+    """With no other lane, or when the others have been busy for long, the item goes where it failed."""
+    for lanes in ((1,), (1, 2)):
+        ledger = make(*lanes)
+        chunk = issue(ledger, 1)
+        ledger.on_receipt(again(chunk, 0, 1, 1.0), 0.0)
+        ledger.due(1.0)
+        late = 1.0 if len(lanes) == 1 else 2.5
+        assert ledger.due(late) is (len(lanes) > 1)
+        assert ledger.again(1, late) is not None
+
+
+def test_only_the_attempt_that_failed_asks_for_another() -> None:
+    """A doubled word, or one of an attempt that is no longer the chunk's, changes nothing."""
+    ledger = make(1, 2)
+    chunk = issue(ledger, 1)
+    word = again(chunk, 0, 1)
+    ledger.on_receipt(word, 0.0)
+    ledger.on_receipt(word, 0.0)
+    assert ledger.retried == 1
+    other = issue(ledger, 1)
+    stale = again(other, 1, 2)
+    ledger.on_lost(1)
+    ledger.again(2, 0.0)
+    ledger.on_receipt(stale, 0.0)
+    assert ledger.retried == 1
+    ledger.check()

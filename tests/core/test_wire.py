@@ -26,7 +26,7 @@ MESSAGES = [
     wire.Forget(3),
     wire.Chunk(0, 10, 1, "lines"),
     wire.Chunks(
-        [wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x")), wire.Chunk(10, 11, 2, "pickle", 3, 1, "lost", b"y")]
+        [wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x")), wire.Chunk(10, 11, 2, "pickle", 3, 1, "lost", 2, b"y")]
     ),
     wire.Results([wire.Result("job", 7, 0, 10, 1, 0.5, body=memoryview(b"z"))]),
     wire.Result("job", 7, 0, 10, 1, 0.5, [wire.Failure(3, "ValueError", "no", "trace")], 4),

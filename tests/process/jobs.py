@@ -345,3 +345,19 @@ def noted_pid(item: int) -> int:
     note("noted", item)
     time.sleep(0.02)
     return os.getpid()
+
+
+def flaky(item: Any) -> int:
+    """Fail at 3 and 13 on the first two attempts, at 7 always, and reject 8; ask at 9 for a second."""
+    import zpipe
+
+    index, attempt, _ = context(item)
+    if index in (3, 13) and attempt < 3:
+        raise ValueError("not yet")
+    if index == 7:
+        raise KeyError("never")
+    if index == 8:
+        raise zpipe.Reject("not this one")
+    if index == 9 and attempt < 2:
+        raise zpipe.Retry(0.05)
+    return int(item)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from zpipe import endpoints
-from zpipe.core.director import Policy
+from zpipe.core.director import Halt, Policy
 from zpipe.core.wire import JobSpec
 from zpipe.errors import UsageError
 from zpipe.summary import Summary
@@ -19,6 +20,7 @@ __all__ = [
     "conclude",
     "job_options",
     "job_spec",
+    "letters_output",
     "node_options",
     "open_source",
     "output_options",
@@ -86,6 +88,44 @@ def job_options(function: F) -> F:
             ),
             click.option("--glob", metavar="PATTERN", help="Items are the files that match; ** crosses folders."),
             click.option("--source", metavar="MODULE:FUNCTION", help="Items are what this function yields."),
+            click.option("--resubmit", metavar="FILE", help="Items are those of the dead letters in FILE."),
+            click.option(
+                "--retries",
+                type=click.IntRange(min=0),
+                default=0,
+                metavar="N",
+                help="Try an item that fails N times more, on another worker if there is one.  [default: 0]",
+            ),
+            click.option(
+                "--retry-delay",
+                type=click.FloatRange(min=0.0),
+                default=1.0,
+                show_default=True,
+                metavar="S",
+                help="Seconds before the second try at most; twice as many before each further one.",
+            ),
+            click.option(
+                "--retry-max-delay",
+                type=click.FloatRange(min=0.0),
+                default=60.0,
+                show_default=True,
+                metavar="S",
+                help="Seconds before any try at most.",
+            ),
+            click.option(
+                "--retry-on",
+                multiple=True,
+                metavar="EXCEPTION",
+                help="Try again only after this exception (ValueError, or module.Name); may be given several times.",
+            ),
+            click.option(
+                "--halt",
+                default="never",
+                show_default=True,
+                metavar="WHEN",
+                help="never; soon,fail=N or now,fail=N: end when N items have failed (fail=N%: that share of those "
+                "done), after what is in flight, or at once.",
+            ),
             click.option(
                 "--first",
                 is_flag=True,
@@ -170,6 +210,11 @@ def output_options(function: F) -> F:
                 help="Fold all values into one with "
                 "FUNCTION(so_far, value), and write that; in the order they come, unless --ordered.",
             ),
+            click.option(
+                "--dead-letters",
+                metavar="FILE",
+                help="Write items that failed for good to FILE, a line of JSON each; --resubmit FILE runs them again.",
+            ),
             click.option("--initial", metavar="JSON", help="What the fold begins with; by default the first value."),
             click.option(
                 "--json",
@@ -190,13 +235,14 @@ def open_source(
     range_: str | None,
     glob: str | None,
     source: str | None,
+    resubmit: str | None,
     encoding: str,
     **_: Any,
 ) -> Any:
     """Return the one source that was asked for. Raises UsageError."""
     from zpipe import feeder, lines, sources
 
-    given = {"--input": input, "--range": range_, "--glob": glob, "--source": source}
+    given = {"--input": input, "--range": range_, "--glob": glob, "--source": source, "--resubmit": resubmit}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} are both sources of items; give one")
@@ -208,10 +254,14 @@ def open_source(
         return sources.IterSource(sources.parse_range(range_), f"--range {range_}")
     if glob is not None:
         return feeder.glob_source(glob)
+    if resubmit is not None:
+        return lines.open_lines(resubmit, kind="json")
     if source is not None:
         return feeder.callable_source(source)
     if input is None and sys.stdin is not None and sys.stdin.isatty():
-        raise UsageError("no items: give --input FILE, --range, --glob or --source, or pipe lines into stdin")
+        raise UsageError(
+            "no items: give --input FILE, --range, --glob, --source or --resubmit, or pipe lines into stdin"
+        )
     return lines.open_lines(input or "-", separator=b"\0" if null else b"\n", kind="json" if jsonl else "lines")
 
 
@@ -225,6 +275,11 @@ def job_spec(
     encoding: str,
     max_result: int,
     null: bool,
+    resubmit: str | None,
+    retries: int,
+    retry_delay: float,
+    retry_max_delay: float,
+    retry_on: tuple[str, ...],
     **_: Any,
 ) -> JobSpec:
     """Return what workers are told. Raises UsageError and TaskError."""
@@ -243,6 +298,11 @@ def job_spec(
         text_encoding=encoding,
         separator=b"\0" if null else b"\n",
         max_result=max_result,
+        retries=retries,
+        retry_delay=retry_delay,
+        retry_max_delay=retry_max_delay,
+        retry_on=list(retry_on),
+        unwrap=resubmit is not None,
     )
 
 
@@ -255,12 +315,22 @@ def _check_encoding(encoding: str) -> None:
         raise UsageError(f"--encoding {encoding}: its lines don't end with a newline byte; convert it with iconv first")
 
 
-def policy(*, expect_workers: int, mixed_versions: bool, **_: Any) -> Policy:
-    """Return what is asked of nodes."""
+def policy(*, expect_workers: int, mixed_versions: bool, halt: str, **_: Any) -> Policy:
+    """Return what is asked of nodes. Raises UsageError."""
     from zpipe.link import raise_limits
     from zpipe.versions import our_versions
 
-    return Policy(our_versions(), expect=expect_workers, mixed=mixed_versions, most=raise_limits())
+    return Policy(our_versions(), expect=expect_workers, mixed=mixed_versions, most=raise_limits(), halt=_halt(halt))
+
+
+def _halt(text: str) -> Halt | None:
+    if text == "never":
+        return None
+    found = re.fullmatch(r"(soon|now),fail=(\d+(?:\.\d+)?)(%?)", text)
+    if found is None or not float(found[2]) or ("." in found[2] and not found[3]):
+        raise UsageError(f"--halt {text!r} can't be read; write never, soon,fail=3, now,fail=1 or soon,fail=10%")
+    share = float(found[2]) / 100 if found[3] else 0.0
+    return Halt(found[1] == "now", 0 if share else int(found[2]), share)
 
 
 def lane_ports(text: str | None) -> range:
@@ -285,6 +355,17 @@ def sink_output(
     elif initial is not None:
         raise UsageError("--initial goes with --reduce")
     return outputs.open_output(output, "raw" if raw else format_, fold)  # type: ignore[arg-type]
+
+
+def letters_output(*, dead_letters: str | None, output: str | None, **_: Any) -> Any:
+    """Return where dead letters go, if they were asked for. Raises UsageError."""
+    from zpipe import outputs
+
+    if dead_letters is None:
+        return None
+    if dead_letters in (output, "-") or (output in (None, "-") and dead_letters == "/dev/stdout"):
+        raise UsageError(f"--dead-letters {dead_letters} is where the results go; give a file of its own")
+    return outputs.open_output(dead_letters, "raw")
 
 
 def _json(text: str | None) -> Any:

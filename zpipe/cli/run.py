@@ -21,6 +21,8 @@ Examples:
   zpipe run --command 'gzip -k {}' --glob 'logs/**/*.log'
   zpipe run math:factorial --range 1:1000 --reduce operator:add
   zpipe run crack.py:attempt --source crack.py:ranges --first --raw
+  zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --retries 3 --dead-letters failed.jsonl
+  zpipe run tasks.py:fetch --resubmit failed.jsonl --output more.jsonl
 
 TASK is module:function, or path/file.py:function; it is called with each item. A task may call zpipe.current() for
 the item's index and attempt.
@@ -61,7 +63,7 @@ def command(**given: Any) -> None:
     bind = bindable(given["bind"], insecure=given["insecure"]) if given["bind"] is not None else None
     ports = options.lane_ports(given["lane_ports"])
     spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)
-    output = options.sink_output(**given)
+    output, letters = options.sink_output(**given), options.letters_output(**given)
     summary = run_job(
         source,
         spec,
@@ -75,5 +77,6 @@ def command(**given: Any) -> None:
         heartbeat=given["heartbeat"],
         lane_ports=ports,
         results_port=given["results_port"],
+        letters=letters,
     )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

@@ -51,7 +51,7 @@ def command(**given: Any) -> None:
         )
     bind = bindable(given["bind"] or default, RESULTS_PORT, insecure=given["insecure"])
     advertise = connectable(given["advertise"], RESULTS_PORT) if given["advertise"] else ""
-    output = options.sink_output(**given)
+    output, letters = options.sink_output(**given), options.letters_output(**given)
     summary = run_sink(
         output,
         options.progress(given["quiet"], given["output"]),
@@ -61,5 +61,6 @@ def command(**given: Any) -> None:
         ordered=given["ordered"],
         heartbeat=given["heartbeat"],
         patience=given["connect_timeout"],
+        letters=letters,
     )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

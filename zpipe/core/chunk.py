@@ -17,12 +17,13 @@ class Chunk:
     The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
     host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
     doing. `proven` are those crashes in which it was one item, with nothing else on its lane. With a `doom` it is not
-    run any more: its item fails, for this reason. `got` is what has its receipts already, if that is a part.
+    run any more: its item fails, for this reason. `got` is what has its receipts already, if that is a part. After
+    `tries` tries that failed it avoids the lane of the last one `until` a time.
     """
 
     __slots__ = (
-        "attempt", "chunker", "crashes", "doom", "got", "items", "lane", "losses", "order", "payload", "proven", "size",
-        "skip", "start", "stop", "task",
+        "attempt", "avoid", "chunker", "crashes", "doom", "got", "items", "lane", "losses", "order", "payload",
+        "proven", "size", "skip", "start", "stop", "task", "tries", "until",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +43,9 @@ class Chunk:
         self.skip = 0
         self.doom = ""
         self.got: RangeSet | None = None
+        self.tries = 0
+        self.avoid = 0
+        self.until = 0.0
         self.lane = 0
         self.order = 0
 
@@ -52,7 +56,7 @@ class Chunk:
         """Return a pending chunk of the items `[start, stop)` of this one."""
         part = Chunk(start, stop, self.items, self.payload, self.task, self.chunker)
         part.skip = self.skip + start - self.start
-        part.attempt, part.crashes, part.losses = self.attempt, self.crashes, self.losses
+        part.attempt, part.crashes, part.losses, part.tries = self.attempt, self.crashes, self.losses, self.tries
         return part
 
     def cut(self, at: int) -> Chunk:

@@ -37,6 +37,7 @@ class Collector:
         self._waiting: dict[int, tuple[Result, Payload, int]] = {}
         self._waiting_bytes = 0
         self._receipts: list[Receipt] = []
+        self._asked: dict[int, Receipt] = {}
 
     def on_result(self, result: Result, payload: Payload, size: int) -> Sequence[tuple[Result, Payload]]:
         """Take a result of `size` bytes; return what is to be written now, in this order."""
@@ -46,12 +47,20 @@ class Collector:
         start, stop = result.start, result.stop
         if self._over or (self.limit is not None and start >= self.limit):
             return ()
+        if result.again is not None:
+            if not self.done.overlaps(start, stop):
+                asked = Receipt(start, stop, result.lane, 0.0, 0, 0, result.again, result.attempt)
+                self._asked[start] = asked
+                self._receipts.append(asked)
+            return ()
         if self.done.overlaps(start, stop):
             self.duplicates += 1
             if self.done.covers(start, stop):
                 self._receipt(result, size)
             return ()
         self.done.add(start, stop)
+        for index in [index for index in self._asked if start <= index < stop]:
+            del self._asked[index]
         self.failed += len(result.failures)
         self._receipt(result, size)
         if not self.ordered:
@@ -91,10 +100,10 @@ class Collector:
         """The job has `total` items."""
         self.total = total
 
-    def take_receipts(self) -> list[Receipt]:
-        """Return the receipts due since the last call."""
+    def take_receipts(self, *, again: bool = False) -> list[Receipt]:
+        """Return the receipts due since the last call; `again`: and those that nothing but a receipt can tell of."""
         receipts, self._receipts = self._receipts, []
-        return receipts
+        return [*receipts, *self._asked.values()] if again else receipts
 
     @property
     def full(self) -> bool:

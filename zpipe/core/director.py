@@ -14,7 +14,20 @@ from zpipe.core import wire
 from zpipe.core.ledger import Ledger
 from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
 
-__all__ = ["Action", "Admit", "Director", "End", "Fill", "Lost", "Phase", "Policy", "Reply", "Retire", "Tell"]
+__all__ = [
+    "Action",
+    "Admit",
+    "Director",
+    "End",
+    "Fill",
+    "Halt",
+    "Lost",
+    "Phase",
+    "Policy",
+    "Reply",
+    "Retire",
+    "Tell",
+]
 
 
 class Phase(Enum):
@@ -26,16 +39,32 @@ class Phase(Enum):
     OVER = "over"
 
 
+class Halt(msgspec.Struct, frozen=True):
+    """End the job once `count` items have failed, or a `share` of those done: `now`, or after what is in flight."""
+
+    now: bool = False
+    count: int = 0
+    share: float = 0.0
+
+    def reached(self, failed: int, done: int) -> bool:
+        """Whether so many have failed. A share counts from three failures on, as GNU parallel has it."""
+        if self.count:
+            return failed >= self.count
+        return failed >= 3 and failed >= self.share * done
+
+
 class Policy(msgspec.Struct, frozen=True):
     """What is asked of nodes.
 
     `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
+    `halt` is when failed items end the job.
     """
 
     versions: wire.Versions
     expect: int = 1
     mixed: bool = False
     most: int = 10_000
+    halt: Halt | None = None
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -100,7 +129,7 @@ class Director:
     """Decides about nodes for one job. `local_sink` is the endpoint for results of a sink in this very process."""
 
     def __init__(
-        self, job: str, policy: Policy, ledger: Ledger, local_sink: tuple[str, wire.Encoding] | None = None
+        self, job: str, policy: Policy, ledger: Ledger, local_sink: tuple[str, wire.Encoding, bool] | None = None
     ) -> None:
         self.job, self.policy, self.ledger, self.local_sink = job, policy, ledger, local_sink
         self.phase = Phase.GATHERING
@@ -122,6 +151,13 @@ class Director:
         if self.local_sink is not None:
             return self.local_sink[1]
         return self._sink.sink.encoding if self._sink is not None and self._sink.sink is not None else None
+
+    @property
+    def letters(self) -> bool:
+        """Whether the sink wants dead letters."""
+        if self.local_sink is not None:
+            return self.local_sink[2]
+        return self._sink is not None and self._sink.sink is not None and self._sink.sink.letters
 
     @property
     def may_issue(self) -> bool:
@@ -318,6 +354,8 @@ class Director:
             for node in late
         ]
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
+        if self.ledger.due(now):
+            told += self._refill()
         return told + self._recall(self.ledger.overdue(now), items=self.ledger.dry)
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
@@ -389,7 +427,14 @@ class Director:
         elif free:
             actions.append(Fill(list(free)))
         self._fit = self._fit or bool(message.receipts)
-        return actions + self._closing()
+        return actions + self._halted() + self._closing()
+
+    def _halted(self) -> list[Action]:
+        halt, ledger = self.policy.halt, self.ledger
+        if halt is None or self._drain is not None or not halt.reached(ledger.failed, ledger.done):
+            return []
+        why = f"halted: {ledger.failed:,} of {ledger.done:,} items have failed"
+        return self.on_failed(why) if halt.now else self.on_drain(why, 1)
 
     def on_exhausted(self) -> list[Action]:
         """The source has ended: the total is known."""

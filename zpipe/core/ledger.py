@@ -22,6 +22,9 @@ from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Ledger"]
 
+CHOOSY = 1.0
+"""Seconds for which an item that failed waits for another worker than the one it failed on."""
+
 VERDICTS = 10_000
 """Lost lanes of which it is remembered what they ran; how a worker ended is heard only when its slot joins again."""
 
@@ -50,6 +53,9 @@ class Ledger:
         self._pending: list[int] = []
         self._suspects: list[int] = []
         self._running: dict[int, tuple[Chunk, bool]] = {}
+        self._retries: dict[int, Chunk] = {}
+        self._later: list[tuple[float, int]] = []
+        self.retried = 0
         self._look = inf
         self.dry = False
         """There was nothing to issue when a worker last had credit."""
@@ -133,8 +139,26 @@ class Ledger:
     # recalls
 
     def deadline(self) -> float | None:
-        """When `overdue` is next worth asking."""
-        return self._look if self._look < inf else None
+        """When `due` and `overdue` are next worth asking."""
+        look = min(self._look, self._later[0][0]) if self._later else self._look
+        return look if look < inf else None
+
+    def due(self, now: float) -> bool:
+        """Make what is to be tried again pending as far as it is time; return whether there is any."""
+        found = False
+        while self._later and self._later[0][0] <= now:
+            _, start = heappop(self._later)
+            if start in self._outstanding and start in self._retries:
+                heappush(self._later, (now + CHOOSY / 100, start))  # the rest of its chunk is not yet in
+                break
+            found = True
+            chunk = self._retries.pop(start, None)
+            if chunk is not None:
+                self._outstanding[start] = chunk
+                chunk.until = now + CHOOSY
+                heappush(self._later, (chunk.until, start))
+                self._requeue(chunk)
+        return found
 
     def overdue(self, now: float) -> list[int]:
         """Return the lanes to be recalled now: those where chunks have waited too long, and those `hungry` returns."""
@@ -223,11 +247,19 @@ class Ledger:
             if chunk is not None and not chunk.lane:
                 lane.solo = True
                 return self._hold(chunk, lane, now)
-        while self._pending:
-            chunk = self._outstanding.get(heappop(self._pending))
-            if chunk is not None and not chunk.lane and not chunk.crashes:
-                return self._hold(chunk, lane, now)
-        return None
+        found, aside = None, []
+        while self._pending and found is None:
+            start = heappop(self._pending)
+            chunk = self._outstanding.get(start)
+            if chunk is None or chunk.lane or chunk.crashes:
+                continue
+            if chunk.avoid == number and len(self.lanes) > 1 and now < chunk.until:
+                aside.append(start)
+            else:
+                found = chunk
+        for start in aside:
+            heappush(self._pending, start)
+        return self._hold(found, lane, now) if found is not None else None
 
     def wanted(self, remaining: int | None, chunker: Chunker | None = None) -> int:
         """How many new items the next chunk should have; 0 when nothing new may be issued.
@@ -282,6 +314,8 @@ class Ledger:
     def on_receipt(self, receipt: Receipt, now: float) -> Lane | None:
         """The sink has a chunk, or a part of one. Return the lane that has credit for it now, if there is one."""
         start, stop = receipt.start, receipt.stop
+        if receipt.again is not None:
+            return self._on_again(receipt, now)
         chunk = self._outstanding.get(start)
         if chunk is not None and chunk.got is None and stop == self._wanted_of(chunk):
             self.failed += receipt.failed
@@ -289,6 +323,23 @@ class Ledger:
             self._observe(receipt, chunk)
             return self._settle(chunk, now)
         return self._on_part(receipt, now)
+
+    def _on_again(self, receipt: Receipt, now: float) -> Lane | None:
+        """Items failed and are to be tried again: only if it was this very attempt that failed."""
+        start, stop = receipt.start, receipt.stop
+        chunk = next(iter(self._overlapping(start, stop)), None)
+        if chunk is None or chunk.lane != receipt.lane or chunk.attempt != receipt.attempt:
+            return None
+        if not chunk.start <= start < stop <= chunk.stop or (chunk.got is not None and chunk.got.overlaps(start, stop)):
+            return None
+        part = chunk.part(start, stop)
+        part.tries, part.avoid = chunk.tries + 1, receipt.lane
+        self._retries[start] = part
+        self.retried += 1
+        heappush(self._later, (now + (receipt.again or 0.0), start))
+        chunk.got = chunk.got or RangeSet()
+        chunk.got.add(start, stop)
+        return self._settle(chunk, now) if chunk.got.covers(chunk.start, self._wanted_of(chunk)) else None
 
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
         """A receipt of what is not, or no longer, one whole chunk."""
@@ -337,6 +388,8 @@ class Ledger:
 
     def on_done(self, start: int, stop: int) -> None:
         """A sink that came back has `[start, stop)`: the receipts of chunks in there were lost."""
+        for index in [index for index in self._retries if start <= index < stop]:
+            self.done += len(self._retries.pop(index))
         for chunk in [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]:
             end = self._wanted_of(chunk)
             chunk.got = chunk.got or RangeSet()
@@ -356,6 +409,8 @@ class Ledger:
             self.limit = limit
             for chunk in [c for c in self._outstanding.values() if c.start >= limit]:
                 self._drop(chunk)
+            for index in [index for index in self._retries if index >= limit]:
+                del self._retries[index]
 
     def _drop(self, chunk: Chunk) -> None:
         del self._outstanding[chunk.start]
@@ -372,7 +427,7 @@ class Ledger:
     @property
     def finished(self) -> bool:
         """Whether every item that is wanted has its receipt."""
-        return (self.exhausted or self.limit is not None) and not self._outstanding
+        return (self.exhausted or self.limit is not None) and not self._outstanding and not self._retries
 
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
@@ -394,4 +449,5 @@ class Ledger:
             assert chunk.attempt >= (1 if chunk.lane else 0)
         if self.limit is None:
             issued = sum(len(c) - (c.got.count if c.got else 0) for c in self._outstanding.values())
+            issued += sum(map(len, self._retries.values()))
             assert self.done + issued == self.next, (self.done, issued, self.next)

@@ -116,6 +116,15 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     text_encoding: str = "utf-8"
     separator: bytes = b"\n"
     max_result: int = 256 * 1024 * 1024
+    retries: int = 0
+    retry_delay: float = 1.0
+    retry_max_delay: float = 60.0
+    retry_on: list[str] = []
+    """Names of exceptions, `ValueError` or `module.Name`, whose items are tried again (none: all but a few)."""
+    letters: bool = False
+    """Failures come with a line for the dead letters."""
+    unwrap: bool = False
+    """Items are those that dead letters hold."""
     setup: bool = False
     """The task is called once, with nothing, ahead of all others, and its globals are theirs."""
 
@@ -163,6 +172,7 @@ class SinkJoin(_Header, frozen=True, tag="sink"):
     job: str = ""
     done: list[tuple[int, int]] = []
     limit: int | None = None
+    letters: bool = False
 
 
 class Welcome(_Header, frozen=True, tag="welcome"):
@@ -250,7 +260,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     """Items `[start, stop)` of the job for task `task`, on their `attempt`-th attempt (from 1).
 
     The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run. With a `doom` none
-    is: they fail, and that is why.
+    is: they fail, and that is why. `tries` of them have failed so far.
     """
 
     start: int
@@ -260,6 +270,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     task: int = 0
     skip: int = 0
     doom: str = ""
+    tries: int = 0
     body: memoryview | None = None
 
 
@@ -270,16 +281,23 @@ class Chunks(_Header, frozen=True, tag="chunks"):
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One item's error: `index` in the job, the exception's type and message, its traceback as text."""
+    """One item's error: `index` in the job, the exception's type and message, its traceback as text.
+
+    `letter` is its line for the dead letters, if those are kept.
+    """
 
     index: int
     type: str
     message: str
     traceback: str = ""
+    letter: bytes = b""
 
 
 class Result(_Header, frozen=True, tag="result"):
-    """Outcomes of items `[start, stop)`: `seconds` is how long the worker took, `hit` the index that ends the job."""
+    """Outcomes of items `[start, stop)`: `seconds` is how long the worker took, `hit` the index that ends the job.
+
+    With `again` there are none: the items are to be tried again, in so many seconds.
+    """
 
     job: str
     lane: int
@@ -289,6 +307,7 @@ class Result(_Header, frozen=True, tag="result"):
     seconds: float
     failures: list[Failure] = []
     hit: int | None = None
+    again: float | None = None
     body: memoryview | None = None
 
 
@@ -299,7 +318,10 @@ class Results(_Header, frozen=True, tag="results"):
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The sink has the outcomes of `[start, stop)`, `failed` of them errors, from `lane`, which took `seconds`."""
+    """The sink has the outcomes of `[start, stop)`, `failed` of them errors, from `lane`, which took `seconds`.
+
+    With `again` it has been told that this `attempt` of them failed, and that another is wanted in so many seconds.
+    """
 
     start: int
     stop: int
@@ -307,6 +329,8 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     seconds: float
     failed: int
     size: int
+    again: float | None = None
+    attempt: int = 0
 
 
 class Receipts(_Header, frozen=True, tag="receipts"):
