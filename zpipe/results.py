@@ -75,7 +75,7 @@ class _Chunks:
 
     def __next__(self) -> Iterator[Any]:
         if not self._busy.acquire(blocking=False):
-            raise ValueError("these results are being waited for already: let one thread take them")
+            return _BUSY  # raised here, it would end the iteration for the one who waits, too
         try:
             entry = self.call.next(None if self._end is None else max(0.0, self._end - time.monotonic()))
         except FuturesTimeoutError:
@@ -99,6 +99,19 @@ class _Chunks:
             self.call.close()
         else:
             self.call.abandon()
+
+
+class _Busy:
+    """Turns away whoever asks for results while another thread waits for them."""
+
+    def __iter__(self) -> _Busy:
+        return self
+
+    def __next__(self) -> Any:
+        raise ValueError("these results are being waited for already: let one thread take them")
+
+
+_BUSY = _Busy()
 
 
 def unpacked(count: int, found: Any, on_error: OnError) -> Iterator[Any]:

@@ -262,7 +262,7 @@ class Worker:
     def _give_up(self, error: WireError) -> None:
         # Nobody would miss its chunk: with the lane, all that is on it goes to another worker.
         self._say(f"gave up a lane with a message that can't be read: {error}")
-        self._perform(self._intake.after(self._member.on_link_down("lane", time.monotonic())))
+        self._perform(self._intake.after(self._member.on_unreadable(str(error), time.monotonic())))
 
     def _learn(self, task: wire.Task) -> None:
         if task.spec.setup:

@@ -211,3 +211,13 @@ def test_an_unfit_worker_says_why() -> None:
     intake = Intake(ready(make()))
     assert intake.on_unfit("no module named x", 1.0) == [Send(wire.Unfit(1, "no module named x"))]
     assert intake.on_unfit("no module named x", 1.0) == []
+
+
+def test_a_lane_that_can_not_be_read_is_given_up_without_a_spin() -> None:
+    """The member joins afresh after a while, and says why if it goes on."""
+    member = ready(make())
+    assert member.on_unreadable("no chunk", 10.0) == [Close()]
+    assert member.state is State.ASKED
+    assert not [action for action in member.on_tick(10.5) if isinstance(action, Send)]
+    assert [action for action in member.on_tick(11.0) if isinstance(action, Send)]
+    assert "can't be read (no chunk)" in member.waiting(11.0)

@@ -149,10 +149,20 @@ class Member:
             return [Close(), *self._ask(now)]
         assert self.welcome is not None
         where = self.welcome.endpoint if name == "lane" else self.welcome.sink
+        return self._ask_later(f"{_LINKS[name]} can't be reached at {where}; trying again every {RETRY:g} s", now)
+
+    def on_unreadable(self, error: str, now: float) -> list[Action]:
+        """What came on a link can't be read: with the lane, all that is on it goes to another node."""
+        if self.state is not State.READY:
+            return self.on_link_down("lane", now)
+        return self._ask_later(f"what came on our lane can't be read ({error}); trying again every {RETRY:g} s", now)
+
+    def _ask_later(self, why: str, now: float) -> list[Action]:
+        """Join afresh, but not at once, which would only spin."""
         self.turn += 1
         self._enter(State.ASKED, now)
-        self._ask_at = now + RETRY  # it never stood: asking again at once would only spin
-        self._held = f"{_LINKS[name]} can't be reached at {where}; trying again every {RETRY:g} s"
+        self._ask_at = now + RETRY
+        self._held = why
         return [Close()]
 
     def _ask(self, now: float) -> list[Action]:
