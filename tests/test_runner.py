@@ -479,6 +479,20 @@ class TestCut:
         assert outcome.stop == module.told == 104
         assert failed(outcome) == [(103, "ValueError")]
 
+    def test_a_chunk_keeps_one_item(self, module: Any) -> None:
+        """Cut before the first item is started it still has that one, or there would be no outcome."""
+        runner = Runner(spec("same", "outcomes"))
+        told: list[int] = []
+        apply = runner._apply
+
+        def cut_first(items: Any) -> Any:
+            told.append(runner.cut())
+            return apply(items)
+
+        runner._apply = cut_first
+        [outcome] = runner.run(Chunk(100, 110, 1, "pickle"), serialize.dumps(list(range(10))))
+        assert (told, outcome.start, outcome.stop) == ([101], 100, 101)
+
     def test_the_last_item_has_none_behind_it(self, module: Any) -> None:
         """At the last item there is nothing to leave, and the chunk is whole."""
         runner = Runner(spec("cutter"))

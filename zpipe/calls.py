@@ -37,6 +37,9 @@ WEIGHT = 512
 AHEAD = 64
 """Items pulled from a lazy iterable before anything is known of how long they take."""
 
+AHEAD_SECONDS, AHEAD_ITEMS, AHEAD_BYTES = 0.01, 4096, 1 << 20
+"""Later at least as many as the workers do in such a time, but no more items and bytes than these."""
+
 
 class Receiver(Protocol):
     """Who gets the outcomes of items that were taken together."""
@@ -278,7 +281,7 @@ class MapCall:
         if self._closed or (self._buffered > BUFFERED_BYTES and not self._lifted):
             return 0
         if sequence is None:
-            return sum(map(len, list(self._blocks)))
+            return len(self._blocks)  # none is empty
         left = len(sequence) - self._at
         return left if self._bound is None or self._lifted else min(left, self._returned + self._bound - self._at)
 
@@ -299,6 +302,8 @@ class MapCall:
         else:
             try:
                 items = self._blocks.popleft()
+                while len(items) < most and self._blocks:  # blocks are as small as the room there was
+                    items += self._blocks.popleft()
             except IndexError:  # it was closed meanwhile
                 return None
             if len(items) > most:
@@ -396,12 +401,14 @@ class MapCall:
         """
         if self._iterator is None or self._closed:
             return
+        pulling = False
         with self._pulling:
             while (iterator := self._iterator) is not None and not self._closed and self._cut is None:
                 size = self.chunker.size(None, 1)
-                room = size if whole else self._room(size)
+                room = size if whole else self._room(size, pulling)
                 if room <= 0:
                     break
+                pulling = True
                 block: list[Any] = []
                 try:
                     block.extend(islice(iterator, min(size, room)))  # keeps what came before an exception
@@ -422,11 +429,20 @@ class MapCall:
                 self._blocks.append(block)
         self._wake()
 
-    def _room(self, size: int) -> int:
-        bound = self._bound
+    def _room(self, size: int, pulling: bool = True) -> int:
+        """Return how many items may be pulled now: once begun, all there is room for.
+
+        Pulling begins when there is room worth it. Else blocks, and with them chunks, would become as small as what is
+        taken at a time, and the pipeline's thread be woken for each.
+        """
+        bound, least = self._bound, size
         if bound is None:
-            bound = max(AHEAD, size * (4 * max(self._slots(), 1) + 4))
-        return self._returned + bound - self._pulled
+            slots = max(self._slots(), 1)
+            many = min(slots * self.chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
+            bound = max(AHEAD, size * (4 * slots + 4), many)
+            least = bound
+        room = self._returned + bound - self._pulled
+        return room if pulling or room >= min(least, max(bound // 4, 1)) else 0
 
     @property
     def ended(self) -> bool:
@@ -515,6 +531,7 @@ class MapCall:
     def orphan(self, error: BaseException) -> None:
         """Nothing more will come, in a forked child, where whoever held a lock is no more."""
         self._news, self._pulling = threading.Condition(), threading.RLock()
+        self._ready.clear()
         self._error = error
 
 

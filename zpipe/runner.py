@@ -112,13 +112,13 @@ class Runner:
         if batch is None or type(batch.items) is not list:
             return 0
         items, state = batch.items, pending.__reduce__()
-        if len(state) < 3 or not isinstance(state[2], int) or state[2] >= len(items):
+        if len(state) < 3 or not isinstance(state[2], int):
             return 0
-        at = state[2]
+        at = max(1, state[2])  # a chunk without an item would have no outcome
         rest = items[at:]
         del items[at:]  # the iterator ends here now
         state = pending.__reduce__()
-        begun = state[2] if len(state) == 3 and isinstance(state[2], int) else len(batch.values)
+        begun = max(at, state[2] if len(state) == 3 and isinstance(state[2], int) else len(batch.values))
         items += rest[: begun - at]
         return batch.start + begun if begun < at + len(rest) else 0
 

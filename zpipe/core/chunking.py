@@ -81,6 +81,12 @@ class Chunker:
             items = min(items, remaining // (2 * max(slots, 1)))
         return max(items, 1)
 
+    def within(self, seconds: float, size: int) -> int:
+        """Items that a worker does in `seconds` and that weigh no more than `size` bytes; 0 while nothing is known."""
+        if not self._items or not self._seconds:
+            return 0
+        return int(self._items * min(seconds / self._seconds, size / max(self._bytes, 1.0)))
+
 
 def window(seconds: float, size: float) -> int:
     """Chunks to keep in flight on a lane whose chunks take `seconds` and weigh `size` bytes each.
