@@ -369,11 +369,12 @@ class Engine:
         if thread is None or self._pid != os.getpid() or threading.current_thread() is thread:
             return
         try:
-            thread.join()
+            self.finished.wait()  # an interrupted Thread.join takes the thread for ended
         except KeyboardInterrupt:
             self.abort(INTERRUPTED)
-            thread.join()
+            self.finished.wait()
             raise
+        thread.join()
         self._thread = None  # or it would be there until the next garbage collection
 
     def maps(self) -> list[MapCall]:
@@ -415,7 +416,8 @@ class Engine:
         if self._work.cancelling >= 0:
             spared, self._work.cancelling = self._work.cancelling, -1
             self._work.submits.cancel(spared)
-        self._ventilator.on_wake()
+        if self._work.submits.queue or self._work.maps or self._work.closing:
+            self._ventilator.on_wake()
         if self._aborted:
             self._ventilator.abort(self._aborted, 130)
         while self._orders:
@@ -515,11 +517,11 @@ def _at_exit() -> None:
     engines = list(_engines)
     last = getattr(sys, "last_type", None)  # what ended the script, unless it is somebody's session
     interrupted = last is not None and issubclass(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
-    for engine in engines:
-        engine.close("cannot schedule new futures after interpreter shutdown", cut=True)
-        if interrupted:
-            engine.abort(INTERRUPTED)
     try:
+        for engine in engines:
+            engine.close("cannot schedule new futures after interpreter shutdown", cut=True)
+            if interrupted:
+                engine.abort(INTERRUPTED)
         for engine in engines:
             engine.join()
     except KeyboardInterrupt:  # the interpreter would say where, and nobody waits for results any more

@@ -19,7 +19,7 @@ from zpipe import serialize
 from zpipe.core.chunking import Chunker
 from zpipe.core.wire import Call, TaskSpec
 
-__all__ = ["Function", "Functions"]
+__all__ = ["QUICK", "Function", "Functions"]
 
 KEPT = 256
 """Functions that are remembered, by workers too, while nothing of theirs is to be run."""

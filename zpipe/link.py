@@ -219,8 +219,7 @@ class Loop:
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
-                    while self._ear.recv(4096):
-                        pass
+                    self._ear.recv(4096)  # what is left, if anything, ends the next wait
             else:
                 self._due[key.data] = None
         due, self._due = self._due, {}

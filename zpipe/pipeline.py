@@ -18,6 +18,7 @@ from zpipe.calls import MapCall, Zipped
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.engine import CUT, INTERRUPTED, Engine
+from zpipe.functions import QUICK
 from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.results import OnError, Results
@@ -177,7 +178,8 @@ class Pipeline(Executor):
         many as keep the workers busy. So an endless iterable is fine, and memory is bounded either way.
 
         timeout: seconds from now in which results must come, else `concurrent.futures.TimeoutError` is raised.
-        chunksize: items sent together (None: as many as the pipeline finds best). ordered: in the items' order, or as
+        chunksize: items sent together, or more of them if those take less than a millisecond (None: as many as the
+        pipeline finds best). ordered: in the items' order, or as
         they come. on_error: "raise" an item's exception at its place (iteration may go on), "skip" it, or "collect":
         it comes as a value. Raises as `submit` does.
         """
@@ -311,7 +313,9 @@ class Pipeline(Executor):
         with engine.lock:
             engine.check()
             function = engine.functions.find(fn, call)
-        chunker = Chunker(chunksize) if chunksize is not None else function.chunker
+        chunker = function.chunker
+        if chunksize is not None:
+            chunker = Chunker(target=QUICK, floor=QUICK, least=chunksize)
         made = kind(
             function,
             items,

@@ -89,7 +89,10 @@ class Runner:
         Raises WireError when the frames don't hold that many items.
         """
         start, stop = chunk.start, chunk.stop
-        items, unread = _read(self._spec, chunk, frames)
+        items: Any = [None] * (stop - start)
+        unread: _Unread = deque()
+        if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
+            items, unread = _read(self._spec, chunk, frames)
         batch = records.Batch(start, items, attempt=chunk.attempt)
         self._tries, self._again = chunk.tries, {}
         if chunk.doom:

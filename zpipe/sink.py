@@ -87,6 +87,8 @@ class Sink:
             more = frames is not None
             if frames is not None:
                 self._take(frames)
+                if self._write is not None and len(self._unwritten) == 1:
+                    self._write_out()  # before all else: somebody may be waiting for just this
         if not self.collector.finished:
             self.settle()  # first: while this writes, the workers are at work again
         self._write_out()

@@ -92,3 +92,16 @@ def test_the_longer_a_chunk_the_fewer_wait() -> None:
     assert window(0.005, 1) == 2
     assert window(0.001, 1) == 10
     assert window(0.0, 1) == chunking.LANE_CHUNKS
+
+
+def test_a_least_size_holds_unless_items_are_quick() -> None:
+    """Chunks have so many items, and more where more of them take no longer than the target."""
+    chunker = Chunker(target=0.001, floor=0.001, least=5)
+    assert chunker.size(None, 4) == 5
+    chunker.observe(5, 0.5, 10)
+    assert chunker.size(None, 4) == 5
+    assert chunker.size(3, 4) == 5
+    quick = Chunker(target=0.001, floor=0.001, least=5)
+    for _ in range(40):
+        quick.observe(5, 5e-6, 10)
+    assert quick.size(None, 4) == 20

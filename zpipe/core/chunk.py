@@ -22,7 +22,7 @@ class Chunk:
     """
 
     __slots__ = (
-        "attempt", "avoid", "chunker", "crashes", "doom", "got", "items", "lane", "losses", "order", "payload",
+        "attempt", "avoid", "chunker", "cost", "crashes", "doom", "got", "items", "lane", "losses", "order", "payload",
         "proven", "size", "skip", "start", "stop", "task", "tries", "until",
     )  # fmt: skip
 
@@ -36,6 +36,8 @@ class Chunk:
         self.task = task
         self.chunker = chunker
         self.size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in payload)
+        self.cost = 0.0
+        """Seconds it is likely to take."""
         self.attempt = 0
         self.losses = 0
         self.crashes = 0

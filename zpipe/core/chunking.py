@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Chunker", "window"]
+__all__ = ["LANE_SECONDS", "Chunker", "window"]
 
 TARGET = 0.050
 """Seconds a chunk aims at where items take much the same time."""
@@ -35,18 +35,25 @@ WAITING = 0.070
 """Chunks that take longer than this have none waiting behind them: the round trip is a hundredth of that at most."""
 
 LANE_SECONDS = 0.010
+"""What is in flight on a lane takes about this long at most, or is one chunk with another waiting."""
+
 LANE_CHUNKS = 1024
 LANE_BYTES = 16 << 20
 DECAY = 0.8
 
 
 class Chunker:
-    """Chunk sizes from observed chunks: `target` seconds each, at least `floor`. `fixed` items always, if given."""
+    """Chunk sizes from observed chunks: `target` seconds each, at least `floor`, and `least` items.
 
-    __slots__ = ("_bytes", "_fixed", "_floor", "_items", "_largest", "_seconds", "_target", "_variance")
+    `fixed` items always, if given.
+    """
 
-    def __init__(self, fixed: int | None = None, *, target: float = TARGET, floor: float = TARGET_UNEVEN) -> None:
-        self._fixed, self._target, self._floor = fixed, target, floor
+    __slots__ = ("_bytes", "_fixed", "_floor", "_items", "_largest", "_least", "_seconds", "_target", "_variance")
+
+    def __init__(
+        self, fixed: int | None = None, *, target: float = TARGET, floor: float = TARGET_UNEVEN, least: int = 1
+    ) -> None:
+        self._fixed, self._target, self._floor, self._least = fixed, target, floor, least
         self._items = 0.0
         self._seconds = 0.0
         self._bytes = 0.0
@@ -65,12 +72,16 @@ class Chunker:
         self._bytes = self._bytes * DECAY + size
         self._largest = max(self._largest, items)
 
+    def cost(self, items: int) -> float:
+        """Seconds that so many items are likely to take; a long time while nothing is known of them."""
+        return self._seconds / self._items * items if self._items else LANE_SECONDS
+
     def size(self, remaining: int | None, slots: int) -> int:
         """Items for the next chunk; `remaining` in the source if known, `slots` workers to share them."""
         if self._fixed is not None:
             return self._fixed
         if not self._items:
-            return 1
+            return self._least
         items = min(MAX_ITEMS, self._largest * GROWTH)
         if self._seconds > 0:
             target = max(self._floor, self._target / (1.0 + self._variance))
@@ -79,7 +90,7 @@ class Chunker:
             items = min(items, int(MAX_BYTES * self._items / self._bytes))
         if remaining is not None:
             items = min(items, remaining // (2 * max(slots, 1)))
-        return max(items, 1)
+        return max(items, self._least)
 
     def within(self, seconds: float, size: int) -> int:
         """Items that a worker does in `seconds` and that weigh no more than `size` bytes; 0 while nothing is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zpipe.core.chunk import Chunk
-from zpipe.core.chunking import window
+from zpipe.core.chunking import LANE_SECONDS, window
 
 __all__ = ["PATIENCE", "QUICK", "Lane"]
 
@@ -30,8 +30,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_suspects", "held", "leaving", "number", "recalled", "receipts", "sent", "shallow", "shared", "since", "size",
-        "solo", "typical", "window",
+        "_suspects", "held", "leaving", "load", "number", "recalled", "receipts", "sent", "shallow", "shared", "since",
+        "size", "solo", "typical", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, suspects: list[int]) -> None:
@@ -41,6 +41,8 @@ class Lane:
         self.held: dict[int, Chunk] = {}
         self.window = 1
         self.sent = 0
+        self.load = 0.0
+        """Seconds that what it holds is likely to take."""
         self.receipts = 0
         self.leaving = False
         self.recalled = False
@@ -55,7 +57,22 @@ class Lane:
         """How many more chunks may go down this lane now."""
         if self.leaving or self.recalled or self.solo:
             return 0
-        return (1 if self.shallow or self._suspects else self.window) - len(self.held)
+        held = len(self.held)
+        if held > 1 and self.load >= LANE_SECONDS:
+            return 0
+        return (1 if self.shallow or self._suspects else self.window) - held
+
+    def hold(self, chunk: Chunk) -> None:
+        """Have this chunk too."""
+        self.sent += 1
+        chunk.lane, chunk.order, chunk.cost = self.number, self.sent, chunk.chunker.cost(len(chunk))
+        self.load += chunk.cost
+        self.held[chunk.start] = chunk
+
+    def release(self, chunk: Chunk) -> None:
+        """Have it no more."""
+        del self.held[chunk.start]
+        self.load = self.load - chunk.cost if self.held else 0.0
 
     @property
     def due(self) -> float:

@@ -119,7 +119,7 @@ class Ledger:
     def _hand_back(self, lane: Lane, after: int, upto: int) -> int:
         back = [chunk for chunk in lane.held.values() if after < chunk.order <= upto]
         for chunk in back:
-            del lane.held[chunk.start]
+            lane.release(chunk)
             chunk.attempt -= 1
             self._requeue(chunk)
         return len(back)
@@ -292,18 +292,15 @@ class Ledger:
             lane.since = now
         elif lane.due < self._look:
             self._look = lane.due
-        lane.sent += 1
-        chunk.lane = lane.number
-        chunk.order = lane.sent
+        lane.hold(chunk)
         chunk.attempt += 1
-        lane.held[chunk.start] = chunk
         return chunk
 
     def on_refused(self, chunk: Chunk) -> None:
         """The lane would not take the chunk just given to it: it was never sent."""
         lane = self.lanes[chunk.lane]
         lane.sent -= 1
-        del lane.held[chunk.start]
+        lane.release(chunk)
         lane.solo = False
         chunk.attempt -= 1
         chunk.lane = 0
@@ -376,7 +373,7 @@ class Ledger:
         del self._outstanding[chunk.start]
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
-            del lane.held[chunk.start]
+            lane.release(chunk)
             lane.shallow = lane.solo = lane.shared = False
             if now is not None:
                 lane.since = now
@@ -416,7 +413,7 @@ class Ledger:
         del self._outstanding[chunk.start]
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
-            del lane.held[chunk.start]
+            lane.release(chunk)
             lane.solo = False
 
     @property
