@@ -284,6 +284,13 @@ class Ventilator:
     def _share(self, numbers: list[int]) -> None:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
+        if self._tasks is not None and self._tasks.setup is None and not ledger.waiting and not self._tasks.current():
+            self._await_source()
+            if ledger.in_flight and len(ledger.lanes) > 1:
+                self._perform(self.director.on_hungry(time.monotonic()))
+            if self._source.exhausted:
+                self._exhausted()
+            return
         pairs = [(self._lanes[n], ledger.lanes[n]) for n in numbers if n in self._lanes and n in ledger.lanes]
         if self._tasks is None or self._tasks.setup is not None:
             pairs = [pair for pair in pairs if self._introduce(pair[0], 0)]

@@ -182,6 +182,8 @@ class Ledger:
         Those give back what waits there, and of a chunk that has run for a while the items that have not been started.
         """
         self.dry = True
+        if not self._outstanding:
+            return []
         lanes = self.lanes.values()
         wanting = self._idle() - sum(lane.recalled for lane in lanes)
         if wanting <= 0:
@@ -415,6 +417,11 @@ class Ledger:
         if lane is not None:
             lane.release(chunk)
             lane.solo = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether chunks may wait to be sent again."""
+        return bool(self._pending or self._suspects)
 
     @property
     def in_flight(self) -> int:
