@@ -73,7 +73,7 @@ def makespan(sleeps: list[float], spans: list[tuple[float, float]]) -> Checked:
 
 def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     """Sleep in zpipe, embedded."""
-    from zpipe.core.director import Policy
+    from zpipe.core.policy import Policy
     from zpipe.core.wire import JobSpec
     from zpipe.drive import run_job
     from zpipe.outputs import CallOutput

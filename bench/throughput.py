@@ -58,7 +58,7 @@ class First:
 
 
 def _job(items: int, ranges: bool) -> tuple[Any, Any, Any, Any]:
-    from zpipe.core.director import Policy
+    from zpipe.core.policy import Policy
     from zpipe.core.wire import JobSpec
     from zpipe.progress import QuietProgress
     from zpipe.sources import IterSource

@@ -16,12 +16,14 @@ from heapq import heappop, heappush
 from typing import Any
 
 from zpipe.core import wire
+from zpipe.core.actions import Admit, End, Fill, Reply, Retire
 from zpipe.core.chunking import Chunker
 from zpipe.core.collector import Collector
-from zpipe.core.director import Admit, Director, End, Fill, Phase, Policy, Reply, Retire
+from zpipe.core.director import Director, Phase
 from zpipe.core.intake import Intake
 from zpipe.core.ledger import Ledger
 from zpipe.core.member import Close, Gone, Member, Open, Send, State
+from zpipe.core.policy import Policy
 
 VERSIONS = wire.Versions(wire.PROTOCOL, "0", "3.11", "3.1")
 HEARTBEAT = 10.0

@@ -17,8 +17,8 @@ from functools import partial, reduce
 from itertools import chain, islice
 from typing import Any, TypeVar, cast
 
-from zpipe.calls import MapCall
 from zpipe.core.wire import Buffer
+from zpipe.maps import MapCall
 from zpipe.pipeline import MISSING, Pipeline, _probe
 from zpipe.progress import Snapshot
 from zpipe.results import OnError, unpacked

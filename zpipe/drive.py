@@ -15,7 +15,7 @@ from typing import Any
 
 from zpipe import endpoints, link
 from zpipe.core import wire
-from zpipe.core.director import Policy
+from zpipe.core.policy import Policy
 from zpipe.local import LocalSlots, private_folder
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot

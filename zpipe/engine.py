@@ -15,25 +15,24 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from zpipe import endpoints, link
 from zpipe.broken import BrokenPipeline
-from zpipe.calls import Call, MapCall, Receiver, Submits
 from zpipe.core import wire
-from zpipe.core.chunking import Chunker
-from zpipe.core.director import Policy
+from zpipe.core.policy import Policy
 from zpipe.functions import Function, Functions
 from zpipe.local import LocalSlots, private_folder
+from zpipe.maps import MapCall
 from zpipe.progress import Progress, Snapshot
 from zpipe.sink import Sink
 from zpipe.slots import Config
-from zpipe.sources import Batch
 from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
+from zpipe.work import Work
 
 __all__ = ["CUT", "INTERRUPTED", "Engine"]
 
@@ -46,126 +45,6 @@ GRACE = 1.0
 """Seconds local workers have to leave at the end before they are killed."""
 
 _LOG = logging.getLogger("concurrent.futures.zpipe")
-
-
-class _Work:
-    """The source of a pipeline: what its calls have to give, in turn. It has an end once it is `closing`."""
-
-    exact = True
-
-    def __init__(self, setup: wire.JobSpec | None) -> None:
-        self.setup = setup
-        self.submits = Submits()
-        self.maps: deque[MapCall] = deque()
-        self.closing = False
-        self.cancelling = -1
-        """How many of the waiting items are spared, once the others are to be cancelled."""
-        self.tickets: dict[int, tuple[int, Receiver]] = {}
-        self._parts: dict[int, int] = {}
-        self.issued = 0
-        self._chosen: Call | None = None
-        self._specs: dict[int, wire.JobSpec] = {}
-        self._turn = False
-
-    # as Tasks
-
-    def current(self) -> tuple[int, Chunker] | None:
-        """Choose the call that gives the next items: single ones and maps by turns."""
-        self._chosen = None
-        self._turn = not self._turn
-        if self._turn or not (chosen := self._next_map()):
-            chosen = self.submits if self.submits.queue else self._next_map()
-        if chosen is None:
-            return None
-        self._chosen = chosen
-        function = chosen.function
-        if function.number not in self._specs:
-            self._specs[function.number] = wire.JobSpec(function.spec, "outcomes")
-        return function.number, chosen.chunker
-
-    def _next_map(self) -> Call | None:
-        for _ in range(len(self.maps)):
-            self.maps.rotate(-1)
-            if self.maps[0].ready():
-                return self.maps[0]
-        return None
-
-    def spec(self, number: int) -> wire.JobSpec:
-        """The function of this number, or what sets workers up."""
-        if number == 0:
-            assert self.setup is not None
-            return self.setup
-        return self._specs[number]
-
-    def forget(self, number: int) -> None:
-        """No item is for this function any more."""
-        self._specs.pop(number, None)
-
-    # as Source
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether nothing more will come."""
-        return self.closing and not self.submits.queue and all(call.given for call in list(self.maps))
-
-    def start(self, wake: Callable[[], None]) -> None:
-        """Do nothing: whoever hands work over wakes the loop."""
-
-    def fileno(self) -> None:
-        """Return None: the loop is woken."""
-
-    def take(self, most: int) -> Batch | None:
-        """Return the chosen call's next items."""
-        taken = self._chosen.take(most) if self._chosen is not None else None
-        if taken is None:
-            return None
-        count, frames, receiver = taken
-        self.tickets[self.issued] = (self.issued + count, receiver)
-        self.issued += count
-        return Batch(count, "pickle", frames)
-
-    def remaining(self) -> int | None:
-        """Return how many items the chosen call has left, if it knows."""
-        return self._chosen.left if self._chosen is not None else None
-
-    def close(self) -> None:
-        """Let go of what was handed over."""
-        self.maps.clear()
-
-    # outcomes
-
-    def deliver(self, result: wire.Result, frames: Sequence[wire.Buffer]) -> None:
-        """Hand outcomes to whoever the items were taken from."""
-        start, stop = result.start, result.stop
-        ticket = self.tickets.pop(start, None)
-        if ticket is not None and ticket[0] == stop:
-            ticket[1].deliver(0, stop - start, frames)
-            return
-        if ticket is not None:
-            self.tickets[start] = ticket
-        self._deliver_part(start, stop, frames)
-
-    def _deliver_part(self, start: int, stop: int, frames: Sequence[wire.Buffer]) -> None:
-        """Hand on the outcomes of a part of what was sent together: a worker ended over it."""
-        first = start
-        while first not in self.tickets:
-            first -= 1
-        whole, receiver = self.tickets[first]
-        left = self._parts.pop(first, whole - first) - (stop - start)
-        if left:
-            self._parts[first] = left
-        else:
-            del self.tickets[first]
-        receiver.deliver(start - first, stop - start, frames)
-
-    def fail(self, error: BaseException) -> None:
-        """Nothing more will have an outcome."""
-        self.submits.fail(error)
-        for _, receiver in list(self.tickets.values()):
-            receiver.fail(error)
-        self.tickets.clear()
-        for call in list(self.maps):
-            call.fail(error)
 
 
 class _NoOutput:
@@ -212,7 +91,7 @@ class Engine:
         self.closed = ""
         """Why nothing more may be handed over."""
         self._pid = os.getpid()
-        self._work = _Work(setup)
+        self._work = Work(setup)
         self._asleep = False
         self._news = False
         self._began = time.monotonic()

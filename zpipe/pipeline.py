@@ -14,11 +14,11 @@ from itertools import chain
 from typing import Any, TypeVar, cast
 
 from zpipe import endpoints
-from zpipe.calls import MapCall, Zipped
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.engine import CUT, INTERRUPTED, Engine
 from zpipe.functions import QUICK
+from zpipe.maps import MapCall, Zipped
 from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.results import OnError, Results

@@ -17,9 +17,9 @@ from functools import partial
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, cast
 
-from zpipe.calls import MapCall
 from zpipe.core.wire import Buffer, Call
 from zpipe.engine import INTERRUPTED
+from zpipe.maps import MapCall
 from zpipe.pipeline import Pipeline
 from zpipe.results import unpacked
 

@@ -15,7 +15,7 @@ from itertools import chain, repeat
 from typing import Any, Literal, TypeVar
 
 from zpipe import outcomes
-from zpipe.calls import MapCall
+from zpipe.maps import MapCall
 
 __all__ = ["OnError", "Results"]
 

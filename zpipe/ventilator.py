@@ -17,10 +17,12 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
+from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
-from zpipe.core.director import Action, Admit, Director, End, Fill, Lost, Phase, Policy, Reply, Retire, Tell
+from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
+from zpipe.core.policy import Policy
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.sources import Source
 from zpipe.versions import host_name

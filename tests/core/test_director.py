@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from zpipe.core import wire
+from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Retire, Tell
 from zpipe.core.chunking import Chunker
-from zpipe.core.director import Admit, Director, End, Fill, Halt, Lost, Phase, Policy, Reply, Retire, Tell
+from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
+from zpipe.core.policy import Halt, Policy
 from zpipe.core.roster import LINK
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")

@@ -38,7 +38,7 @@ SCENARIOS = {
     "poison in big chunks": Scenario(poison=(17, 63), items=100, chunk=32, kills=0, cuts=0, ordered=True),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
-SEEDS = 70
+SEEDS = 50
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -244,7 +244,9 @@ def test_a_terminal_is_no_source(zpipe: Zpipe) -> None:
     ours, theirs = os.openpty()
     try:
         node = zpipe.start("run", "jobs:same", popen={"stdin": theirs}).ended(2)
-        assert "no items: give --input FILE, --range, --glob or --source, or pipe lines into stdin" in node.err
+        assert (
+            "no items: give --input FILE, --range, --glob, --source or --resubmit, or pipe lines into stdin" in node.err
+        )
     finally:
         os.close(ours)
         os.close(theirs)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from zpipe import endpoints
-from zpipe.core.director import Halt, Policy
+from zpipe.core.policy import Halt, Policy
 from zpipe.core.wire import JobSpec
 from zpipe.errors import UsageError
 from zpipe.summary import Summary

@@ -11,23 +11,12 @@ from typing import Any
 import msgspec
 
 from zpipe.core import wire
+from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Tell
 from zpipe.core.ledger import Ledger
+from zpipe.core.policy import Policy
 from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
 
-__all__ = [
-    "Action",
-    "Admit",
-    "Director",
-    "End",
-    "Fill",
-    "Halt",
-    "Lost",
-    "Phase",
-    "Policy",
-    "Reply",
-    "Retire",
-    "Tell",
-]
+__all__ = ["Director", "Phase"]
 
 
 class Phase(Enum):
@@ -37,85 +26,6 @@ class Phase(Enum):
     RUNNING = "running"
     CLOSING = "closing"
     OVER = "over"
-
-
-class Halt(msgspec.Struct, frozen=True):
-    """End the job once `count` items have failed, or a `share` of those done: `now`, or after what is in flight."""
-
-    now: bool = False
-    count: int = 0
-    share: float = 0.0
-
-    def reached(self, failed: int, done: int) -> bool:
-        """Whether so many have failed. A share counts from three failures on, as GNU parallel has it."""
-        if self.count:
-            return failed >= self.count
-        return failed >= 3 and failed >= self.share * done
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """What is asked of nodes.
-
-    `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
-    `halt` is when failed items end the job.
-    """
-
-    versions: wire.Versions
-    expect: int = 1
-    mixed: bool = False
-    most: int = 10_000
-    halt: Halt | None = None
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """Send this to a control connection."""
-
-    identity: bytes
-    message: wire.Control
-
-
-class Admit(msgspec.Struct, frozen=True):
-    """Bind a lane and welcome the node with it: `Director.welcome` makes the message."""
-
-    identity: bytes
-    lane: int
-
-
-class Retire(msgspec.Struct, frozen=True):
-    """Close a lane; what is queued in it is void."""
-
-    lane: int
-
-
-class Fill(msgspec.Struct, frozen=True):
-    """These workers' lanes may have credit: share out what there is among them."""
-
-    lanes: list[int]
-
-
-class Lost(msgspec.Struct, frozen=True):
-    """A worker is gone without leave; `requeued` of its chunks go to others. `how` it ended, as far as known."""
-
-    name: str
-    how: str
-    requeued: int
-
-
-class Tell(msgspec.Struct, frozen=True):
-    """Tell the person."""
-
-    text: str
-    error: bool = False
-
-
-class End(msgspec.Struct, frozen=True):
-    """The job is over: `error` is why it failed (empty: it did not); `status` is that error's exit status."""
-
-    error: str = ""
-    status: int = 1
-
-
-Action = Reply | Admit | Retire | Fill | Lost | Tell | End
 
 
 class _Counts(msgspec.Struct):

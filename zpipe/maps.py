@@ -1,10 +1,7 @@
-"""What a script has asked for and what has become of it: the part that its threads and the pipeline's thread share.
+"""A map that a script has asked for: many items of one function, whose results somebody takes, at that one's pace.
 
-A call gives items and gets their outcomes back. `Submits` are single items with a future each; a `MapCall` is many
-items of one function, whose results somebody takes, at that one's pace. This file knows no socket and no worker.
-
-The rule: the pipeline's thread runs nothing of the user's but pickling and unpickling, and the futures' callbacks.
-Whoever iterates pulls items from lazy iterables, and unpickles results, in its own thread.
+Shared by the script's threads and the pipeline's. The rule: the pipeline's thread runs nothing of the user's but
+pickling. Whoever iterates pulls items from lazy iterables, and unpickles results, in its own thread.
 """
 
 from __future__ import annotations
@@ -14,17 +11,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
-from zpipe import outcomes, serialize
+from zpipe import serialize
 from zpipe.core.chunking import Chunker
 from zpipe.core.wire import Buffer
 from zpipe.functions import Function
+from zpipe.handover import Receiver
 
-__all__ = ["Call", "MapCall", "Receiver", "Submits", "Zipped"]
+__all__ = ["MapCall", "Zipped"]
 
 _LOG = logging.getLogger("concurrent.futures.zpipe")
 
@@ -39,175 +36,6 @@ AHEAD = 64
 
 AHEAD_SECONDS, AHEAD_ITEMS, AHEAD_BYTES = 0.01, 4096, 1 << 20
 """Later at least as many as the workers do in such a time, but no more items and bytes than these."""
-
-
-class Receiver(Protocol):
-    """Who gets the outcomes of items that were taken together."""
-
-    def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
-        """The outcomes of `count` of them, from the `offset`-th on, as `outcomes.decode` reads them."""
-
-    def fail(self, error: BaseException) -> None:
-        """No more outcomes will come, for this reason."""
-
-
-class Call(Protocol):
-    """Gives items to the pipeline's thread, which alone calls these."""
-
-    @property
-    def function(self) -> Function:
-        """What the next items are for."""
-
-    @property
-    def chunker(self) -> Chunker:
-        """What sizes their chunks."""
-
-    def ready(self) -> int:
-        """How many items could be taken now; at least that there are some."""
-
-    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
-        """Return the next items, 1 to `most`, pickled, and who gets their outcomes; None if there are none."""
-
-    @property
-    def left(self) -> int | None:
-        """How many items have not been taken, if that is known."""
-
-
-class _Batch:
-    """Futures whose items were sent together."""
-
-    __slots__ = ("function", "futures")
-
-    def __init__(self, function: Function, futures: list[Future[Any]]) -> None:
-        self.function = function
-        self.futures: list[Future[Any] | None] = [*futures]
-
-    def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
-        self.function.uses -= count
-        values, errors = outcomes.decode(frames, count)
-        values.reverse()
-        for place in range(count):
-            future, self.futures[offset + place] = self.futures[offset + place], None
-            value, error = values.pop(), errors.pop(place, None)
-            assert future is not None
-            try:
-                if error is not None:
-                    future.set_exception(error)
-                else:
-                    future.set_result(value)
-            except BaseException:  # noqa: BLE001 - its callbacks are the script's own
-                _LOG.exception("a future's callback failed")
-            del future, value, error  # whoever waits for the next must not keep these alive
-
-    def fail(self, error: BaseException) -> None:
-        for future in self.futures:
-            if future is not None:
-                _fail(future, error)
-
-
-def _begin(future: Future[Any]) -> bool:
-    """Tell whether what the future is for is still wanted."""
-    try:
-        return future.set_running_or_notify_cancel()
-    except (RuntimeError, InvalidStateError):  # somebody else has settled it
-        return False
-
-
-def _fail(future: Future[Any], error: BaseException) -> None:
-    try:
-        future.set_exception(error)
-    except BaseException:  # noqa: BLE001 - as above
-        _LOG.exception("a future's callback failed")
-
-
-_Entry = tuple[Function, Any, "Future[Any]"]
-
-
-class Submits:
-    """Single items in the order they were submitted, those of one function sent together as far as they follow."""
-
-    def __init__(self) -> None:
-        self.queue: deque[_Entry] = deque()
-
-    @property
-    def function(self) -> Function:
-        """What the next item is for."""
-        return self.queue[0][0]
-
-    @property
-    def chunker(self) -> Chunker:
-        """What sizes the next chunk."""
-        return self.queue[0][0].quick
-
-    def ready(self) -> int:
-        """How many items wait."""
-        return len(self.queue)
-
-    @property
-    def left(self) -> int:
-        """How many items wait."""
-        return len(self.queue)
-
-    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
-        """Return the next items of one function. Those that were cancelled, or can't be pickled, end here."""
-        queue = self.queue
-        if not queue:
-            return None
-        function = queue[0][0]
-        items: list[Any] = []
-        futures: list[Future[Any]] = []
-        while queue and queue[0][0] is function and len(items) < most:
-            _, item, future = queue.popleft()
-            if _begin(future):
-                items.append(item)
-                futures.append(future)
-            else:
-                function.uses -= 1
-        frames = self._pickle(function, items, futures) if items else None
-        if frames is None:
-            return None
-        return len(futures), frames, _Batch(function, futures)
-
-    def _pickle(self, function: Function, items: list[Any], futures: list[Future[Any]]) -> list[Buffer] | None:
-        """Return the items' frames, those that can't be pickled taken out of both lists and their futures failed."""
-        try:
-            return serialize.dumps(items, owned=True)
-        except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
-            if len(items) == 1:
-                function.uses -= 1
-                _fail(futures.pop(), error)
-                return None
-        whole = list(zip(items, futures, strict=True))
-        items.clear()
-        futures.clear()
-        for item, future in whole:
-            if self._pickle(function, [item], alone := [future]) is not None:
-                items.append(item)
-                futures += alone
-        return serialize.dumps(items, owned=True) if items else None
-
-    def cancel(self, spare: int) -> None:
-        """Cancel what waits, but for the first `spare`."""
-        kept = list(islice(self.queue, spare))
-        dropped = list(islice(self.queue, spare, None))
-        self.queue.clear()
-        self.queue.extend(kept)
-        for function, _, future in dropped:
-            function.uses -= 1
-            try:
-                future.cancel()
-            except BaseException:  # noqa: BLE001 - as above
-                _LOG.exception("a future's callback failed")
-            if future.cancelled():
-                _begin(future)
-
-    def fail(self, error: BaseException) -> None:
-        """Fail what waits."""
-        while self.queue:
-            function, _, future = self.queue.popleft()
-            function.uses -= 1
-            if _begin(future):
-                _fail(future, error)
 
 
 class Zipped:

@@ -1,0 +1,135 @@
+"""The source of a pipeline that a script embeds: what its calls have to give, in turn, and who gets the outcomes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.handover import Call, Receiver
+from zpipe.maps import MapCall
+from zpipe.sources import Batch
+from zpipe.submits import Submits
+
+__all__ = ["Work"]
+
+
+class Work:
+    """The source of a pipeline: what its calls have to give, in turn. It has an end once it is `closing`."""
+
+    exact = True
+
+    def __init__(self, setup: wire.JobSpec | None) -> None:
+        self.setup = setup
+        self.submits = Submits()
+        self.maps: deque[MapCall] = deque()
+        self.closing = False
+        self.cancelling = -1
+        """How many of the waiting items are spared, once the others are to be cancelled."""
+        self.tickets: dict[int, tuple[int, Receiver]] = {}
+        self._parts: dict[int, int] = {}
+        self.issued = 0
+        self._chosen: Call | None = None
+        self._specs: dict[int, wire.JobSpec] = {}
+        self._turn = False
+
+    # as Tasks
+
+    def current(self) -> tuple[int, Chunker] | None:
+        """Choose the call that gives the next items: single ones and maps by turns."""
+        self._chosen = None
+        self._turn = not self._turn
+        if self._turn or not (chosen := self._next_map()):
+            chosen = self.submits if self.submits.queue else self._next_map()
+        if chosen is None:
+            return None
+        self._chosen = chosen
+        function = chosen.function
+        if function.number not in self._specs:
+            self._specs[function.number] = wire.JobSpec(function.spec, "outcomes")
+        return function.number, chosen.chunker
+
+    def _next_map(self) -> Call | None:
+        for _ in range(len(self.maps)):
+            self.maps.rotate(-1)
+            if self.maps[0].ready():
+                return self.maps[0]
+        return None
+
+    def spec(self, number: int) -> wire.JobSpec:
+        """The function of this number, or what sets workers up."""
+        if number == 0:
+            assert self.setup is not None
+            return self.setup
+        return self._specs[number]
+
+    def forget(self, number: int) -> None:
+        """No item is for this function any more."""
+        self._specs.pop(number, None)
+
+    # as Source
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more will come."""
+        return self.closing and not self.submits.queue and all(call.given for call in list(self.maps))
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Do nothing: whoever hands work over wakes the loop."""
+
+    def fileno(self) -> None:
+        """Return None: the loop is woken."""
+
+    def take(self, most: int) -> Batch | None:
+        """Return the chosen call's next items."""
+        taken = self._chosen.take(most) if self._chosen is not None else None
+        if taken is None:
+            return None
+        count, frames, receiver = taken
+        self.tickets[self.issued] = (self.issued + count, receiver)
+        self.issued += count
+        return Batch(count, "pickle", frames)
+
+    def remaining(self) -> int | None:
+        """Return how many items the chosen call has left, if it knows."""
+        return self._chosen.left if self._chosen is not None else None
+
+    def close(self) -> None:
+        """Let go of what was handed over."""
+        self.maps.clear()
+
+    # outcomes
+
+    def deliver(self, result: wire.Result, frames: Sequence[wire.Buffer]) -> None:
+        """Hand outcomes to whoever the items were taken from."""
+        start, stop = result.start, result.stop
+        ticket = self.tickets.pop(start, None)
+        if ticket is not None and ticket[0] == stop:
+            ticket[1].deliver(0, stop - start, frames)
+            return
+        if ticket is not None:
+            self.tickets[start] = ticket
+        self._deliver_part(start, stop, frames)
+
+    def _deliver_part(self, start: int, stop: int, frames: Sequence[wire.Buffer]) -> None:
+        """Hand on the outcomes of a part of what was sent together: a worker ended over it."""
+        first = start
+        while first not in self.tickets:
+            first -= 1
+        whole, receiver = self.tickets[first]
+        left = self._parts.pop(first, whole - first) - (stop - start)
+        if left:
+            self._parts[first] = left
+        else:
+            del self.tickets[first]
+        receiver.deliver(start - first, stop - start, frames)
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will have an outcome."""
+        self.submits.fail(error)
+        for _, receiver in list(self.tickets.values()):
+            receiver.fail(error)
+        self.tickets.clear()
+        for call in list(self.maps):
+            call.fail(error)
