@@ -286,12 +286,9 @@ class Ventilator:
     def _share(self, numbers: list[int]) -> None:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
-        if self._tasks is not None and self._tasks.setup is None and not ledger.waiting and not self._tasks.current():
+        if self._is_idle():
             self._await_source()
-            if ledger.in_flight and len(ledger.lanes) > 1:
-                self._perform(self.director.on_hungry(time.monotonic()))
-            if self._source.exhausted:
-                self._exhausted()
+            self._after_sharing(hungry=True)
             return
         pairs = [(self._lanes[n], ledger.lanes[n]) for n in numbers if n in self._lanes and n in ledger.lanes]
         if self._tasks is None or self._tasks.setup is not None:
@@ -310,8 +307,17 @@ class Ventilator:
         for number in numbers:
             if (lane_of := self._lanes.get(number)) is not None:
                 self._flush(lane_of)
-        if hungry and len(ledger.lanes) > 1:
-            self._perform(self.director.on_hungry(now))
+        self._after_sharing(hungry=hungry)
+
+    def _is_idle(self) -> bool:
+        """Whether a pipeline has nothing to send, not even what sets workers up: a quick no, which is often asked."""
+        tasks = self._tasks
+        return tasks is not None and tasks.setup is None and not self.ledger.waiting and not tasks.current()
+
+    def _after_sharing(self, *, hungry: bool) -> None:
+        """`hungry`: there was not enough for all."""
+        if hungry and len(self.ledger.lanes) > 1:
+            self._perform(self.director.on_hungry(time.monotonic()))
         # Last: a sink in this process may have all results already, and end the job, these lanes included.
         if self._source.exhausted:
             self._exhausted()

@@ -262,7 +262,7 @@ def test_reduce_and_failing_items(pipe: zpipe.Pipeline) -> None:
 
 def test_reduce_holds_a_bounded_number_of_results(pipe: zpipe.Pipeline) -> None:
     """Results are folded as they come: those pulled and not yet folded never pile up."""
-    source, widest, folded = Source(200_000), 0, 0
+    source, widest, folded = Source(600_000), 0, 0
 
     def fold(total: int, value: int) -> int:
         nonlocal widest, folded
@@ -270,8 +270,8 @@ def test_reduce_holds_a_bounded_number_of_results(pipe: zpipe.Pipeline) -> None:
         widest = max(widest, source.pulled - folded)
         return total + value
 
-    assert pipe.reduce(chores.double, source, fold, 0, chunksize=10) == 199_999 * 200_000
-    assert widest < 60_000
+    assert pipe.reduce(chores.double, source, fold, 0, chunksize=10) == 599_999 * 600_000
+    assert widest < 250_000
 
 
 def test_first_stops_early(pipe: zpipe.Pipeline) -> None:
