@@ -344,3 +344,18 @@ def test_only_the_attempt_that_failed_asks_for_another() -> None:
     ledger.on_receipt(stale, 0.0)
     assert ledger.retried == 1
     ledger.check()
+
+
+def test_a_lane_that_was_quick_is_not_flooded_with_slow_chunks() -> None:
+    """What is in flight takes ten milliseconds by its own timings, whatever the lane did before; unknown, it is two."""
+    for seconds, most in ((None, 2), (0.004, 3), (0.050, 2)):
+        ledger = make(1)
+        for _ in range(40):
+            ledger.on_receipt(receipt(issue(ledger, 1), seconds=1e-6), 0.0)
+        assert ledger.lanes[1].credit > 30
+        other = Chunker(1)
+        if seconds is not None:
+            other.observe(1, seconds, 1)
+        while ledger.lanes[1].credit > 0:
+            ledger.issue(1, 1, "lines", [b"x"], 0.0, 1, other)
+        assert len(ledger.lanes[1].held) == most
