@@ -36,6 +36,9 @@ __all__ = ["Past", "Worker"]
 LOOK = 0.005
 """Seconds of running chunks after which control and monitors are looked at, and results kept at most."""
 
+QUICK = 0.0005
+"""Seconds a chunk takes from which its result is sent at once: the lane is to be filled again in time."""
+
 KEPT, KEPT_BYTES = 64, 32_768
 """Results, and bytes of them, that are kept to travel together."""
 
@@ -333,16 +336,16 @@ class Worker:
                 self._flush()
                 self._send(wire.encode(result, outcome.frames))
             else:
-                self._keep(result, len(body), now)
+                self._keep(result, len(body), now, quick=now - began < QUICK)
 
-    def _keep(self, result: wire.Result, size: int, now: float) -> None:
+    def _keep(self, result: wire.Result, size: int, now: float, *, quick: bool) -> None:
         """Have a small result sent: at once if no other is likely to follow soon, else with those that do."""
         if not self._kept:
             self._kept_since = now
         self._kept.append(result)
         self._kept_bytes += size
         full = len(self._kept) >= KEPT or self._kept_bytes >= KEPT_BYTES or now >= self._kept_since + LOOK
-        if full or not self._intake.waiting or self.terminated:
+        if full or not quick or not self._intake.waiting or self.terminated:
             self._flush()
         elif self._drowsy:
             self._drowsy = False
