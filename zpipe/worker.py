@@ -33,8 +33,11 @@ from zpipe.versions import host_name, our_versions
 
 __all__ = ["Past", "Worker"]
 
+TURN = 0.05
+"""Seconds of running chunks after which monitors are looked at; control messages are the attendant's to hear."""
+
 LOOK = 0.005
-"""Seconds of running chunks after which control and monitors are looked at, and results kept at most."""
+"""Seconds that results are kept at most."""
 
 QUICK = 0.0005
 """Seconds a chunk takes from which its result is sent at once: the lane is to be filled again in time."""
@@ -81,6 +84,7 @@ class Worker:
         self._kept: list[wire.Result] = []
         self._kept_bytes = 0
         self._kept_since = 0.0
+        self._turned = 0.0
         self._lock = threading.Lock()
         self._at_work: Runner | None = None
         self._drowsy = True
@@ -117,7 +121,7 @@ class Worker:
             while self.gone is None:
                 due = self._member.deadline()
                 self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
-                now = time.monotonic()
+                now = self._turned = time.monotonic()
                 if self.terminated and self.gone is None:
                     self._perform(self._intake.on_terminate(now))
                 due = self._member.deadline()
@@ -224,7 +228,6 @@ class Worker:
     # chunks
 
     def _on_lane(self) -> bool:
-        look = time.monotonic() + LOOK
         while not self.terminated:
             entry = self._intake.start()
             if entry is None:
@@ -233,7 +236,7 @@ class Worker:
                     return False
                 continue
             self._run(*entry)
-            if time.monotonic() >= look:
+            if time.monotonic() >= self._turned + TURN:
                 self._control.look()
                 return True
         self._flush()
