@@ -6,7 +6,6 @@ pickling. Whoever iterates pulls items from lazy iterables, and unpickles result
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -22,8 +21,6 @@ from zpipe.functions import Function
 from zpipe.handover import Receiver
 
 __all__ = ["MapCall", "Zipped"]
-
-_LOG = logging.getLogger("concurrent.futures.zpipe")
 
 BUFFERED_BYTES = 64 << 20
 """Results that wait to be taken, from which on a call's items are held back."""

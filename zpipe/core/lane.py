@@ -96,5 +96,5 @@ class Lane:
         self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
         self.receipts += 1
         # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
-        # what has been sent can't be had back.
+        # a task that holds the interpreter gives nothing back.
         self.window = min(window(self.typical, self.size), 1 + self.receipts)
