@@ -12,7 +12,7 @@ LEVELS = [
     {"errors", "core.ranges"},
     {"core.wire", "core.chunking"},
     {"core.chunk"},
-    {"core.lane"},
+    {"core.lane", "core.suspects"},
     {"core.ledger", "core.collector", "core.member", "core.roster"},
     {"core.actions", "core.policy"},
     {"core.director", "core.intake"},

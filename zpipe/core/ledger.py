@@ -18,6 +18,7 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.lane import PATIENCE, QUICK, Lane
 from zpipe.core.ranges import RangeSet
+from zpipe.core.suspects import Suspects
 from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Ledger"]
@@ -25,16 +26,11 @@ __all__ = ["Ledger"]
 CHOOSY = 1.0
 """Seconds for which an item that failed waits for another worker than the one it failed on."""
 
-VERDICTS = 10_000
-"""Lost lanes of which it is remembered what they ran; how a worker ended is heard only when its slot joins again."""
-
 
 class Ledger:
     """Decides what goes down which lane next, and what becomes of it."""
 
     def __init__(self, chunker: Chunker, max_crashes: int = 3) -> None:
-        self.max_crashes = max_crashes
-        """Workers an item may take with it before it is given up."""
         self.chunker = chunker
         self.lanes: dict[int, Lane] = {}
         self.next = 0
@@ -51,8 +47,7 @@ class Ledger:
         self.requeued = 0
         self._outstanding: dict[int, Chunk] = {}
         self._pending: list[int] = []
-        self._suspects: list[int] = []
-        self._running: dict[int, tuple[Chunk, bool]] = {}
+        self._suspects = Suspects(self._outstanding, max_crashes)
         self._retries: dict[int, Chunk] = {}
         self._later: list[tuple[float, int]] = []
         self.retried = 0
@@ -65,7 +60,7 @@ class Ledger:
     def on_ready(self, number: int) -> None:
         """A worker is ready on lane `number`, never seen before."""
         assert number not in self.lanes
-        self.lanes[number] = Lane(number, self._suspects)
+        self.lanes[number] = Lane(number, self._suspects.pending)
 
     def on_lost(self, number: int) -> int:
         """The worker of a lane is gone; return how many of its chunks go to others."""
@@ -75,10 +70,7 @@ class Ledger:
         first = next(iter(lane.held.values()), None)
         if first is not None:
             # Chunks are run in the order sent: the first without a receipt is the likeliest to have been running.
-            self._running[number] = first, lane.solo and len(first) == 1
-            if len(self._running) > VERDICTS:
-                del self._running[next(iter(self._running))]
-            first.losses += 1
+            self._suspects.on_lost(number, first, alone=lane.solo and len(first) == 1)
         for chunk in lane.held.values():
             self._requeue(chunk)
         self.requeued += len(lane.held)
@@ -86,25 +78,13 @@ class Ledger:
 
     def on_verdict(self, number: int, *, crashed: bool) -> Chunk | None:
         """How the worker of a lost lane ended is known: if by its own fault, its running chunk is charged a crash."""
-        chunk, proof = self._running.pop(number, (None, False))
-        if chunk is None or not crashed:
-            return None
-        chunk.losses -= 1
-        chunk.crashes += 1
-        chunk.proven += proof
-        if not chunk.lane and self._outstanding.get(chunk.start) is chunk:
+        chunk = self._suspects.on_verdict(number, crashed=crashed)
+        if chunk is not None and not chunk.lane and self._outstanding.get(chunk.start) is chunk:
             self._suspect(chunk)
         return chunk
 
     def _suspect(self, chunk: Chunk) -> None:
-        """Workers ended by running this pending chunk: halve it, until the item whose fault it is is alone."""
-        if len(chunk) > 1:
-            rest = chunk.cut((chunk.start + chunk.stop) // 2)
-            self._outstanding[rest.start] = rest
-            heappush(self._suspects, rest.start)
-        elif chunk.proven and chunk.crashes >= self.max_crashes:
-            chunk.doom = f"it was given up: {chunk.crashes} workers ended while they ran it"
-        heappush(self._suspects, chunk.start)
+        self._suspects.add(chunk)
 
     def on_leave(self, number: int, taken: int) -> int:
         """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back."""
@@ -244,11 +224,9 @@ class Ledger:
         One that workers have ended over goes ahead of others, but only down a lane that holds nothing.
         """
         lane = self.lanes[number]
-        while self._suspects and not lane.held:
-            chunk = self._outstanding.get(heappop(self._suspects))
-            if chunk is not None and not chunk.lane:
-                lane.solo = True
-                return self._hold(chunk, lane, now)
+        if not lane.held and (suspect := self._suspects.take()) is not None:
+            lane.solo = True
+            return self._hold(suspect, lane, now)
         found, aside = None, []
         while self._pending and found is None:
             start = heappop(self._pending)
@@ -306,7 +284,10 @@ class Ledger:
         lane.solo = False
         chunk.attempt -= 1
         chunk.lane = 0
-        heappush(self._suspects if chunk.crashes else self._pending, chunk.start)
+        if chunk.crashes:
+            self._suspects.put_back(chunk)
+        else:
+            heappush(self._pending, chunk.start)
 
     # receipts back
 
@@ -421,7 +402,7 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether chunks may wait to be sent again."""
-        return bool(self._pending or self._suspects)
+        return bool(self._pending or self._suspects.pending)
 
     @property
     def in_flight(self) -> int:
@@ -445,7 +426,7 @@ class Ledger:
                 last = chunk.order
                 places[start] = places.get(start, 0) + 1
                 assert not chunk.crashes or not lane.solo or len(lane.held) == 1
-        pending = {*self._pending, *self._suspects}
+        pending = {*self._pending, *self._suspects.pending}
         for start, chunk in self._outstanding.items():
             assert start == chunk.start
             assert places.get(start, 0) == (1 if chunk.lane else 0), f"[{start}, {chunk.stop}) is in the wrong lanes"
