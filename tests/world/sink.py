@@ -1,0 +1,73 @@
+"""The sink of a world: the real collector, and an output that is a list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zpipe.core import wire
+from zpipe.core.collector import Collector
+from zpipe.core.member import Send, State
+
+from .network import Connection
+from .node import VERSIONS, Node
+
+if TYPE_CHECKING:
+    from .engine import World
+
+__all__ = ["SimSink"]
+
+
+class SimSink(Node):
+    """The sink: results in, receipts out, output kept as the list of indices written."""
+
+    links = ("lane",)
+
+    def __init__(self, world: World) -> None:
+        s = world.scenario
+        self.collector = Collector(ordered=s.ordered, reorder=s.reorder)
+        self.written: list[int] = []
+        self.finished: wire.Finished | None = None
+        self.stopped = False
+        super().__init__(world)
+
+    def join(self, turn: int) -> wire.Control:
+        c = self.collector
+        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", c.job, list(c.done), c.limit)
+
+    def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        message, _ = wire.decode(frames)
+        if isinstance(message, wire.Result | wire.Results):
+            for part in [message] if isinstance(message, wire.Result) else message.results:
+                assert part.body is not None
+                assert part.again is not None or len(part.body) == part.stop - part.start
+                for result, _ in self.collector.on_result(part, [part.body], len(part.body)):
+                    self.written.extend(range(result.start, result.stop))
+            self.settle()
+            return
+        if isinstance(message, wire.Welcome):
+            self.collector.job = message.job
+        elif isinstance(message, wire.Total):
+            self.collector.on_total(message.items)
+            self.settle()
+        elif isinstance(message, wire.Stop):
+            self.stopped = True
+        self.perform(self.member.on_message(message, self.world.now))
+
+    def perform(self, actions: list[Any]) -> None:
+        super().perform(actions)
+        if any(isinstance(a, Send) and isinstance(a.message, wire.Ready) for a in actions):
+            self.settle(again=True)
+
+    def settle(self, again: bool = False) -> None:
+        """Send what is due; after a cut the last word may have been lost, so it is said again."""
+        if self.member.state is not State.READY or self.control is None:
+            return
+        c = self.collector
+        receipts = c.take_receipts(again=again)
+        if receipts or again:
+            message = wire.encode(wire.Receipts("job", receipts, c.full, c.limit))
+            for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
+                self.control.send(0, message)
+        if c.finished and (self.finished is None or again):
+            self.finished = wire.Finished("job", c.counted, c.failed, c.duplicates, c.hit)
+            self.control.send(0, wire.encode(self.finished))

@@ -1,0 +1,161 @@
+"""A worker of a world: the real intake, and tasks that only take time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zpipe.core import wire
+from zpipe.core.intake import Intake
+
+from .network import Connection
+from .node import VERSIONS, Node
+
+if TYPE_CHECKING:
+    from .engine import World
+
+__all__ = ["Worker"]
+
+
+class Worker(Node):
+    """A worker process. Control messages are heard while a chunk runs, unless its code holds the interpreter."""
+
+    links = ("lane", "results")
+
+    def __init__(self, world: World, slot: int, previous: int = 0, crashed: bool = False) -> None:
+        self.slot, self.previous, self.crashed = slot, previous, crashed
+        self.pid = world.serial()
+        super().__init__(world)
+        self.intake = Intake(self.member)
+        self.inbox: list[tuple[Connection, list[bytes]]] = []
+        self.later: list[Callable[[], None]] = []
+        self.busy = False
+        self.deaf = False
+        self.start = self.stop = 0
+        self.terminated = False
+
+    def join(self, turn: int) -> wire.Control:
+        return wire.Join(
+            VERSIONS, self.session, turn, "host", self.pid, self.slot, self.previous, "killed", self.crashed
+        )
+
+    def connect(self, welcome: wire.Welcome) -> None:
+        super().connect(welcome)
+        if self.world.sink.alive:
+            self.attach("results", self.world.sink)
+        else:
+            self.world.soon(lambda: self.perform(self.member.on_link_down("results", self.world.now)))
+
+    def perform(self, actions: list[Any]) -> None:
+        super().perform(self.intake.after(actions))
+
+    def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        if connection is self.open.get("lane"):
+            self.inbox.append((connection, frames))
+        elif self.busy and self.deaf:
+            self.later.append(lambda: self.hear(frames))
+        elif self.alive:
+            self.hear(frames)
+        self.work()
+
+    def broken(self, connection: Connection) -> None:
+        """Monitors are looked at between chunks."""
+        if self.busy:
+            self.later.append(lambda: Node.broken(self, connection))
+        else:
+            Node.broken(self, connection)
+
+    def hear(self, frames: list[bytes]) -> None:
+        message, _ = wire.decode(frames)
+        if isinstance(message, wire.Recall):
+            self.take_in()
+            self.perform(self.intake.on_recall(message, self.cut))
+            return
+        self.perform(self.intake.on_message(message, self.world.now))
+
+    def cut(self) -> int:
+        """Leave what has not been started of the chunk under way."""
+        if not self.busy or self.stop - self.start < 2 or self.world.chance(0.2):
+            return 0
+        self.stop = self.world.random.randint(self.start + 1, self.stop - 1)
+        return self.stop
+
+    def take_in(self) -> None:
+        """Take what has come down the lane, without running it."""
+        inbox, self.inbox = self.inbox, []
+        for connection, frames in inbox:
+            message, payload = wire.decode(frames)
+            if connection is not self.open.get("lane"):
+                continue
+            if isinstance(message, wire.Chunk):
+                self.intake.on_chunks([(message, payload)])
+            elif isinstance(message, wire.Chunks):
+                self.intake.on_chunks([(chunk, [chunk.body]) for chunk in message.chunks])
+
+    def work(self) -> None:
+        """Start the next chunk, if there is one and none is running."""
+        if not self.alive or self.busy or self.terminated:
+            return
+        self.take_in()
+        entry = self.intake.start()
+        if entry is None:
+            return
+        chunk, payload = entry
+        size = chunk.stop - chunk.start
+        inside = bytes(payload[0])[2 * chunk.skip : 2 * (chunk.skip + size)]
+        assert inside == self.world.payload(chunk.start, size), "the items are not those of the range"
+        self.busy, self.deaf = True, self.world.chance(0.2)
+        self.start, self.stop = chunk.start, chunk.stop
+        welcome = self.member.welcome
+        seconds = self.world.service(chunk.start, chunk.stop)
+        if chunk.doom:
+            self.world.doomed.append(chunk.start)
+            assert size == 1, "only an item that is alone may be given up"
+        elif any(chunk.start <= index < chunk.stop for index in self.world.scenario.poison):
+            self.world.at(self.world.now + seconds, lambda: self.world.crash(self))
+            return
+        self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, seconds))
+
+    def ran(self, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
+        if not self.alive:
+            return
+        self.busy = False
+        self.world.ran(chunk, self.stop)
+        hit = next((h for h in self.world.scenario.hits if chunk.start <= h < self.stop), None)
+        stop = self.stop if hit is None else hit + 1
+        results = self.open.get("results")
+        if results is not None and self.member.welcome is welcome:
+            self.deliver(results, chunk, welcome.lane, stop, hit, seconds)
+        if self.terminated:
+            self.perform(self.intake.on_terminate(self.world.now))
+        later, self.later = self.later, []
+        for action in later:
+            if self.alive:
+                action()
+        self.work()
+
+    def deliver(
+        self, results: Connection, chunk: wire.Chunk, lane: int, stop: int, hit: int | None, seconds: float
+    ) -> None:
+        """Send what became of a chunk's items: flaky ones fail twice and are to be tried again."""
+        flaky = [i for i in self.world.scenario.flaky if chunk.start <= i < stop and i != hit and chunk.tries < 2]
+        self.world.failures += len(flaky)
+        sent, at = [], chunk.start
+        for index in [*flaky, stop]:
+            if index > at:
+                body = b"v" * (index - at)
+                mine = hit if hit is not None and at <= hit < index else None
+                sent.append(wire.Result("job", lane, at, index, chunk.attempt, seconds, hit=mine, body=body))
+            if index < stop:
+                after = self.world.random.random() * 3
+                sent.append(wire.Result("job", lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))
+            at = index + 1
+        messages: list[Any] = [wire.Results(sent)] if self.world.chance(0.3) else sent
+        for message in messages:
+            for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
+                results.send(0, wire.encode(message))
+
+    def terminate(self) -> None:
+        self.terminated = True
+        if self.alive and not (self.busy and self.deaf):
+            self.perform(self.intake.on_terminate(self.world.now))
