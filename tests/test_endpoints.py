@@ -62,11 +62,13 @@ def test_anything_else_needs_to_be_called_insecure(host: str) -> None:
     assert endpoints.bindable(f"tcp://{host}:6000", insecure=True).endswith(":6000")
 
 
-def test_an_ipc_socket_needs_its_folder(tmp_path: Path) -> None:
+def test_an_ipc_socket_needs_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder that is missing is named."""
-    assert endpoints.bindable(f"ipc://{tmp_path}/control") == f"ipc://{tmp_path}/control"
+    monkeypatch.chdir(tmp_path)  # a full path may be longer than a socket's can be
+    (tmp_path / "here").mkdir()
+    assert endpoints.bindable("ipc://here/control") == "ipc://here/control"
     with pytest.raises(UsageError, match="no folder"):
-        endpoints.bindable(f"ipc://{tmp_path}/missing/control")
+        endpoints.bindable("ipc://missing/control")
 
 
 @pytest.mark.parametrize("via", ["tcp://head:5557", "tcp://10.1.2.3:5557", "tcp://[::1]:5557"])

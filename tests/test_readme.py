@@ -78,7 +78,7 @@ def test_the_two_commands_come_first() -> None:
     assert job.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert tests.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert next(invocations(job))[0] == "run"
-    assert tests.endswith("&& .venv/bin/pytest -q")
+    assert tests.endswith("&& .venv/bin/pytest -q -n 3 --dist worksteal")
 
 
 @pytest.mark.parametrize("args", SHOWN)

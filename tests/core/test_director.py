@@ -173,6 +173,17 @@ def test_a_leaving_worker_is_let_go_when_its_work_is_receipted() -> None:
     assert director.counts.lost == 0
 
 
+def test_a_leaving_worker_that_dies_with_work_is_lost() -> None:
+    """What it still ran goes to others, and that is said; killed on its way out, it is no crash."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    assert director.on_message(b"w1", wire.Leave(lane, 1), 0.0) == []
+    assert of(Lost, director.on_link_lost(lane)) == [Lost("worker host/101 slot 1", "its connection was cut", 1)]
+    assert director.counts.lost == 1
+    assert of(Lost, director.on_link_lost(lane)) == []
+
+
 def test_a_node_that_never_connects_is_dropped() -> None:
     """An admitted node that died before it connected leaves no trace but time."""
     director = make()

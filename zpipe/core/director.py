@@ -284,10 +284,11 @@ class Director:
         requeued = self.ledger.on_lost(node.lane)
         # Even if it held nothing: what its lane refused when it was gone already waits for another, too.
         actions: list[Action] = [Retire(node.lane), *self._refill()]
-        if node.leaving or not node.ready:
+        if not node.ready or (node.leaving and not requeued):
             return [*actions, *self._closing()]
         self.counts.lost += 1
-        self._roster.remember(node)
+        if not node.leaving:  # one that is told to leave and then killed is not a crash
+            self._roster.remember(node)
         return [*actions, Lost(node.name, how, requeued), *self._closing()]
 
     def _refill(self) -> list[Action]:
