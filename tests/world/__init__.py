@@ -9,7 +9,9 @@ same world: nothing here iterates a set, and no order depends on hashing.
 
 from __future__ import annotations
 
-from .engine import Crash, World
-from .scenario import SCENARIOS, Scenario
+from .crash import Crash
+from .engine import World
+from .faults import Fault
+from .scenario import SCENARIOS, Scenario, drawn
 
-__all__ = ["SCENARIOS", "Crash", "Scenario", "World"]
+__all__ = ["SCENARIOS", "Crash", "Fault", "Scenario", "World", "drawn"]

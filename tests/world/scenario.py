@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, fields
 
-__all__ = ["SCENARIOS", "Scenario"]
+__all__ = ["SCENARIOS", "Scenario", "drawn"]
 
 
-@dataclass
+@dataclass(frozen=True, repr=False)
 class Scenario:
     """What kind of world to make. Times in seconds; chances per message."""
 
@@ -16,19 +17,36 @@ class Scenario:
     chunk: int | None = None
     ordered: bool = False
     reorder: int = 1 << 20
-    hits: tuple[int, ...] = ()
-    chaos: float = 30.0
-    kills: int = 4
-    cuts: int = 4
-    sink_cuts: int = 0
-    terms: int = 0
-    sink_dies: bool = False
-    doubled: float = 0.05
     expect: int = 1
+    hits: tuple[int, ...] = ()
     endless: bool = False
     poison: tuple[int, ...] = ()
     flaky: tuple[int, ...] = ()
     drain_at: float | None = None
+    chaos: float = 30.0
+    """Until when mishaps happen."""
+    kills: int = 4
+    cuts: int = 4
+    sink_cuts: int = 0
+    sink_dies: int = 0
+    mutes: int = 0
+    """One direction of a connection dies first."""
+    splits: int = 0
+    """The network falls in two, and heals."""
+    freezes: int = 0
+    terms: int = 0
+    clocks: bool = False
+    """They differ, and are set now and then."""
+    slow: bool = False
+    """Some workers are."""
+    doubled: float = 0.05
+    refused: float = 0.02
+    deaf: float = 0.2
+    """A task holds the interpreter, so that nothing is heard until it is done."""
+
+    def __repr__(self) -> str:
+        given = [f"{f.name}={v!r}" for f in fields(self) if (v := getattr(self, f.name)) != f.default]
+        return f"Scenario({', '.join(given)})"
 
 
 SCENARIOS = {
@@ -49,7 +67,7 @@ SCENARIOS = {
     "first of the endless": Scenario(hits=(70,), endless=True, kills=5),
     "no items": Scenario(items=0, kills=1, cuts=1),
     "one worker": Scenario(workers=1, kills=3, cuts=5, sink_cuts=2, terms=2),
-    "sink dies": Scenario(sink_dies=True),
+    "sink dies": Scenario(sink_dies=1),
     "retries": Scenario(flaky=tuple(range(0, 90, 4)), items=90, kills=4, cuts=4, terms=2),
     "retries in order": Scenario(flaky=(0, 1, 2, 30, 59), items=60, kills=4, cuts=4, ordered=True, chunk=7),
     "retries, sink cut": Scenario(flaky=(5, 6, 40), items=60, kills=2, cuts=2, sink_cuts=4, chunk=5),
@@ -57,5 +75,59 @@ SCENARIOS = {
     "retries, first in order": Scenario(flaky=(30, 31, 33), hits=(33, 47), items=90, ordered=True, kills=4),
     "poison": Scenario(poison=(3, 40, 41, 90), items=120, kills=2, cuts=2, workers=4),
     "poison in big chunks": Scenario(poison=(17, 63), items=100, chunk=32, kills=0, cuts=0, ordered=True),
+    "one way": Scenario(kills=2, cuts=2, mutes=5),
+    "one way in order": Scenario(kills=2, mutes=5, ordered=True, terms=2, chunk=5),
+    "partitions": Scenario(kills=1, cuts=0, splits=5, workers=4),
+    "partitions in order": Scenario(kills=2, cuts=0, splits=4, workers=4, ordered=True, chunk=8),
+    "sleepers": Scenario(kills=1, cuts=1, freezes=7),
+    "sleepers, poison": Scenario(kills=1, cuts=1, freezes=4, poison=(3, 20), items=40),
+    "clocks": Scenario(clocks=True, slow=True, terms=2),
+    "clocks, retries": Scenario(clocks=True, flaky=(1, 2, 17, 18, 40), chunk=4, freezes=3),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
+
+
+def drawn(seed: int) -> Scenario:
+    """Draw a scenario: some of what may be in a world, never all of it.
+
+    A mishap shows itself where others are left out (swarm testing: Groce et al., 2012).
+    """
+    rng = random.Random(f"scenario {seed}")
+
+    def some(most: int) -> int:
+        return rng.randint(1, most) if rng.random() < 0.35 else 0
+
+    def items_of(share: float) -> tuple[int, ...]:
+        return tuple(sorted(rng.sample(range(items), min(items, rng.randint(1, 5))))) if rng.random() < share else ()
+
+    items = rng.choice((1, 4, 12, 30, 60, 100))
+    workers = rng.choice((1, 2, 2, 3, 3, 4, 5))
+    hits = items_of(0.15)
+    poison = () if hits else items_of(0.25)
+    return Scenario(
+        items=items,
+        workers=workers,
+        chunk=rng.choice((None, None, None, 1, 2, 5, 16)),
+        ordered=rng.random() < 0.4,
+        reorder=rng.choice((1 << 20, 10)),
+        expect=rng.randint(1, workers) if rng.random() < 0.2 else 1,
+        hits=hits,
+        endless=bool(hits) and rng.random() < 0.5,
+        poison=poison,
+        flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
+        drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
+        chaos=rng.choice((3.0, 10.0, 30.0)),
+        kills=some(6),
+        cuts=some(8),
+        sink_cuts=some(4),
+        sink_dies=int(rng.random() < 0.1),
+        mutes=some(5),
+        splits=some(3),
+        freezes=some(5),
+        terms=some(4),
+        clocks=rng.random() < 0.2,
+        slow=rng.random() < 0.2,
+        doubled=rng.choice((0.0, 0.05, 0.5)),
+        refused=rng.choice((0.0, 0.02, 0.3)),
+        deaf=rng.choice((0.0, 0.2, 1.0)),
+    )

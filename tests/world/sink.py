@@ -8,6 +8,7 @@ from zpipe.core import wire
 from zpipe.core.collector import Collector
 from zpipe.core.member import Send, State
 
+from .faults import SINK
 from .network import Connection
 from .node import VERSIONS, Node
 
@@ -21,11 +22,15 @@ class SimSink(Node):
     """The sink: results in, receipts out, output kept as the list of indices written."""
 
     links = ("lane",)
+    label = "sink"
+    who = SINK
 
     def __init__(self, world: World) -> None:
         s = world.scenario
         self.collector = Collector(ordered=s.ordered, reorder=s.reorder)
         self.written: list[int] = []
+        self._seen = 0
+        self._counted: dict[int, int] = {}
         self.finished: wire.Finished | None = None
         self.stopped = False
         super().__init__(world)
@@ -35,6 +40,8 @@ class SimSink(Node):
         return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", c.job, list(c.done), c.limit)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        if not self.alive:
+            return
         message, _ = wire.decode(frames)
         if isinstance(message, wire.Result | wire.Results):
             for part in [message] if isinstance(message, wire.Result) else message.results:
@@ -51,7 +58,7 @@ class SimSink(Node):
             self.settle()
         elif isinstance(message, wire.Stop):
             self.stopped = True
-        self.perform(self.member.on_message(message, self.world.now))
+        self.perform(self.member.on_message(message, self.now))
 
     def perform(self, actions: list[Any]) -> None:
         super().perform(actions)
@@ -65,9 +72,21 @@ class SimSink(Node):
         c = self.collector
         receipts = c.take_receipts(again=again)
         if receipts or again:
+            for receipt in receipts:
+                done = receipt.again is not None or c.done.covers(receipt.start, receipt.stop)
+                assert done, f"a receipt for [{receipt.start}, {receipt.stop}), which is not all here"
             message = wire.encode(wire.Receipts("job", receipts, c.full, c.limit))
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 self.control.send(0, message)
         if c.finished and (self.finished is None or again):
             self.finished = wire.Finished("job", c.counted, c.failed, c.duplicates, c.hit)
             self.control.send(0, wire.encode(self.finished))
+
+    def check(self) -> None:
+        self.collector.check()
+        self.member.check()
+        for place, index in enumerate(self.written[self._seen :], self._seen):
+            assert index not in self._counted, f"item {index} was written twice"
+            assert not self.world.scenario.ordered or index == place, f"item {index} was written out of order"
+            self._counted[index] = place
+        self._seen = len(self.written)

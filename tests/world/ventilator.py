@@ -11,8 +11,9 @@ from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 
+from .faults import VENTILATOR
 from .network import Connection
-from .node import VERSIONS
+from .node import VERSIONS, Process
 
 if TYPE_CHECKING:
     from .engine import World
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["Vent"]
 
 
-class Vent:
+class Vent(Process):
     """The ventilator: director and ledger, with lanes that a node connects to."""
 
+    label = "ventilator"
+    who = VENTILATOR
+
     def __init__(self, world: World) -> None:
+        super().__init__(world)
         s = world.scenario
-        self.world = world
         self.director = Director("job", Policy(VERSIONS, expect=s.expect), Ledger(Chunker(s.chunk)))
         self.controls: dict[int, Connection] = {}
         self.lanes: dict[int, Connection | None] = {}
@@ -37,13 +41,14 @@ class Vent:
         self.names += 1
         connection.name = self.names
         self.controls[self.names] = connection
+        self.inbound.append(connection)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         message, _ = wire.decode(frames)
         if isinstance(message, wire.Returned):
             self.world.recalled += message.upto - message.after
             self.world.shared += message.cut > 0
-        self.perform(self.director.on_message(str(connection.name).encode(), message, self.world.now))
+        self.perform(self.director.on_message(str(connection.name).encode(), message, self.now))
 
     def broken(self, connection: Connection) -> None:
         for number, lane in list(self.lanes.items()):
@@ -83,20 +88,20 @@ class Vent:
             self.tasked[number] = True
             connection.send(1, wire.encode(wire.Task("job", wire.JobSpec(wire.TaskSpec("import", "a:b")))))
         while self.director.may_issue and ledger.lanes[number].credit > 0:
-            chunk = ledger.again(number, world.now)
+            chunk = ledger.again(number, self.now)
             if chunk is None:
                 left = None if world.scenario.endless else world.scenario.items - ledger.next
                 wanted = ledger.wanted(left)
                 count = wanted if left is None else min(wanted, left)
                 if count == 0:
-                    self.perform(self.director.on_hungry(world.now))
+                    self.perform(self.director.on_hungry(self.now))
                     break
-                chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], world.now)
+                chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], self.now)
                 if left is not None and ledger.next == world.scenario.items:
                     self.perform(self.director.on_exhausted())
-            if world.chance(0.02):
+            if world.chance(world.scenario.refused):
                 ledger.on_refused(chunk)
-                world.at(world.now + world.delay(), lambda: self.fill(number))
+                world.soon(lambda: self.fill(number), self)
                 break
             body = wire.inline(chunk.payload) if world.chance(0.5) else None
             header = wire.Chunk(
@@ -104,3 +109,12 @@ class Vent:
             )
             message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
             connection.send(1, wire.encode(message, chunk.payload if body is None else ()))
+
+    def deadline(self) -> float | None:
+        return self.director.deadline()
+
+    def tick(self) -> None:
+        self.perform(self.director.on_tick(self.now))
+
+    def check(self) -> None:
+        self.director.check()

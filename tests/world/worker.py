@@ -25,6 +25,7 @@ class Worker(Node):
     def __init__(self, world: World, slot: int, previous: int = 0, crashed: bool = False) -> None:
         self.slot, self.previous, self.crashed = slot, previous, crashed
         self.pid = world.serial()
+        self.who, self.label = slot, f"worker {self.pid} in slot {slot}"
         super().__init__(world)
         self.intake = Intake(self.member)
         self.inbox: list[tuple[Connection, list[bytes]]] = []
@@ -33,6 +34,7 @@ class Worker(Node):
         self.deaf = False
         self.start = self.stop = 0
         self.terminated = False
+        self.slowness = world.random.choice((0.1, 1.0, 8.0)) if world.scenario.slow else 1.0
 
     def join(self, turn: int) -> wire.Control:
         return wire.Join(
@@ -44,17 +46,19 @@ class Worker(Node):
         if self.world.sink.alive:
             self.attach("results", self.world.sink)
         else:
-            self.world.soon(lambda: self.perform(self.member.on_link_down("results", self.world.now)))
+            self.world.soon(lambda: self.perform(self.member.on_link_down("results", self.now)), self)
 
     def perform(self, actions: list[Any]) -> None:
         super().perform(self.intake.after(actions))
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
-        if connection is self.open.get("lane"):
+        if not self.alive or (connection.kind == "lane" and connection is not self.open.get("lane")):
+            return
+        if connection.kind == "lane":
             self.inbox.append((connection, frames))
         elif self.busy and self.deaf:
             self.later.append(lambda: self.hear(frames))
-        elif self.alive:
+        else:
             self.hear(frames)
         self.work()
 
@@ -71,7 +75,7 @@ class Worker(Node):
             self.take_in()
             self.perform(self.intake.on_recall(message, self.cut))
             return
-        self.perform(self.intake.on_message(message, self.world.now))
+        self.perform(self.intake.on_message(message, self.now))
 
     def cut(self) -> int:
         """Leave what has not been started of the chunk under way."""
@@ -104,17 +108,17 @@ class Worker(Node):
         size = chunk.stop - chunk.start
         inside = bytes(payload[0])[2 * chunk.skip : 2 * (chunk.skip + size)]
         assert inside == self.world.payload(chunk.start, size), "the items are not those of the range"
-        self.busy, self.deaf = True, self.world.chance(0.2)
+        self.busy, self.deaf = True, self.world.chance(self.world.scenario.deaf)
         self.start, self.stop = chunk.start, chunk.stop
         welcome = self.member.welcome
-        seconds = self.world.service(chunk.start, chunk.stop)
+        seconds = self.world.service(chunk.start, chunk.stop) * self.slowness
         if chunk.doom:
             self.world.doomed.append(chunk.start)
             assert size == 1, "only an item that is alone may be given up"
         elif any(chunk.start <= index < chunk.stop for index in self.world.scenario.poison):
             self.world.at(self.world.now + seconds, lambda: self.world.crash(self))
             return
-        self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, seconds))
+        self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, self.measured(seconds)), self)
 
     def ran(self, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
         if not self.alive:
@@ -127,7 +131,7 @@ class Worker(Node):
         if results is not None and self.member.welcome is welcome:
             self.deliver(results, chunk, welcome.lane, stop, hit, seconds)
         if self.terminated:
-            self.perform(self.intake.on_terminate(self.world.now))
+            self.perform(self.intake.on_terminate(self.now))
         later, self.later = self.later, []
         for action in later:
             if self.alive:
@@ -158,4 +162,13 @@ class Worker(Node):
     def terminate(self) -> None:
         self.terminated = True
         if self.alive and not (self.busy and self.deaf):
-            self.perform(self.intake.on_terminate(self.world.now))
+            self.perform(self.intake.on_terminate(self.now))
+
+    def measured(self, seconds: float) -> float:
+        """How long that was by its clock, which may be set meanwhile."""
+        if self.world.scenario.clocks and self.world.chance(0.1):
+            return self.world.random.choice((0.0, -seconds, 1e9, -1e9))
+        return seconds * self.clock.rate
+
+    def check(self) -> None:
+        self.intake.check()

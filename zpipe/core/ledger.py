@@ -416,23 +416,28 @@ class Ledger:
 
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
-        places: dict[int, int] = {}
-        for lane in self.lanes.values():
+        held = 0
+        for number, lane in self.lanes.items():
+            held += len(lane.held)
             last = 0
             for start, chunk in lane.held.items():
                 assert self._outstanding.get(start) is chunk, f"[{start}, {chunk.stop}) is held and forgotten"
-                assert chunk.lane == lane.number
+                assert chunk.lane == number == lane.number, f"[{start}, {chunk.stop}) is in the wrong lane"
                 assert chunk.order > last, "held is not in the order sent"
+                assert chunk.attempt >= 1
                 last = chunk.order
-                places[start] = places.get(start, 0) + 1
                 assert not chunk.crashes or not lane.solo or len(lane.held) == 1
-        pending = {*self._pending, *self._suspects.pending}
+        issued = 0
+        pending = None
         for start, chunk in self._outstanding.items():
             assert start == chunk.start
-            assert places.get(start, 0) == (1 if chunk.lane else 0), f"[{start}, {chunk.stop}) is in the wrong lanes"
-            assert chunk.lane or start in pending, f"[{start}, {chunk.stop}) is lost"
-            assert chunk.attempt >= (1 if chunk.lane else 0)
+            issued += chunk.stop - start - (chunk.got.count if chunk.got is not None else 0)
+            if chunk.lane:
+                held -= 1
+                continue
+            pending = pending or {*self._pending, *self._suspects.pending}
+            assert start in pending, f"[{start}, {chunk.stop}) is lost"
+        assert not held, "a chunk belongs to a lane that does not have it"
         if self.limit is None:
-            issued = sum(len(c) - (c.got.count if c.got else 0) for c in self._outstanding.values())
-            issued += sum(map(len, self._retries.values()))
+            issued += sum(len(chunk) for chunk in self._retries.values())
             assert self.done + issued == self.next, (self.done, issued, self.next)

@@ -68,9 +68,9 @@ class RangeSet:
 
     def check(self) -> None:
         """Assert that ranges are disjoint, rising, not touching, and counted right."""
-        edge = None
-        for start, stop in self:
-            assert start < stop, (start, stop)
-            assert edge is None or edge < start, (edge, start)
+        edge, count = -1, 0
+        for start, stop in zip(self._starts, self._stops, strict=True):
+            assert edge < start < stop, (edge, start, stop)
             edge = stop
-        assert self.count == sum(stop - start for start, stop in self)
+            count += stop - start
+        assert self.count == count

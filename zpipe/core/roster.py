@@ -156,7 +156,8 @@ class Roster:
 
     def check(self) -> None:
         """Assert that every process has one lane at most, and every lane was given."""
-        sessions = [node.join.session for node in self._nodes.values()]
-        assert len(sessions) == len(set(sessions)), "a session has two lanes"
-        assert all(number == node.lane <= self._lanes for number, node in self._nodes.items())
+        sessions = {node.join.session for node in self._nodes.values()}
+        assert len(sessions) == len(self._nodes), "a session has two lanes"
+        for number, node in self._nodes.items():
+            assert number == node.lane <= self._lanes
         assert self._unlinked.keys() <= self._nodes.keys()
