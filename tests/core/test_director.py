@@ -259,10 +259,10 @@ def test_garbage_on_the_control_port_is_answered_and_told() -> None:
 
 
 def test_who_comes_after_the_end_is_sent_home() -> None:
-    """A worker that joins when the job is over hears so at once."""
+    """A worker that joins when the job is over hears so at once, and if it failed why."""
     director = make()
     director.on_failed("stopped")
-    assert director.on_message(b"w1", join(1), 0.0) == [Reply(b"w1", wire.Bye())]
+    assert director.on_message(b"w1", join(1), 0.0) == [Reply(b"w1", wire.Bye("stopped"))]
 
 
 def test_a_node_for_which_no_lane_is_free_waits_and_is_told() -> None:

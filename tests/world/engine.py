@@ -217,16 +217,16 @@ class World:
         if s.sink_dies and end.error:
             return
         if s.drain_at is not None and end.error:
-            assert end.status == 130
-            assert sink.stopped
+            assert end.status == 130, end
+            assert sink.stopped or (sink.gone and sink.gone.error), "the sink was never told that the job has failed"
             return
         assert not end.error, end.error
         assert self.vent.director.phase is Phase.OVER
         if s.hits and s.ordered:
             assert sink.written == list(range(min(s.hits) + 1)), sink.written
         elif s.hits:
-            assert sink.collector.hit in s.hits
-            assert sink.collector.hit in sink.written
+            assert sink.collector.hit in s.hits, f"ended by item {sink.collector.hit}"
+            assert sink.collector.hit in sink.written, "the hit was not written"
         else:
             assert sorted(sink.written) == list(range(s.items)), "items are missing"
             assert sink.finished is not None

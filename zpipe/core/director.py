@@ -52,6 +52,7 @@ class Director:
         self._sink_session = ""
         self._fit = False
         self._drain: tuple[str, int] | None = None
+        self._bye = wire.Bye()
 
     # what the shell asks
 
@@ -109,7 +110,7 @@ class Director:
     def on_message(self, identity: bytes, message: Any, now: float) -> list[Action]:
         """A control message came."""
         if self.phase is Phase.OVER:
-            return [Reply(identity, wire.Bye())]
+            return [Reply(identity, self._bye)]
         if isinstance(message, wire.Join | wire.SinkJoin):
             return self._on_join(identity, message, now)
         if isinstance(message, wire.Receipts):
@@ -394,9 +395,9 @@ class Director:
 
     def _over(self, error: str, status: int = 1) -> list[Action]:
         self.phase = Phase.OVER
-        bye = wire.Bye(error)
-        actions: list[Action] = [Reply(node.identity, bye) for node in self._roster]
-        actions += [Reply(identity, bye) for identity in self._roster.release()]
+        self._bye = wire.Bye(error)
+        actions: list[Action] = [Reply(node.identity, self._bye) for node in self._roster]
+        actions += [Reply(identity, self._bye) for identity in self._roster.release()]
         return [*actions, End(error, status if error else 0)]
 
     # a person's question
