@@ -10,10 +10,10 @@ import zpipe
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
     {"errors", "core.ranges"},
-    {"core.wire", "core.chunking"},
-    {"core.chunk"},
+    {"core.wire", "core.chunking", "core.ahead"},
+    {"core.chunk", "fingerprint"},
     {"core.lane", "core.suspects"},
-    {"core.ledger", "core.collector", "core.member", "core.roster"},
+    {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces"},

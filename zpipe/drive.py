@@ -130,6 +130,7 @@ def run_job(
     lane_ports: Sequence[int] = (),
     results_port: int = 0,
     letters: Output | None = None,
+    fingerprint: dict[str, str] | None = None,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
@@ -147,7 +148,16 @@ def run_job(
         context = link.make_context()
         stack.callback(context.destroy, 1000)
         ventilator = Ventilator(
-            loop, context, source, spec, policy, say=say, chunk=chunk, heartbeat=heartbeat, lane_ports=lane_ports
+            loop,
+            context,
+            source,
+            spec,
+            policy,
+            say=say,
+            chunk=chunk,
+            heartbeat=heartbeat,
+            lane_ports=lane_ports,
+            fingerprint=fingerprint,
         )
         stack.callback(ventilator.close)
 
@@ -176,7 +186,6 @@ def run_job(
                         say,
                     )
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
-            sink.collector.job = ventilator.director.job
             drive = _Drive(loop, progress, interrupts)
             ventilator.start(sink)
             _spin(drive, ventilator, slots if bind is None else None)
@@ -263,6 +272,7 @@ def run_ventilator(
     chunk: int | None = None,
     heartbeat: float = 10.0,
     lane_ports: Sequence[int] = (),
+    fingerprint: dict[str, str] | None = None,
 ) -> Summary:
     """Run the ventilator of a job whose workers and sink are elsewhere. Raises UsageError."""
     with contextlib.ExitStack() as stack:
@@ -273,7 +283,16 @@ def run_ventilator(
         stack.callback(context.destroy, 1000)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
         ventilator = Ventilator(
-            loop, context, source, spec, policy, say=say, chunk=chunk, heartbeat=heartbeat, lane_ports=lane_ports
+            loop,
+            context,
+            source,
+            spec,
+            policy,
+            say=say,
+            chunk=chunk,
+            heartbeat=heartbeat,
+            lane_ports=lane_ports,
+            fingerprint=fingerprint,
         )
         stack.callback(ventilator.close)
         url = ventilator.bind(bind)

@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from zpipe.errors import SourceError, TaskError, UsageError
-from zpipe.sources import Batch, failure, length_of, pack
+from zpipe.sources import Batch, failure, length_of, pack, pass_over
 
 __all__ = ["FeederSource", "callable_source", "glob_source"]
+
+STRIDE = 65_536
+"""So many items are passed over before the thread looks whether it is still wanted."""
 
 CLOSE_SECONDS = 0.1
 """How long `close()` gives the thread to end; a blocked one is a daemon and ends with the process."""
@@ -44,6 +47,11 @@ class FeederSource:
         self._over = False  # the thread adds nothing more; set after its last item and its error
         self._error: BaseException | None = None  # set by the thread
         self._length: int | None = None
+        self._skip = (
+            0  # so many items the thread is to pass over; set by the taker, who keeps off the queue until it has
+        )
+        self._skipped = 0  # so many it has
+        self._iterator: Iterator[Any] = iter(())
         self._stopped = False  # the taker wants nothing more
         self._refused = ""  # set by the taker: why not
         self._taken = 0
@@ -55,7 +63,7 @@ class FeederSource:
         """Whether the iterable ended and all items were taken."""
         if self._stopped:
             return not self._refused
-        return self._over and not self._queue and not self._error
+        return self._over and not (self._queue or self._error or self._skip or self._skipped)
 
     @property
     def exact(self) -> bool:
@@ -87,6 +95,26 @@ class FeederSource:
             raise SourceError(error)
         self._taken += batch.count
         return batch
+
+    def skip(self, most: int) -> int:
+        """Pass over 1 to `most` items; return how many, 0 if that takes a while. Raises SourceError as `take` does."""
+        if self._refused:
+            raise SourceError(self._refused)
+        if self._skip:
+            return 0
+        skipped, over = self._skipped, False
+        self._skipped = 0
+        if not skipped:
+            items, over = self._pop(most)
+            skipped = len(items)
+        if not skipped and over and self._error and not self._stopped:
+            raise SourceError(failure(self._name, self._taken, self._error)) from self._error
+        self._taken += skipped
+        if not skipped and not over and most > self._ahead:
+            with self._room:
+                if not self._over:
+                    self._skip = most
+        return skipped
 
     def remaining(self) -> int | None:
         """Return how many items were not taken yet, None when that can't be known."""
@@ -134,12 +162,14 @@ class FeederSource:
             self._feed(iter(iterable))
         except BaseException as error:  # noqa: BLE001 - it is the taker's to hear of
             self._error = error
-        self._over = True
+        with self._room:
+            self._over = True
         self._hungry = True  # the end is news even to a taker that has not asked yet
         self._look_up()
 
     def _feed(self, iterator: Iterator[Any]) -> None:
         queue, add, ahead = self._queue, self._queue.append, self._ahead
+        self._iterator = iterator
         for item in iterator:
             add(item)
             if (self._hungry or len(queue) >= ahead) and not self._look_up():
@@ -150,6 +180,8 @@ class FeederSource:
 
     def _look_up(self) -> bool:
         """Wake the taker if it asked for it, rest while there is no room; return whether to go on."""
+        if self._skip and not self._stopped:
+            self._pass_over()
         if self._hungry and not self._stopped:
             self._hungry = False
             self._wake()
@@ -159,6 +191,20 @@ class FeederSource:
                 self._room.wait_for(lambda: self._stopped or len(self._queue) <= self._ahead // 2)
                 self._full = False
         return not self._stopped
+
+    def _pass_over(self) -> None:
+        """Let go of as many items as the taker does not want: those that wait, then those to come."""
+        queue, wanted, passed = self._queue, self._skip, [min(self._skip, len(self._queue))]
+        for _ in range(passed[0]):
+            queue.popleft()
+        try:
+            while passed[0] < wanted and not self._stopped:
+                before = passed[0]
+                pass_over(self._iterator, min(wanted - before, STRIDE), passed)
+                if passed[0] == before:
+                    break
+        finally:
+            self._skipped, self._skip = passed[0], 0
 
 
 def glob_source(pattern: str, root: str | os.PathLike[str] | None = None) -> FeederSource:

@@ -195,6 +195,17 @@ class LineSource:
         self._look_ahead()
         return batch
 
+    def skip(self, most: int) -> int:
+        """Pass over 1 to `most` lines; return how many, 0 if none is whole yet. Raises SourceError as `take` does."""
+        while not (found := self._cutter.upto(self._buffer, self._at, self._end, most))[0] and self._read():
+            pass
+        count, stop = found
+        if not count and self._error:
+            raise SourceError(self._error)
+        self._pass(count, stop - self._at)
+        self._look_ahead()
+        return count
+
     def remaining(self) -> int | None:
         """Return how many items were not taken; by their mean length for a regular file, until its end was seen."""
         if self._ended:
@@ -219,14 +230,18 @@ class LineSource:
 
     def _cut(self, count: int, size: int) -> Batch:
         start = self._at
+        self._pass(count, size)
+        frame = bytes(memoryview(self._buffer)[start : self._at - len(self._separator)])
+        return Batch(count, self._kind, [frame])
+
+    def _pass(self, count: int, size: int) -> None:
+        """The next `count` items, of `size` bytes, are no longer to be taken."""
         self._at += size
         self._items += count
         self._lines += count
         self._bytes += size
         if self._ended:
             self._left -= count
-        frame = bytes(memoryview(self._buffer)[start : self._at - len(self._separator)])
-        return Batch(count, self._kind, [frame])
 
     def _read(self) -> bool:
         """Read a block, unless that has to be waited for; return whether anything came of it."""

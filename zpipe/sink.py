@@ -186,6 +186,14 @@ class Sink:
             self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, error)
             self._deliver(self.finished)
 
+    def held(self) -> wire.Held:
+        """Return what there is of the job already."""
+        return self.collector.held
+
+    def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
+        """This is the job."""
+        self.collector.on_job(job, fingerprint)
+
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
         self.collector.on_total(total)
@@ -231,7 +239,6 @@ class SinkNode:
         session, versions, host = os.urandom(8).hex(), our_versions(), host_name()
 
         def join(turn: int) -> wire.SinkJoin:
-            c = self.sink.collector
             return wire.SinkJoin(
                 versions,
                 session,
@@ -240,9 +247,7 @@ class SinkNode:
                 os.getpid(),
                 self.advertised,
                 output.encoding,
-                c.job,
-                list(c.done),
-                c.limit,
+                self.sink.held(),
                 self.sink.letters,
             )
 
@@ -295,8 +300,8 @@ class SinkNode:
 
     def _on_message(self, message: Any) -> None:
         collector = self.sink.collector
-        if isinstance(message, wire.Welcome) and not collector.job:
-            collector.job = message.job
+        if isinstance(message, wire.Welcome):
+            self.sink.on_job(message.job, message.fingerprint)
         elif isinstance(message, wire.Total) and message.job == collector.job:
             self.sink.on_total(message.items)
         elif isinstance(message, wire.Stop) and message.job == collector.job:

@@ -7,8 +7,9 @@ Items that come from files are in `zpipe.lines`, items that have to be waited fo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +19,7 @@ from zpipe.errors import SourceError, UsageError
 from zpipe.serialize import dumps
 from zpipe.traces import trace_text
 
-__all__ = ["Batch", "IterSource", "Source", "failure", "length_of", "pack", "parse_range"]
+__all__ = ["Batch", "IterSource", "Source", "failure", "length_of", "pack", "parse_range", "pass_over"]
 
 MAX_ITEMS = 2**63 - 1
 """A job of more items can't be counted on the wire."""
@@ -59,6 +60,9 @@ class Source(Protocol):
 
         Raises SourceError when the source failed, once all items before the failure were taken, and each time after.
         """
+
+    def skip(self, most: int) -> int:
+        """Pass over 1 to `most` items; return how many, 0 where `take` gives None. Raises SourceError as it does."""
 
     def remaining(self) -> int | None:
         """Return how many items were not taken yet, as far as known: `exact` says whether it is an estimate."""
@@ -117,6 +121,14 @@ class IterSource:
             raise SourceError(self._error) from self._cause
         return None
 
+    def skip(self, most: int) -> int:
+        """Pass over 1 to `most` items; return how many, 0 at the end. Raises SourceError when the iterable failed."""
+        skipped = 0 if self._ended else self._pass(most)
+        self._taken += skipped
+        if not skipped and self._error:
+            raise SourceError(self._error) from self._cause
+        return skipped
+
     def remaining(self) -> int | None:
         """Return how many items were not taken yet, None when that can't be known."""
         if self._ended:
@@ -146,11 +158,37 @@ class IterSource:
             self._cause = error
         return items
 
+    def _pass(self, most: int) -> int:
+        passed = [0]
+        try:
+            if self._sequence is not None:
+                length = len(self._sequence)
+                self._ended = self._taken + most >= length
+                return min(most, length - self._taken)
+            pass_over(self._iterator, most, passed)
+            self._ended = passed[0] < most
+            if self._taken + passed[0] == self._length and not self._ended:
+                self._look_behind_the_last()
+        except Exception as error:  # noqa: BLE001 - whatever the user's iterable raises
+            self._ended = True
+            self._error = failure(self._name, self._taken + passed[0], error)
+            self._cause = error
+        return passed[0]
+
     def _look_behind_the_last(self) -> None:
         """See whether the length was right, so that the end is known with the last item."""
         more = list(islice(self._iterator, 1))
         self._ended = not more
         self._iterator = chain(more, self._iterator)
+
+
+def pass_over(iterator: Iterator[Any], most: int, passed: list[int]) -> None:
+    """Take up to `most` items and drop them, at C speed; add how many to `passed[0]`, whatever the iterator raises."""
+    counter = count()
+    try:
+        deque(zip(islice(iterator, most), counter, strict=False), maxlen=0)
+    finally:
+        passed[0] += next(counter)
 
 
 def pack(items: Sequence[Any], first: int, name: str) -> tuple[Batch | None, str]:

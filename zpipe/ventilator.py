@@ -17,7 +17,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Tell
+from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
@@ -34,6 +34,10 @@ BATCH = 256
 
 MESSAGE_CHUNKS, MESSAGE_BYTES = 64, 32_768
 """Small chunks for one lane travel together, up to this many and this many bytes: the first must not wait long."""
+
+
+LANE_BITS = 24
+"""Lanes of one ventilator are told apart by so many bits of their number, ventilators of one job by those above."""
 
 
 class Tasks(Protocol):
@@ -63,6 +67,12 @@ class LocalSink(Protocol):
     @property
     def letters(self) -> bool:
         """Whether it wants dead letters."""
+
+    def held(self) -> wire.Held:
+        """Return what there is of the job already."""
+
+    def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
+        """This is the job."""
 
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
@@ -106,12 +116,14 @@ class Ventilator:
         heartbeat: float = 10.0,
         lane_ports: Sequence[int] = (),
         tasks: Tasks | None = None,
+        fingerprint: dict[str, str] | None = None,
     ) -> None:
         self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
         self._say = say
         self._heartbeat, self._lane_ports = heartbeat, lane_ports
         self.ledger = Ledger(Chunker(chunk))
-        self.director = Director(os.urandom(8).hex(), policy, self.ledger)
+        base = int.from_bytes(os.urandom(4), "big") << LANE_BITS
+        self.director = Director(os.urandom(8).hex(), policy, self.ledger, fingerprint=fingerprint, base=base)
         self.ended: End | None = None
         self.url = ""
         self._bound = ""
@@ -148,9 +160,11 @@ class Ventilator:
     def start(self, sink: LocalSink | None = None) -> None:
         """Begin, with a sink of this process if given."""
         self._sink = sink
-        if sink is not None:
-            self.director.local_sink = (sink.endpoint, sink.encoding, sink.letters)
         self._source.start(self._loop.wake)
+        if sink is not None:
+            director = self.director
+            self._perform(director.on_local_sink(sink.endpoint, sink.encoding, sink.letters, sink.held()))
+            sink.on_job(director.job, director.fingerprint)
         if self._source.exhausted:
             self._exhausted()
 
@@ -223,7 +237,7 @@ class Ventilator:
             self._exhausted()
         if self._dry:
             self._dry = False
-            self._feed()
+            self._on_more()
 
     # actions out
 
@@ -237,6 +251,8 @@ class Ventilator:
                 self._admit(action)
             elif isinstance(action, Retire):
                 self._close_lane(action.lane)
+            elif isinstance(action, Skip):
+                self._skip()
             elif isinstance(action, Lost):
                 again = f"; {action.requeued} of its chunks go to others" if action.requeued else ""
                 self._say(f"lost {action.name}: {action.how}{again}", False)
@@ -253,7 +269,7 @@ class Ventilator:
         made = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat)
         number = action.lane
         watch = link.Watch(self._loop, made, partial(self._on_lane, number))
-        at = endpoints.sibling(self._bound, f"lane-{number}")
+        at = endpoints.sibling(self._bound, f"lane-{number % (1 << LANE_BITS)}")
         try:
             bound = link.bind(made, at, self._lane_ports)
         except UsageError as error:
@@ -347,6 +363,8 @@ class Ventilator:
                 self._await_source()
                 return None
             task, chunker = current
+            if self.ledger.ahead.count and not self._skip():
+                return None
             wanted = self.ledger.wanted(self._source.remaining(), chunker)
             batch = self._take(wanted) if wanted else None
             if batch is not None:
@@ -390,9 +408,7 @@ class Ventilator:
         try:
             batch = self._source.take(wanted)
         except SourceError as error:
-            self._forget_source()
-            self.drain(f"the source failed: {error}", error.exit_status)
-            self._source.close()
+            self._on_source_error(error)
             return None
         if batch is None:
             if self._source.exhausted:
@@ -400,6 +416,30 @@ class Ventilator:
             else:
                 self._await_source()
         return batch
+
+    def _on_source_error(self, error: SourceError) -> None:
+        self._forget_source()
+        self.drain(f"the source failed: {error}", error.exit_status)
+        self._source.close()
+
+    def _skip(self) -> bool:
+        """Pass over the source's next items as far as they are done; return whether that is all of them."""
+        while count := self.ledger.skippable:
+            try:
+                skipped = self._source.skip(count)
+            except SourceError as error:
+                self._on_source_error(error)
+                return False
+            if not skipped:
+                if self._source.exhausted:
+                    self._exhausted()
+                else:
+                    self._await_source()
+                return False
+            self.ledger.on_skipped(skipped)
+        if self._source.exhausted:
+            self._exhausted()
+        return True
 
     def _await_source(self) -> None:
         fd = self._source.fileno()
@@ -415,8 +455,13 @@ class Ventilator:
 
     def _on_source(self) -> bool:
         self._forget_source()
-        self._feed()
+        self._on_more()
         return False
+
+    def _on_more(self) -> None:
+        if self.ledger.ahead.count:
+            self._skip()  # even if there is no worker: all may be done
+        self._feed()
 
     def _exhausted(self) -> None:
         if self.ledger.exhausted or self.ledger.closed:

@@ -91,6 +91,11 @@ class Work:
         self.issued += count
         return Batch(count, "pickle", frames)
 
+    def skip(self, most: int) -> int:
+        """Pass over 1 to `most` of the chosen call's next items."""
+        batch = self.take(most)
+        return 0 if batch is None else batch.count
+
     def remaining(self) -> int | None:
         """Return how many items the chosen call has left, if it knows."""
         return self._chosen.left if self._chosen is not None else None

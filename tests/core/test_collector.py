@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zpipe.core.collector import Collector
-from zpipe.core.wire import Failure, Result
+from zpipe.core.ranges import RangeSet
+from zpipe.core.wire import Failure, Held, Result
 
 
 def make(**options: object) -> Collector:
@@ -43,14 +44,17 @@ def test_a_duplicate_is_dropped_and_receipted_again() -> None:
     assert collector.duplicates == 1
 
 
-def test_a_partial_overlap_is_dropped_without_a_receipt() -> None:
-    """What is only partly new can't count: its other items are still outstanding and will be run."""
+def test_of_a_partial_overlap_the_rest_is_asked_for_again() -> None:
+    """What is only partly new can't count, since payloads can't be parted: what is new of it is to be run again."""
     collector = make()
     take(collector, result(0, 3))
     collector.take_receipts()
     assert take(collector, result(2, 6)) == []
-    assert collector.take_receipts() == []
+    (asked,) = collector.take_receipts()
+    assert (asked.start, asked.stop, asked.again, asked.void) == (3, 6, 0.0, True)
+    assert collector.take_receipts(again=True) == [asked]
     assert take(collector, result(3, 6)) == [3, 4, 5]
+    assert len(collector.take_receipts(again=True)) == 1, "it is asked for no more"
 
 
 def test_results_of_another_job_are_strays() -> None:
@@ -122,3 +126,46 @@ def test_an_empty_job_is_finished() -> None:
     assert not collector.finished
     collector.on_total(0)
     assert collector.finished
+
+
+def test_it_goes_on_with_a_job() -> None:
+    """What is done is dropped, failures add up, and the end is counted with both parts."""
+    collector = Collector(job="job", done=RangeSet([(0, 4), (6, 8)]), failed=2, total=9)
+    assert take(collector, result(0, 4)) == []
+    assert take(collector, result(4, 6, failures=(5,))) == [4, 5]
+    assert not collector.finished
+    assert take(collector, result(8, 9)) == [8]
+    assert (collector.finished, collector.counted, collector.failed) == (True, 9, 3)
+
+
+def test_in_order_it_goes_on_where_it_was() -> None:
+    """What is done and not written waits again for its turn, within the same bound."""
+    collector = Collector(ordered=True, reorder=15, job="job", done=RangeSet([(0, 4), (6, 9)]), next=4)
+    collector.on_kept(result(6, 8), [b""], 10)
+    assert not collector.full
+    collector.on_kept(result(8, 9), [b""], 10)
+    assert collector.full
+    assert take(collector, result(4, 6)) == [4, 5, 6, 7, 8]
+    assert not collector.full
+
+
+def test_a_search_that_was_over_is_over() -> None:
+    """A hit ends a job that is gone on with; in order, what comes before it is still wanted."""
+    assert Collector(job="job", done=RangeSet([(3, 5)]), hit=4).finished
+    collector = Collector(ordered=True, job="job", done=RangeSet([(3, 5)]), hit=4, limit=5)
+    collector.on_kept(result(3, 5, hit=4), [b""], 10)
+    assert not collector.finished
+    assert take(collector, result(0, 3)) == [0, 1, 2, 3, 4]
+    assert collector.finished
+
+
+def test_what_it_holds_is_what_a_ventilator_is_told() -> None:
+    """Nothing while nothing is done, so that any job may begin; then the job, which no other takes the place of."""
+    collector = Collector()
+    collector.on_job("first", {"task": "f"})
+    assert collector.held == Held()
+    collector.on_job("job", {"task": "g"})
+    take(collector, result(2, 5, failures=(3,)))
+    assert collector.held == Held("job", {"task": "g"}, [2, 3], 1)
+    collector.on_job("third", {"task": "h"})
+    assert collector.held == Held("job", {"task": "g"}, [2, 3], 1)

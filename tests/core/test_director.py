@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zpipe.core import wire
-from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Retire, Tell
+from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Retire, Skip, Tell
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
@@ -244,11 +244,84 @@ def test_a_sink_that_is_gone_is_waited_for_and_taken_back() -> None:
     issue(director, lane)
     director.on_link_lost(1)
     assert "the sink is gone" in director.waiting("url")
-    director.on_message(b"s2", sink(turn=2, job="job", done=[(0, 1)]), 0.0)
+    director.on_message(b"s2", sink(turn=2, held=wire.Held("job", {}, [0, 1])), 0.0)
     assert director.ledger.done == 1
     director.on_link_lost(3)
     actions = director.on_message(b"s3", sink(1), 0.0)
+    assert "--journal" in of(End, actions)[0].error
     assert "results its first process had are gone" in of(End, actions)[0].error
+
+
+def anew(fingerprint: dict[str, str]) -> Director:
+    """A director whose job can be told from others."""
+    return Director("new", Policy(V), Ledger(Chunker(1)), fingerprint=fingerprint, base=1000)
+
+
+def test_a_ventilator_started_anew_goes_on_with_the_sinks_job() -> None:
+    """The job keeps its id, what is done is passed over, failures count, and lanes are not those of before."""
+    director = anew({"task": "f"})
+    director.on_message(b"w1", join(1), 0.0)
+    held = wire.Held("old", {"task": "f"}, [0, 7, 1, 2], 3)
+    assert director.on_message(b"s", sink(held=held), 0.0) == [Admit(b"s", 1001), Skip()]
+    assert director.welcome(1001, "tcp://*:9") == wire.Welcome("old", 1, 1001, "tcp://*:9", fingerprint={"task": "f"})
+    assert (director.job, director.ledger.done, director.ledger.failed) == ("old", 9, 3)
+    assert director.on_message(b"s", wire.Ready(1001), 0.0) == [Admit(b"w1", 1002)]
+    assert director.welcome(1002, "tcp://*:9").job == "old"
+    director.check()
+
+
+def test_a_ventilator_of_another_job_gives_way() -> None:
+    """It ends with what differs; the sink is told and waits, and so do the workers: nobody is sent home."""
+    director = anew({"task": "g"})
+    director.on_message(b"w1", join(1), 0.0)
+    reply, end = director.on_message(b"s", sink(held=wire.Held("old", {"task": "f"}, [0, 7])), 0.0)
+    assert isinstance(reply.message, wire.Hold)
+    for told in (reply.message.reason, end.error):
+        assert "its task was f, and is g here" in told
+    assert "sink host/50" in end.error
+    assert end.status == 2
+    assert director.on_message(b"w2", join(2), 0.0) == []
+
+
+def test_a_sink_of_this_process_brings_a_job_along() -> None:
+    """A journal that is opened again, by a command that has its own sink: the same job, or none."""
+    director = anew({"task": "f"})
+    assert director.on_local_sink(*LOCAL, wire.Held("old", {"task": "f"}, [0, 7])) == [Skip()]
+    assert director.job == "old"
+    (end,) = anew({"task": "g"}).on_local_sink(*LOCAL, wire.Held("old", {"task": "f"}, [0, 7]))
+    assert "its task was f, and is g here" in end.error
+    assert anew({"task": "g"}).on_local_sink(*LOCAL, wire.Held()) == []
+
+
+def test_a_sink_that_comes_back_with_its_journal_has_all_that_was_receipted() -> None:
+    """Another process of the same job goes on, and workers join afresh; with less than was receipted it can't be."""
+    for done, goes_on in (([0, 1], True), ([0, 2], True), ([], False), ([5, 1], True)):
+        director = make(None)
+        director.on_message(b"s", sink(), 0.0)
+        director.on_message(b"s", wire.Ready(1), 0.0)
+        lane = enter(director, 1)
+        issue(director, lane)
+        issue(director, lane)
+        director.on_message(b"s", wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]), 0.0)
+        director.on_link_lost(1)
+        actions = director.on_message(b"s2", sink(1, held=wire.Held("job", {}, done)), 0.0)
+        director.check()
+        assert bool(of(Admit, actions)) is goes_on
+        assert (Retire(lane) in actions) is goes_on
+        if not goes_on:
+            assert "it is not the newest" in of(End, actions)[0].error
+
+
+def test_a_source_that_has_shrunk_is_told_of() -> None:
+    """Items done behind the end of the source: it is not the one that the job began with."""
+    director = anew({"task": "f"})
+    director.on_message(b"s", sink(held=wire.Held("old", {"task": "f"}, [7, 2])), 0.0)
+    (end,) = of(End, director.on_exhausted())
+    assert "0 items now, and 2 behind them" in end.error
+    director = anew({"task": "f"})
+    director.on_exhausted()
+    actions = director.on_message(b"s", sink(held=wire.Held("old", {"task": "f"}, [0, 2])), 0.0)
+    assert "0 items now, and 2 behind them" in of(End, actions)[0].error
 
 
 def test_garbage_on_the_control_port_is_answered_and_told() -> None:

@@ -9,6 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
+from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Receipt
 
 
@@ -223,6 +224,99 @@ def test_finished_is_counted() -> None:
     ledger.on_exhausted()
     assert not ledger.finished
     ledger.on_receipt(receipt(chunk), 0.0)
+    assert ledger.finished
+
+
+def test_what_is_done_before_it_is_issued_is_passed_over() -> None:
+    """Seeded ranges are skipped in the source, and no chunk reaches into one, whatever its size."""
+    ledger = make(1, chunk=10)
+    ledger.on_done(RangeSet([(0, 5), (8, 9), (20, 40)]))
+    ledger.check()
+    assert (ledger.done, ledger.skippable) == (26, 5)
+    ledger.on_skipped(5)
+    assert (ledger.skippable, ledger.wanted(None)) == (0, 3)
+    ledger.on_receipt(receipt(issue(ledger, 1, 3)), 0.0)
+    assert (ledger.skippable, ledger.wanted(None)) == (1, 0)
+    ledger.on_skipped(1)
+    ledger.on_receipt(receipt(issue(ledger, 1, ledger.wanted(None))), 0.0)
+    assert ledger.next == 19
+    ledger.on_receipt(receipt(issue(ledger, 1, ledger.wanted(None))), 0.0)
+    ledger.on_skipped(ledger.skippable)
+    ledger.check()
+    assert (ledger.next, ledger.done, ledger.ahead.count, ledger.wanted(None)) == (40, 40, 0, 10)
+
+
+def test_a_late_receipt_of_what_was_not_issued_yet_counts() -> None:
+    """A worker of an earlier ventilator delivers late: partly what is in flight, partly what is to come."""
+    ledger = make(1, chunk=10)
+    chunk = issue(ledger, 1, 10)
+    ledger.on_receipt(Receipt(5, 15, 99, 1.0, 1, 10), 0.0)
+    ledger.check()
+    assert (ledger.done, ledger.failed, ledger.ahead.count, ledger.in_flight) == (10, 1, 5, 1)
+    assert ledger.skippable == 5
+    ledger.on_skipped(5)
+    ledger.on_receipt(Receipt(0, 5, 1, 0.0, 0, 0, 0.0, chunk.attempt, void=True), 0.0)
+    assert ledger.due(0.0)
+    again = ledger.again(1, 0.0)
+    assert again is not None
+    assert (again.start, again.stop, again.tries) == (0, 5, 0)
+    assert ledger.retried == 0
+    ledger.on_receipt(receipt(again), 0.0)
+    ledger.check()
+    assert (ledger.done, ledger.next) == (15, 15)
+
+
+def test_of_a_pending_chunk_only_what_is_not_done_is_sent() -> None:
+    """A part that came late from a lost lane is not run again, for its outcome could not be told from the rest."""
+    ledger = make(1, 2, chunk=10)
+    issue(ledger, 1, 10)
+    ledger.on_lost(1)
+    ledger.on_receipt(Receipt(3, 6, 1, 1.0, 0, 10), 0.0)
+    sent = [ledger.again(2, 0.0) for _ in range(2)]
+    assert [(c.start, c.stop) for c in sent if c is not None] == [(0, 3), (6, 10)]
+    assert ledger.again(2, 0.0) is None
+    ledger.check()
+
+
+def test_what_is_done_is_not_tried_again() -> None:
+    """Of items that wait for their next try only those are tried that are not done meanwhile."""
+    ledger = make(1, chunk=10)
+    chunk = issue(ledger, 1, 10)
+    ledger.on_receipt(Receipt(2, 6, 1, 0.0, 0, 0, 5.0, chunk.attempt), 0.0)
+    ledger.on_done(RangeSet([(0, 3), (5, 10)]))
+    ledger.check()
+    assert (ledger.done, ledger.in_flight) == (8, 0)
+    assert ledger.due(5.0)
+    again = ledger.again(1, 10.0)
+    assert again is not None
+    assert (again.start, again.stop) == (3, 5)
+    ledger.on_receipt(receipt(again), 10.0)
+    ledger.on_exhausted()
+    assert ledger.finished
+
+
+def test_a_full_sink_may_have_what_fills_its_gaps() -> None:
+    """What is next comes before something that waits for it: to hold it back would be to wait for ever."""
+    ledger = make(1, chunk=10)
+    ledger.on_done(RangeSet([(4, 100)]))
+    ledger.full = True
+    assert ledger.wanted(None) == 4
+    issue(ledger, 1, 4)
+    assert ledger.wanted(None) == 0
+    ledger.on_skipped(ledger.skippable)
+    assert ledger.wanted(None) == 0
+
+
+def test_a_limit_that_a_sink_brings_is_not_yet_reached() -> None:
+    """A search that was found to end at an item goes on to there, and is finished only then."""
+    ledger = make(1, chunk=10)
+    ledger.on_limit(13)
+    assert not ledger.finished
+    first = issue(ledger, 1, ledger.wanted(None))
+    ledger.on_receipt(receipt(first), 0.0)
+    assert ledger.wanted(None) == 3
+    ledger.on_receipt(receipt(issue(ledger, 1, 3)), 0.0)
+    assert ledger.wanted(None) == 0
     assert ledger.finished
 
 

@@ -25,6 +25,17 @@ def test_it_is_a_set_of_integers(adds: list[tuple[int, int]], start: int, length
     assert made.covers(start, start + length) == (asked <= model)
     assert made.overlaps(start, start + length) == bool(asked & model)
     assert [i for a, b in made for i in range(a, b)] == sorted(model)
+    assert {i for a, b in made.gaps(start, start + length) for i in range(a, b)} == asked - model
+    part = made.within(start, start + length)
+    assert ({i for a, b in part for i in range(a, b)} if part is not None else set()) == asked & model
+    if part is not None:
+        part.check()
+    after = made.after(start)
+    assert (after[1] - 1 if after else None) == next((b - 1 for a, b in made if b > start), None)
+    again = RangeSet.of_runs(made.runs)
+    again.check()
+    assert list(again) == list(made)
+    assert made.last == max(model, default=-1) + 1
 
 
 def test_memory_grows_with_gaps_not_with_items() -> None:

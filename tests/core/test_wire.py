@@ -13,8 +13,8 @@ from zpipe.errors import WireError
 V = wire.Versions(wire.PROTOCOL, "0.1", "3.11", "3.1")
 MESSAGES = [
     wire.Join(V, "s", 1, "host", 12, 3, 11, "killed by SIGKILL", True),
-    wire.SinkJoin(V, "s", 2, "host", 12, "tcp://*:1", "json", "job", [(0, 5), (9, 12)]),
-    wire.Welcome("job", 1, 7, "tcp://*:5600", "tcp://*:5558"),
+    wire.SinkJoin(V, "s", 2, "host", 12, "tcp://*:1", "json", wire.Held("job", {"task": "f"}, [0, 5, 4, 3], 1, 12)),
+    wire.Welcome("job", 1, 7, "tcp://*:5600", "tcp://*:5558", {"task": "f"}),
     wire.Hold("no sink"),
     wire.Refuse("versions differ"),
     wire.Ready(7),
@@ -93,6 +93,14 @@ def test_ranges_must_have_items() -> None:
             wire.decode(wire.encode(wire.Chunk(start, stop, 1, "lines")))
         with pytest.raises(WireError, match="range"):
             wire.decode(wire.encode(wire.Chunks([wire.Chunk(start, stop, 1, "lines", body=memoryview(b""))])))
+
+
+@pytest.mark.parametrize("runs", [[3], [-1, 4], [0, 3, 0, 2], [0, 0], [2, 3, 1]])
+def test_done_ranges_that_no_sink_has_are_refused(runs: list[int]) -> None:
+    """What is done must be ranges that rise and do not touch."""
+    join = wire.SinkJoin(V, "s", 2, "host", 12, "tcp://*:1", "json", wire.Held("job", {}, runs))
+    with pytest.raises(WireError, match="sink's join"):
+        wire.decode(wire.encode(join))
 
 
 def test_payloads_are_only_where_they_belong() -> None:

@@ -36,8 +36,7 @@ class SimSink(Node):
         super().__init__(world)
 
     def join(self, turn: int) -> wire.Control:
-        c = self.collector
-        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", c.job, list(c.done), c.limit)
+        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", self.collector.held)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         if not self.alive:
@@ -52,7 +51,7 @@ class SimSink(Node):
             self.settle()
             return
         if isinstance(message, wire.Welcome):
-            self.collector.job = message.job
+            self.collector.on_job(message.job, message.fingerprint)
         elif isinstance(message, wire.Total):
             self.collector.on_total(message.items)
             self.settle()

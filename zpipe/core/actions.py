@@ -6,7 +6,7 @@ import msgspec
 
 from zpipe.core import wire
 
-__all__ = ["Action", "Admit", "End", "Fill", "Lost", "Reply", "Retire", "Tell"]
+__all__ = ["Action", "Admit", "End", "Fill", "Lost", "Reply", "Retire", "Skip", "Tell"]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -35,6 +35,10 @@ class Fill(msgspec.Struct, frozen=True):
     lanes: list[int]
 
 
+class Skip(msgspec.Struct, frozen=True):
+    """The source's next items are done already, as many as the ledger says: pass over them."""
+
+
 class Lost(msgspec.Struct, frozen=True):
     """A worker is gone without leave; `requeued` of its chunks go to others. `how` it ended, as far as known."""
 
@@ -57,4 +61,4 @@ class End(msgspec.Struct, frozen=True):
     status: int = 1
 
 
-Action = Reply | Admit | Retire | Fill | Lost | Tell | End
+Action = Reply | Admit | Retire | Fill | Skip | Lost | Tell | End

@@ -1,8 +1,9 @@
 """The sink's decisions: which results count, in what order they are written, what is receipted, when it is over.
 
 A result counts if none of its items has counted before; one that has is a duplicate and is dropped, and receipted
-again since the first receipt may have been lost. One that only overlaps what is done is dropped too: the rest of its
-items are still outstanding with the ventilator, which will have them run. Payloads are opaque here.
+again since the first receipt may have been lost. One that only overlaps what is done is dropped too, since payloads
+are opaque here and can't be parted: the rest of its items are asked for again. That takes two ventilators, one after
+the other, which made other chunks of the same items.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zpipe.core.ranges import RangeSet
-from zpipe.core.wire import Buffer, Receipt, Result
+from zpipe.core.wire import Buffer, Held, Receipt, Result
 
 __all__ = ["Collector"]
 
@@ -18,26 +19,65 @@ Payload = Sequence[Buffer]
 
 
 class Collector:
-    """Counts every item's outcome exactly once. `reorder` bytes at most wait for earlier ones when `ordered`."""
+    """Counts every item's outcome exactly once. `reorder` bytes at most wait for earlier ones when `ordered`.
 
-    def __init__(self, *, ordered: bool = False, reorder: int = 256 << 20) -> None:
+    To go on with a job: its id and `fingerprint`, the items that are `done` and how many of them `failed`, `next`, up
+    to which those of an ordered one are written, and what is known of its end. Results that are done and not written
+    are then given to `on_kept`.
+    """
+
+    def __init__(
+        self,
+        *,
+        ordered: bool = False,
+        reorder: int = 256 << 20,
+        job: str = "",
+        fingerprint: dict[str, str] | None = None,
+        done: RangeSet | None = None,
+        failed: int = 0,
+        next: int = 0,  # noqa: A002 - as the ledger has it
+        hit: int | None = None,
+        limit: int | None = None,
+        total: int | None = None,
+    ) -> None:
         self.ordered = ordered
         self.reorder = reorder
-        self.job = ""
-        self.done = RangeSet()
-        self.total: int | None = None
-        self.limit: int | None = None
+        self.job = job
+        self.fingerprint = fingerprint or {}
+        self.done = done or RangeSet()
+        self.total = total
+        self.limit = limit
         """In input order, the index after the first hit so far: what comes behind it is not wanted."""
-        self.hit: int | None = None
-        self.failed = 0
+        self.hit = hit
+        self.failed = failed
         self.duplicates = 0
         self.strays = 0
-        self._over = False
-        self._next = 0
+        self._over = hit is not None and not ordered
+        self._next = next
         self._waiting: dict[int, tuple[Result, Payload, int]] = {}
         self._waiting_bytes = 0
         self._receipts: list[Receipt] = []
         self._asked: dict[int, Receipt] = {}
+
+    def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
+        """A ventilator says which job it is. One that nothing has come of yet is forgotten for another."""
+        if job != self.job and not self.done.count:
+            self.job, self.total = job, None
+            self._asked.clear()
+        if job == self.job:
+            self.fingerprint = fingerprint
+
+    @property
+    def held(self) -> Held:
+        """What a ventilator is to know of the job so far."""
+        if not self.done.count:
+            return Held()
+        return Held(self.job, self.fingerprint, self.done.runs, self.failed, self.limit)
+
+    def on_kept(self, result: Result, payload: Payload, size: int) -> None:
+        """Have a result that is done already wait for its turn to be written."""
+        self._waiting[result.start] = (result, payload, size)
+        self._waiting_bytes += size
 
     def on_result(self, result: Result, payload: Payload, size: int) -> Sequence[tuple[Result, Payload]]:
         """Take a result of `size` bytes; return what is to be written now, in this order."""
@@ -48,15 +88,14 @@ class Collector:
         if self._over or (self.limit is not None and start >= self.limit):
             return ()
         if result.again is not None:
-            if not self.done.overlaps(start, stop):
-                asked = Receipt(start, stop, result.lane, 0.0, 0, 0, result.again, result.attempt)
-                self._asked[start] = asked
-                self._receipts.append(asked)
+            self._ask(result, result.again)
             return ()
         if self.done.overlaps(start, stop):
             self.duplicates += 1
             if self.done.covers(start, stop):
                 self._receipt(result, size)
+            else:
+                self._ask(result, 0.0, void=True)
             return ()
         self.done.add(start, stop)
         for index in [index for index in self._asked if start <= index < stop]:
@@ -74,6 +113,13 @@ class Collector:
         self._waiting[start] = (result, payload, size)
         self._waiting_bytes += size
         return self._in_order()
+
+    def _ask(self, result: Result, after: float, *, void: bool = False) -> None:
+        """Have those of a result's items run again that are not done."""
+        for start, stop in self.done.gaps(result.start, result.stop):
+            asked = Receipt(start, stop, result.lane, 0.0, 0, 0, after, result.attempt, void)
+            self._asked[start] = asked
+            self._receipts.append(asked)
 
     def _receipt(self, result: Result, size: int) -> None:
         self._receipts.append(

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Tell
+from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Skip, Tell
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
+from zpipe.core.rejoin import Outcome, meet
 from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
 
 __all__ = ["Director", "Phase"]
@@ -36,23 +37,35 @@ class _Counts(msgspec.Struct):
 
 
 class Director:
-    """Decides about nodes for one job. `local_sink` is the endpoint for results of a sink in this very process."""
+    """Decides about nodes for one job. `local_sink` is the endpoint for results of a sink in this very process.
+
+    `job` is what the job is called unless a sink has a part of it already, as its `fingerprint` tells. `base` is what
+    lanes are numbered from: another one than that of an earlier ventilator.
+    """
 
     def __init__(
-        self, job: str, policy: Policy, ledger: Ledger, local_sink: tuple[str, wire.Encoding, bool] | None = None
+        self,
+        job: str,
+        policy: Policy,
+        ledger: Ledger,
+        local_sink: tuple[str, wire.Encoding, bool] | None = None,
+        *,
+        fingerprint: dict[str, str] | None = None,
+        base: int = 0,
     ) -> None:
         self.job, self.policy, self.ledger, self.local_sink = job, policy, ledger, local_sink
+        self.fingerprint = fingerprint or {}
         self.phase = Phase.GATHERING
         self.counts = _Counts()
         self.finished: wire.Finished | None = None
         self.sink_line = "zpipe sink URL --output FILE"
         """The command line that starts this job's sink, once the address is known."""
-        self._roster = Roster()
+        self._roster = Roster(base)
         self._sink: Node | None = None
         self._sink_session = ""
         self._fit = False
         self._drain: tuple[str, int] | None = None
-        self._bye = wire.Bye()
+        self._bye: wire.Bye | None = wire.Bye()
 
     # what the shell asks
 
@@ -84,8 +97,9 @@ class Director:
         """The message that goes with an Admit, now that the lane is bound at `endpoint`."""
         node = self._roster.get(lane)
         assert node is not None
-        sink = "" if node.sink else self._sink_endpoint()
-        return wire.Welcome(self.job, node.join.turn, lane, endpoint, sink)
+        if node.sink:
+            return wire.Welcome(self.job, node.join.turn, lane, endpoint, fingerprint=self.fingerprint)
+        return wire.Welcome(self.job, node.join.turn, lane, endpoint, self._sink_endpoint())
 
     def on_unbound(self, lane: int, reason: str) -> list[Action]:
         """There is no lane to be had for the node just admitted: turn it away."""
@@ -110,7 +124,7 @@ class Director:
     def on_message(self, identity: bytes, message: Any, now: float) -> list[Action]:
         """A control message came."""
         if self.phase is Phase.OVER:
-            return [Reply(identity, self._bye)]
+            return [Reply(identity, self._bye)] if self._bye is not None else []
         if isinstance(message, wire.Join | wire.SinkJoin):
             return self._on_join(identity, message, now)
         if isinstance(message, wire.Receipts):
@@ -175,15 +189,21 @@ class Director:
         return [Admit(identity, self._roster.seat(identity, join, now).lane)]
 
     def _admit_sink(self, identity: bytes, join: wire.SinkJoin, now: float) -> list[Action]:
+        if self.local_sink is not None:
+            reason = "this ventilator has its own sink; `zpipe ventilator` is the one that waits for another"
+            return self._refuse(identity, join, reason)
         if self._sink is not None and join.session != self._sink_session:
             # Not refused: it may be the successor of one whose death has not been noticed yet. It asks again.
             return [Reply(identity, wire.Hold(f"there is a sink already, {self._sink.name}; a job has one"))]
-        reason = self._sink_unwelcome(join)
-        if reason:
-            return self._refuse(identity, join, reason)
-        if join.session != self._sink_session and self.ledger.done:
-            lost = f"the sink was started anew, and the {self.ledger.done:,} results its first process had are gone"
-            return [Reply(identity, wire.Refuse(f"{lost}; start the job anew")), *self.on_failed(lost)]
+        met = bool(self._sink_session)
+        meeting = meet(join.held, self.job, self.fingerprint, met=met, done=self.ledger.done)
+        if meeting.outcome is Outcome.REFUSE:
+            return self._refuse(identity, join, meeting.why)
+        if meeting.outcome is Outcome.FAIL:
+            return [Reply(identity, wire.Refuse(meeting.why)), *self.on_failed(meeting.why)]
+        if meeting.outcome in (Outcome.GIVE_WAY, Outcome.BEGIN_ANEW):
+            status = 2 if meeting.outcome is Outcome.GIVE_WAY else 1
+            return [Reply(identity, wire.Hold(meeting.why)), *self._give_way(f"{name_of(join)}: {meeting.why}", status)]
         actions: list[Action] = []
         if join.session != self._sink_session:
             # What workers have sent may have reached it before it knew the job, and been dropped: all of it again.
@@ -192,18 +212,32 @@ class Director:
         self._sink_session = join.session
         self._sink = self._roster.seat(identity, join, now)
         actions.append(Admit(identity, self._sink.lane))
-        if join.limit is not None:
-            self.ledger.on_limit(join.limit)
-        for start, stop in join.done:
-            self.ledger.on_done(start, stop)
-        return [*actions, *self._refill(), *self._closing()]
+        return [*actions, *self._resume(join.held), *self._refill(), *self._closing()]
 
-    def _sink_unwelcome(self, join: wire.SinkJoin) -> str:
-        if self.local_sink is not None:
-            return "this ventilator has its own sink; `zpipe ventilator` is the one that waits for another"
-        if join.job and join.job != self.job:
-            return "it holds results of another job; start a fresh sink for this one"
-        return ""
+    def on_local_sink(self, endpoint: str, encoding: wire.Encoding, letters: bool, held: wire.Held) -> list[Action]:
+        """A sink of this very process takes part, which may have a part of the job already."""
+        self.local_sink = (endpoint, encoding, letters)
+        meeting = meet(held, self.job, self.fingerprint, met=False, done=0)
+        if meeting.outcome is Outcome.GIVE_WAY:
+            return self._give_way(f"the journal: {meeting.why}", 2)
+        return self._resume(held)
+
+    def _resume(self, held: wire.Held) -> list[Action]:
+        """Go on with what a sink has."""
+        ledger = self.ledger
+        if held.job:
+            self.job = held.job
+        if held.limit is not None:
+            ledger.on_limit(held.limit)
+        ledger.on_done(held.ranges)
+        ledger.failed = max(ledger.failed, held.failed)
+        return [Skip()] if ledger.skippable and not ledger.exhausted else self._shrunk()
+
+    def _give_way(self, error: str, status: int) -> list[Action]:
+        """End here, and leave the nodes to wait for the next ventilator."""
+        self._bye = None
+        self.phase = Phase.OVER
+        return [End(error, status)]
 
     def _no_sink(self) -> str:
         if self._sink_session:
@@ -351,7 +385,16 @@ class Director:
     def on_exhausted(self) -> list[Action]:
         """The source has ended: the total is known."""
         self.ledger.on_exhausted()
-        return self._total() + self._closing()
+        return self._shrunk() or self._total() + self._closing()
+
+    def _shrunk(self) -> list[Action]:
+        ledger = self.ledger
+        if not ledger.exhausted or not ledger.ahead.count:
+            return []
+        return self.on_failed(
+            f"the source has {ledger.next:,} items now, and {ledger.ahead.count:,} behind them are done already: it is "
+            "not the one the job began with. Give it the same items in the same order, or start the job anew"
+        )
 
     def _total(self) -> list[Action]:
         if not self.ledger.exhausted or self._sink is None:
@@ -395,9 +438,9 @@ class Director:
 
     def _over(self, error: str, status: int = 1) -> list[Action]:
         self.phase = Phase.OVER
-        self._bye = wire.Bye(error)
-        actions: list[Action] = [Reply(node.identity, self._bye) for node in self._roster]
-        actions += [Reply(identity, self._bye) for identity in self._roster.release()]
+        self._bye = bye = wire.Bye(error)
+        actions: list[Action] = [Reply(node.identity, bye) for node in self._roster]
+        actions += [Reply(identity, bye) for identity in self._roster.release()]
         return [*actions, End(error, status if error else 0)]
 
     # a person's question

@@ -2,7 +2,8 @@
 
 A chunk is pending, held by exactly one lane, or receipted and forgotten. Credit is derived, `window − len(held)`,
 never counted: a counted credit leaks with the first message lost. A lane's number is never used again, so whatever
-comes late from a lane already lost names a lane that is not there. A receipt is good whoever it comes from.
+comes late from a lane already lost names a lane that is not there. A receipt is good whoever it comes from, be it a
+worker of an earlier ventilator of the same job: what is done before it was issued is passed over in the source.
 
 A chunk may wait on a lane behind the one that runs, which hides the round trip. One that waits too long, or while
 another worker has nothing to do, is recalled: the worker says which chunks it has not started, and others get those.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
 
+from zpipe.core.ahead import Ahead
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.lane import PATIENCE, QUICK, Lane
@@ -45,6 +47,8 @@ class Ledger:
         self.done = 0
         self.failed = 0
         self.requeued = 0
+        self.ahead = Ahead()
+        """What is done of the items from `next` on."""
         self._outstanding: dict[int, Chunk] = {}
         self._pending: list[int] = []
         self._suspects = Suspects(self._outstanding, max_crashes)
@@ -233,7 +237,9 @@ class Ledger:
             chunk = self._outstanding.get(start)
             if chunk is None or chunk.lane or chunk.crashes:
                 continue
-            if chunk.avoid == number and len(self.lanes) > 1 and now < chunk.until:
+            if chunk.got is not None:
+                self._requeue(chunk)  # only what is not done of it
+            elif chunk.avoid == number and len(self.lanes) > 1 and now < chunk.until:
                 aside.append(start)
             else:
                 found = chunk
@@ -246,9 +252,27 @@ class Ledger:
 
         `remaining` is how many there are, if known, of those whose chunks `chunker` sizes (None: the ledger's own).
         """
-        if self.full or self.closed or self.exhausted or self.limit is not None:
+        if self.closed or self.exhausted:
             return 0
-        return (chunker or self.chunker).size(remaining, len(self.lanes))
+        if self.limit is None and not self.ahead.count:
+            return 0 if self.full else (chunker or self.chunker).size(remaining, len(self.lanes))
+        if self.full and not self.ahead.count:
+            return 0  # while something behind `next` is done, what is next fills a gap
+        room = self.ahead.room(self.next)
+        bounds = [
+            bound for bound in (room, None if self.limit is None else self.limit - self.next) if bound is not None
+        ]
+        return min((chunker or self.chunker).size(remaining, len(self.lanes)), max(0, min(bounds)))
+
+    @property
+    def skippable(self) -> int:
+        """How many of the next items are done already: the source is to pass over them before more are issued."""
+        return self.ahead.row(self.next)
+
+    def on_skipped(self, count: int) -> None:
+        """The source has passed over so many of them."""
+        self.next += count
+        self.ahead.passed(count)
 
     def issue(
         self,
@@ -313,9 +337,10 @@ class Ledger:
         if not chunk.start <= start < stop <= chunk.stop or (chunk.got is not None and chunk.got.overlaps(start, stop)):
             return None
         part = chunk.part(start, stop)
-        part.tries, part.avoid = chunk.tries + 1, receipt.lane
+        if not receipt.void:
+            part.tries, part.avoid = chunk.tries + 1, receipt.lane
+            self.retried += 1
         self._retries[start] = part
-        self.retried += 1
         heappush(self._later, (now + (receipt.again or 0.0), start))
         chunk.got = chunk.got or RangeSet()
         chunk.got.add(start, stop)
@@ -323,20 +348,49 @@ class Ledger:
 
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
         """A receipt of what is not, or no longer, one whole chunk."""
-        new, freed = 0, None
-        for chunk in self._overlapping(receipt.start, receipt.stop):
-            if not new:
-                self._observe(receipt, chunk)
-            stop = self._wanted_of(chunk)
-            chunk.got = chunk.got or RangeSet()
-            added = chunk.got.add(max(receipt.start, chunk.start), min(receipt.stop, stop))
-            new += added
-            if chunk.got.covers(chunk.start, stop):
-                freed = self._settle(chunk, now) or freed
-        self.done += new
+        start, stop = receipt.start, receipt.stop
+        chunks = self._overlapping(start, stop)
+        if chunks:
+            self._observe(receipt, chunks[0])
+        if len(chunks) == 1 and chunks[0].lane == receipt.lane and chunks[0].start <= start < stop <= chunks[0].stop:
+            new, freed = self._count(chunks[0], start, stop, now)  # its own outcome in parts, which is common
+            self.done += new
+        else:
+            new, freed = self._on_found(RangeSet([(start, stop)]), chunks, now)
         if new:
             self.failed += receipt.failed
         return freed
+
+    def on_done(self, done: RangeSet) -> None:
+        """A sink that joins has these: the receipts were lost, or were for an earlier ventilator."""
+        self._on_found(done, list(self._outstanding.values()), None)
+
+    def _on_found(self, done: RangeSet, chunks: list[Chunk], now: float | None) -> tuple[int, Lane | None]:
+        """These are done, whether they are in these chunks, to be tried again, or not issued yet."""
+        new, freed = 0, None
+        for chunk in [*chunks, *self._retries.values()]:
+            for start, stop in done.within(chunk.start, chunk.stop) or ():
+                added, lane = self._count(chunk, start, stop, now)
+                new, freed = new + added, lane or freed
+        last = done.last
+        if last > self.next and (beyond := done.within(self.next, last)) is not None:
+            new += self.ahead.add(beyond)
+        self.done += new
+        return new, freed
+
+    def _count(self, chunk: Chunk, start: int, stop: int, now: float | None) -> tuple[int, Lane | None]:
+        """These items of a chunk are done; return how many are new, and the lane that is free if that is all of it."""
+        end = self._wanted_of(chunk)
+        if start >= end:
+            return 0, None
+        chunk.got = chunk.got or RangeSet()
+        new = chunk.got.add(start, min(stop, end))
+        if not chunk.got.covers(chunk.start, end):
+            return new, None
+        if self._retries.get(chunk.start) is chunk:
+            del self._retries[chunk.start]
+            return new, None
+        return new, self._settle(chunk, now)
 
     def _overlapping(self, start: int, stop: int) -> list[Chunk]:
         first = self._outstanding.get(start)
@@ -365,17 +419,6 @@ class Ledger:
     def _wanted_of(self, chunk: Chunk) -> int:
         """Where the part of a chunk that is wanted ends."""
         return chunk.stop if self.limit is None else min(chunk.stop, self.limit)
-
-    def on_done(self, start: int, stop: int) -> None:
-        """A sink that came back has `[start, stop)`: the receipts of chunks in there were lost."""
-        for index in [index for index in self._retries if start <= index < stop]:
-            self.done += len(self._retries.pop(index))
-        for chunk in [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]:
-            end = self._wanted_of(chunk)
-            chunk.got = chunk.got or RangeSet()
-            self.done += chunk.got.add(max(start, chunk.start), min(stop, end))
-            if chunk.got.covers(chunk.start, end):
-                self._settle(chunk)
 
     # ends
 
@@ -412,7 +455,8 @@ class Ledger:
     @property
     def finished(self) -> bool:
         """Whether every item that is wanted has its receipt."""
-        return (self.exhausted or self.limit is not None) and not self._outstanding and not self._retries
+        ended = self.exhausted or (self.limit is not None and self.next >= self.limit)
+        return ended and not self._outstanding and not self._retries
 
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
@@ -439,5 +483,5 @@ class Ledger:
             assert start in pending, f"[{start}, {chunk.stop}) is lost"
         assert not held, "a chunk belongs to a lane that does not have it"
         if self.limit is None:
-            issued += sum(len(chunk) for chunk in self._retries.values())
-            assert self.done + issued == self.next, (self.done, issued, self.next)
+            issued += sum(len(c) - (c.got.count if c.got is not None else 0) for c in self._retries.values())
+            assert self.done + issued == self.next + self.ahead.count, (self.done, issued, self.next, self.ahead.count)

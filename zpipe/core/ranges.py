@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, pairwise
 
 __all__ = ["RangeSet"]
 
@@ -55,8 +56,52 @@ class RangeSet:
 
     def within(self, start: int, stop: int) -> RangeSet | None:
         """Return what of the set is in `[start, stop)`, or None for nothing."""
-        found = RangeSet((max(a, start), min(b, stop)) for a, b in self if a < stop and start < b)
-        return found if found.count else None
+        low, high = bisect_right(self._stops, start), bisect_left(self._starts, stop)
+        if low >= high:
+            return None
+        found = RangeSet()
+        found._starts, found._stops = self._starts[low:high], self._stops[low:high]
+        found._starts[0], found._stops[-1] = max(start, found._starts[0]), min(stop, found._stops[-1])
+        found.count = sum(found._stops) - sum(found._starts)
+        return found
+
+    def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the ranges of `[start, stop)` that are not in the set, rising."""
+        found, at = [], start
+        for a, b in self.within(start, stop) or ():
+            if a > at:
+                found.append((at, a))
+            at = b
+        return [*found, (at, stop)] if at < stop else found
+
+    def after(self, index: int) -> tuple[int, int] | None:
+        """Return the range that holds `index`, or else the next one behind it; None if there is neither."""
+        i = bisect_right(self._stops, index)
+        return (self._starts[i], self._stops[i]) if i < len(self._starts) else None
+
+    @property
+    def last(self) -> int:
+        """The integer behind all of the set, 0 for the empty one."""
+        return self._stops[-1] if self._stops else 0
+
+    @property
+    def runs(self) -> list[int]:
+        """How many integers from 0 on are not in the set, how many behind them are, how many then are not, and so on.
+
+        The last number is of some that are. Small numbers travel in fewer bytes than ranges do.
+        """
+        edges = chain.from_iterable(zip(self._starts, self._stops, strict=True))
+        return [b - a for a, b in pairwise(chain((0,), edges))]
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[int]) -> RangeSet:
+        """Return the set that has these `runs`. Raises ValueError for what no set has."""
+        if len(runs) % 2 or (runs and (runs[0] < 0 or min(runs[1:]) < 1)):
+            raise ValueError("runs that no set has")
+        made, edges = cls(), list(accumulate(runs))
+        made._starts, made._stops = edges[::2], edges[1::2]
+        made.count = sum(runs[1::2])
+        return made
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges, rising, none touching the next."""

@@ -1,7 +1,7 @@
 """Who is here: nodes by lane, joins that wait, and what is remembered of those that are gone. Decides nothing.
 
-An identity is one control connection, a session one process, a lane one membership of it. Lanes are numbered from 1
-and a number is never used again.
+An identity is one control connection, a session one process, a lane one membership of it. Lanes are numbered one by
+one and a number is never used again; nor by the next ventilator of the job, if that begins at another `base`.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ class Node(msgspec.Struct, eq=False):
 
 
 class Roster:
-    """The nodes of one job."""
+    """The nodes of one job, on lanes from `base` + 1 on."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: int = 0) -> None:
         self._nodes: dict[int, Node] = {}
         self._unlinked: dict[int, Node] = {}
         self._held: dict[bytes, wire.Join] = {}
         self._turns: dict[str, int] = {}
         self._lost: dict[tuple[str, int], tuple[int, str]] = {}
-        self._lanes = 0
+        self._lanes = base
 
     def __iter__(self) -> Iterator[Node]:
         """Yield the nodes; the roster may change meanwhile."""

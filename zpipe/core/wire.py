@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from zpipe.core.ranges import RangeSet
 from zpipe.errors import WireError
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Failure",
     "Finished",
     "Forget",
+    "Held",
     "Hold",
     "ItemKind",
     "JobSpec",
@@ -156,11 +158,28 @@ class Join(_Header, frozen=True, tag="join"):
     crashed: bool = False
 
 
-class SinkJoin(_Header, frozen=True, tag="sink"):
-    """A sink offers `endpoint` for results, wanting them in `encoding`.
+class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a sink has of a job already, and would have after its own death, if it has a journal.
 
-    `done` is what it has of `job` already, and `limit`, once set, the index behind the first hit in input order.
+    `job` is the job's id, empty while it has nothing, and `fingerprint` tells that job from others. `done` are the
+    `RangeSet.runs` of the items whose outcomes count, `failed` of which are errors. `limit`, once set, is the index
+    behind the first hit in input order.
     """
+
+    job: str = ""
+    fingerprint: dict[str, str] = {}
+    done: list[int] = []
+    failed: int = 0
+    limit: int | None = None
+
+    @property
+    def ranges(self) -> RangeSet:
+        """What is done, as a set."""
+        return RangeSet.of_runs(self.done)
+
+
+class SinkJoin(_Header, frozen=True, tag="sink"):
+    """A sink offers `endpoint` for results, wanting them in `encoding`; `held` is what it has already."""
 
     versions: Versions
     session: str
@@ -169,16 +188,15 @@ class SinkJoin(_Header, frozen=True, tag="sink"):
     pid: int
     endpoint: str
     encoding: Encoding
-    job: str = ""
-    done: list[tuple[int, int]] = []
-    limit: int | None = None
+    held: Held = Held()
     letters: bool = False
 
 
 class Welcome(_Header, frozen=True, tag="welcome"):
     """The ventilator's answer to the join of the same `turn`: a lane, and for a worker where results go.
 
-    An endpoint whose host is `*` is on the host the joiner reached the ventilator at.
+    An endpoint whose host is `*` is on the host the joiner reached the ventilator at. A sink is told the job's
+    `fingerprint`, by which a ventilator that is started anew knows its job again.
     """
 
     job: str
@@ -186,6 +204,7 @@ class Welcome(_Header, frozen=True, tag="welcome"):
     lane: int
     endpoint: str
     sink: str = ""
+    fingerprint: dict[str, str] = {}
 
 
 class Hold(_Header, frozen=True, tag="hold"):
@@ -321,6 +340,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The sink has the outcomes of `[start, stop)`, `failed` of them errors, from `lane`, which took `seconds`.
 
     With `again` it has been told that this `attempt` of them failed, and that another is wanted in so many seconds.
+    `void`: they did not fail, but came in one piece with items that were done already, so that it could not be taken.
     """
 
     start: int
@@ -331,6 +351,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size: int
     again: float | None = None
     attempt: int = 0
+    void: bool = False
 
 
 class Receipts(_Header, frozen=True, tag="receipts"):
@@ -428,12 +449,21 @@ def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
         return header, [header.body]
     if len(frames) > 1:
         raise WireError(f"{type(header).__name__} with a payload")
+    if isinstance(header, SinkJoin):
+        _check_held(header.held)
     if isinstance(header, Chunks | Results):
         for part in header.chunks if isinstance(header, Chunks) else header.results:
             _check_range(part)
             if part.body is None:
                 raise WireError(f"{type(header).__name__} with a part that has no payload")
     return header, ()
+
+
+def _check_held(held: Held) -> None:
+    try:
+        RangeSet.of_runs(held.done)
+    except ValueError as error:
+        raise WireError(f"a sink's join with {error}") from None
 
 
 def _check_range(header: Chunk | Result) -> None:
