@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zpipe import commands, context
+from zpipe import context
+from zpipe.child import Child
 from zpipe.commands import CommandTask
 from zpipe.errors import CommandFailed, TaskError
 
@@ -358,9 +359,9 @@ class TestRuns:
     def test_program_known_at_start(self) -> None:
         """A program known from the template is looked up once, before any item."""
         with pytest.raises(TaskError, match=r"no program 'zt-none' on this worker's PATH: install it there"):
-            CommandTask("zt-none {}", False).require_program()
+            CommandTask("zt-none {}", False).prepare()
         task = CommandTask("echo {}", False)
-        task.require_program()
+        task.prepare()
         assert task("x")["stdout"] == "x\n"
 
     def test_no_thread_and_no_descriptor_is_left(self) -> None:
@@ -372,6 +373,50 @@ class TestRuns:
         assert len(os.listdir("/proc/self/fd")) == len(before)
         assert threading.active_count() == threads
 
+    def test_inherits_no_descriptor(self, folder: Path) -> None:
+        """A command has none of the worker's descriptors but its own three, even those that are to be inherited."""
+        reading, writing = os.pipe()
+        try:
+            os.set_inheritable(writing, True)
+            task = CommandTask("ls -l {}", False)
+            task.prepare()
+            assert f"pipe:[{os.fstat(writing).st_ino}]" not in task("/proc/self/fd/")["stdout"]
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    def test_signals_are_as_programs_expect(self) -> None:
+        """A command that writes to a pipe that nobody reads is ended by SIGPIPE, which Python itself ignores."""
+        assert CommandTask("{ yes; kill -l $? >&2; } | head -n {}", True)(1) == {
+            "stdout": "y\n",
+            "stderr": "PIPE\n",
+            "exit": 0,
+        }
+
+    def test_output_of_what_is_left_behind(self) -> None:
+        """What a command starts and does not wait for is heard out, as long as it holds the output."""
+        assert echoed("(sleep 0.2; echo late) & echo {}", "early") == "early\nlate\n"
+
+    def test_output_opened_again(self) -> None:
+        """A script may open its own outputs by name, without emptying them."""
+        got = CommandTask("echo {} >&2; echo b | tee /dev/stderr; echo c >/dev/stdout", True)("a")
+        assert (got["stdout"], got["stderr"]) == ("b\nc\n", "a\nb\n")
+
+    def test_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A command has the worker's environment, bytes that are no text included."""
+        monkeypatch.setitem(os.environb, b"ZT_ODD", b"\xff=x")
+        task = CommandTask("printenv", False)
+        assert task("ZT_ODD")["stdout"] == "\udcff=x\n"
+        with pytest.raises(CommandFailed):
+            task("ZT_NONE")
+
+    def test_script_without_interpreter(self, folder: Path) -> None:
+        """A file that the system can't run by itself says so, and is not given to a shell."""
+        (folder / "script").write_text("echo x\n")
+        (folder / "script").chmod(0o755)
+        with pytest.raises(OSError, match=r"'./script' can't be run on this worker: Exec format error"):
+            CommandTask("{} x", False)("./script")
+
     def test_interrupt_ends_the_command(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """An exception while a command's output is read kills the command: it does not run on unseen."""
         made = folder / "pid"
@@ -382,7 +427,7 @@ class TestRuns:
                 time.sleep(0.001)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(commands, "_drain", interrupt)
+        monkeypatch.setattr(Child, "read", interrupt)
         with pytest.raises(KeyboardInterrupt):
             CommandTask("echo $$ > pid; exec sleep", True)("100")
         with pytest.raises(ProcessLookupError):

@@ -16,7 +16,7 @@ LEVELS = [
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.director", "core.intake"},
-    {"serialize", "context", "endpoints", "versions", "traces"},
+    {"serialize", "context", "endpoints", "versions", "traces", "child"},
     {"link", "commands", "progress", "outcomes", "broken"},
     {"dialog", "tasks", "records", "retries", "sources", "outputs", "summary", "functions", "notices"},
     {"handover"},

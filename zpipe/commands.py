@@ -15,17 +15,17 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import select
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
-from typing import IO, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from zpipe import context
+from zpipe.child import Child, seal
 from zpipe.errors import CommandFailed, TaskError
 
 __all__ = ["CommandTask"]
@@ -34,7 +34,6 @@ _PLACEHOLDER = r"\{(?:|\.|/|//|/\.|#)\}"
 _IN_WORDS = re.compile(f"({_PLACEHOLDER})")
 _IN_SCRIPT = re.compile(rf"\\.|\$\(|(?<!\$){_PLACEHOLDER}|['\"()]", re.DOTALL)
 _SHELL = "/bin/sh"
-_READ = 65_536
 
 _Value = Callable[[bytes], bytes]
 _Word = bytes | list["bytes | _Value"]
@@ -54,9 +53,14 @@ class CommandTask:
             raise TaskError(f"{template!r} is no command: write a program and its arguments, with {{}} for the item")
         self._words = _script(template) if shell else _words(template)
         self._program: str | None = None
+        self._environment = dict(os.environb)  # a plain one: os.environ costs as much as starting the program
 
-    def require_program(self) -> None:
-        """Look a program up that is known from the template. Raises TaskError when this host does not have it."""
+    def prepare(self) -> None:
+        """Make ready for items: to be called once, in the process that runs them.
+
+        Looks a program up that is known from the template. Raises TaskError when this host does not have it.
+        """
+        seal()
         program = self._words[0]
         if isinstance(program, bytes):
             self._program = shutil.which(os.fsdecode(program))
@@ -67,7 +71,7 @@ class CommandTask:
         """Run the command for one item."""
         value = _argument(item)
         argv = [word if isinstance(word, bytes) else _fill(word, value) for word in self._words]
-        status, stdout, stderr = _run(argv, self._program)
+        status, stdout, stderr = _run(argv, self._program, self._environment)
         out, err = stdout.decode("utf-8", "surrogateescape"), stderr.decode("utf-8", "surrogateescape")
         if status:
             raise CommandFailed(_ending(status, err), status, out, err)
@@ -192,49 +196,18 @@ def _argument(item: Any) -> bytes:
     return value
 
 
-def _run(argv: Sequence[bytes], program: str | None) -> tuple[int, bytes, bytes]:
+def _run(argv: list[bytes], program: str | None, environment: Mapping[bytes, bytes]) -> tuple[int, bytes, bytes]:
     """Run a program, found already if `program` is its path, to its end.
 
     Returns its exit status (negative: the signal's number), stdout and stderr.
     """
     try:
-        process = subprocess.Popen(
-            argv,
-            bufsize=0,
-            executable=program,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        child = Child(argv, program, environment)
     except OSError as error:
         raise _unstarted(argv[0], error) from None
-    with process:
-        try:
-            stdout, stderr = _drain(process.stdout, process.stderr)
-        except BaseException:
-            process.kill()
-            raise
-    return process.returncode, stdout, stderr
-
-
-def _drain(*pipes: IO[bytes] | None) -> list[bytes]:
-    """Return all that pipes give until each ends. Polled by hand: `communicate` costs a tenth of a short command."""
-    poll = select.poll()
-    read: dict[int, list[bytes]] = {}
-    for pipe in pipes:
-        assert pipe is not None
-        poll.register(pipe, select.POLLIN)
-        read[pipe.fileno()] = []
-    waiting = len(read)
-    while waiting:
-        for number, _ in poll.poll():
-            data = os.read(number, _READ)
-            if data:
-                read[number].append(data)
-            else:
-                poll.unregister(number)
-                waiting -= 1
-    return [b"".join(parts) for parts in read.values()]
+    with child:
+        stdout, stderr = child.read()
+        return child.wait(), stdout, stderr
 
 
 def _unstarted(program: bytes, error: OSError) -> OSError:

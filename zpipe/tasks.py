@@ -59,7 +59,7 @@ def load(spec: TaskSpec) -> Callable[[Any], Any]:
         from zpipe.commands import CommandTask
 
         task = CommandTask(spec.name, spec.shell)
-        task.require_program()
+        task.prepare()
         return task
     found: Any
     if spec.kind == "import":
