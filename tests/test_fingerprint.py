@@ -32,12 +32,10 @@ def test_a_command_is_shown_as_it_was_given() -> None:
     """A command template is its own text, and a shell another one."""
     specs = [JobSpec(TaskSpec("command", "rm {}", shell=shell)) for shell in (False, True)]
     plain, shell = (fingerprint(spec, "--glob '*'") for spec in specs)
-    assert differences(plain, shell) == "its task was --command 'rm {}', and is --command 'rm {}' --shell here"
+    assert differences(plain, shell) == "task: --command 'rm {}' there, --command 'rm {}' --shell here"
 
 
 def test_differences_are_told_by_name() -> None:
     """What one of them has and the other has not is a difference too."""
     assert differences({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) == ""
-    assert differences({"a": "1"}, {"a": "2", "b": "3"}) == (
-        "its a was 1, and is 2 here; its b was not given, and is 3 here"
-    )
+    assert differences({"a": "1"}, {"a": "2", "b": "3"}) == ("a: 1 there, 2 here; b: not given there, 3 here")

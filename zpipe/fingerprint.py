@@ -41,5 +41,5 @@ def differences(theirs: dict[str, str], ours: dict[str, str]) -> str:
     for name in [*theirs, *(name for name in ours if name not in theirs)]:
         was, now = theirs.get(name, "not given"), ours.get(name, "not given")
         if was != now:
-            told.append(f"its {name} was {was}, and is {now} here")
+            told.append(f"{name}: {was} there, {now} here")
     return "; ".join(told)

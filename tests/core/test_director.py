@@ -277,7 +277,7 @@ def test_a_ventilator_of_another_job_gives_way() -> None:
     reply, end = director.on_message(b"s", sink(held=wire.Held("old", {"task": "f"}, [0, 7])), 0.0)
     assert isinstance(reply.message, wire.Hold)
     for told in (reply.message.reason, end.error):
-        assert "its task was f, and is g here" in told
+        assert "task: f there, g here" in told
     assert "sink host/50" in end.error
     assert end.status == 2
     assert director.on_message(b"w2", join(2), 0.0) == []
@@ -289,7 +289,7 @@ def test_a_sink_of_this_process_brings_a_job_along() -> None:
     assert director.on_local_sink(*LOCAL, wire.Held("old", {"task": "f"}, [0, 7])) == [Skip()]
     assert director.job == "old"
     (end,) = anew({"task": "g"}).on_local_sink(*LOCAL, wire.Held("old", {"task": "f"}, [0, 7]))
-    assert "its task was f, and is g here" in end.error
+    assert "task: f there, g here" in end.error
     assert anew({"task": "g"}).on_local_sink(*LOCAL, wire.Held()) == []
 
 

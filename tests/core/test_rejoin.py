@@ -38,8 +38,8 @@ def test_every_case(held: Held, met: bool, done: int, outcome: Outcome) -> None:
 def test_what_differs_is_named() -> None:
     """The person is told in what the jobs differ, and what to do."""
     why = meet(Held("old", OTHER, [0, 2]), "job", OURS, met=False, done=0).why
-    assert "its task was t.py:f (bb), and is t.py:f (aa) here" in why
-    assert "items was" not in why
+    assert "task: t.py:f (bb) there, t.py:f (aa) here" in why
+    assert "items: " not in why
     assert "give its command" in why
 
 

@@ -18,6 +18,7 @@ from zpipe.summary import Summary
 __all__ = [
     "SETTINGS",
     "conclude",
+    "job_fingerprint",
     "job_options",
     "job_spec",
     "letters_output",
@@ -263,6 +264,22 @@ def open_source(
             "no items: give --input FILE, --range, --glob, --source or --resubmit, or pipe lines into stdin"
         )
     return lines.open_lines(input or "-", separator=b"\0" if null else b"\n", kind="json" if jsonl else "lines")
+
+
+def job_fingerprint(spec: JobSpec, **given: Any) -> dict[str, str]:
+    """Return what tells this job from others."""
+    from zpipe.fingerprint import fingerprint
+
+    sources = {
+        "range_": "--range",
+        "input": "--input",
+        "glob": "--glob",
+        "source": "--source",
+        "resubmit": "--resubmit",
+    }
+    named = [f"{option} {given[name]}" for name, option in sources.items() if given[name] is not None]
+    kinds = [f"--{name}" for name in ("jsonl", "null") if given[name]]
+    return fingerprint(spec, " ".join([*(named or ["--input -"]), *kinds]))
 
 
 def job_spec(

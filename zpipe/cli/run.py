@@ -76,6 +76,7 @@ def command(**given: Any) -> None:
         chunk=given["chunk"],
         heartbeat=given["heartbeat"],
         lane_ports=ports,
+        fingerprint=options.job_fingerprint(spec, **given),
         results_port=given["results_port"],
         letters=letters,
     )

@@ -47,5 +47,6 @@ def command(**given: Any) -> None:
         chunk=given["chunk"],
         heartbeat=given["heartbeat"],
         lane_ports=ports,
+        fingerprint=options.job_fingerprint(spec, **given),
     )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output="elsewhere")
