@@ -13,6 +13,7 @@ LEVELS = [
     {"core.wire", "core.chunking", "core.ahead"},
     {"core.chunk", "fingerprint"},
     {"core.lane", "core.suspects"},
+    {"core.speculation"},
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.director", "core.intake"},

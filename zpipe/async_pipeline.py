@@ -52,6 +52,7 @@ class AsyncPipeline:
         progress: bool | Callable[[Snapshot], object] = False,
         heartbeat: float = 10.0,
         insecure: bool = False,
+        speculate: bool = False,
     ) -> None:
         self._make = partial(
             Pipeline,
@@ -64,6 +65,7 @@ class AsyncPipeline:
             progress=progress,
             heartbeat=heartbeat,
             insecure=insecure,
+            speculate=speculate,
         )
         self._made: Pipeline | None = None
         self._door: _Door

@@ -253,6 +253,8 @@ def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summa
         requeued=ledger.requeued,
         retried=ledger.retried,
         duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
+        copies=ledger.speculation.copies,
+        copies_won=ledger.speculation.won,
         hit=hit,
         interrupted=ended.status == 130 and bool(ended.error),
         error=ended.error,

@@ -81,8 +81,10 @@ class Engine:
         chunk: int | None,
         heartbeat: float,
         progress: Progress,
+        speculate: bool = False,
     ) -> None:
         self._progress, self._heartbeat = progress, heartbeat
+        self._policy = Policy(our_versions(), speculate=speculate)
         self._workers = workers
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
         self.lock = threading.RLock()
@@ -122,7 +124,7 @@ class Engine:
         work, say = self._work, self._say
         first = work.setup or wire.JobSpec(wire.TaskSpec("import", "operator:not_"), "outcomes")
         ventilator = self._ventilator = Ventilator(
-            self._loop, context, work, first, Policy(our_versions()), say=say, heartbeat=self._heartbeat, tasks=work
+            self._loop, context, work, first, self._policy, say=say, heartbeat=self._heartbeat, tasks=work
         )
         stack.callback(ventilator.close)
         if bind is None:

@@ -60,6 +60,8 @@ class Pipeline(Executor):
     chunk: items sent together (None: as many as take some 50 ms by the workers' own timings).
     progress: True for a bar on stderr, or a function that is called with a `Snapshot` now and then.
     heartbeat: seconds without a sign of life after which a worker's host counts as gone.
+    speculate: whether what takes clearly longer than usual is run by an idle worker too; the first result counts. The
+        slower worker is not stopped in the middle of an item: it is busy until that ends, or the pipeline does.
 
     Raises UsageError for an address that can't be bound, ValueError and TypeError for what makes no sense.
     """
@@ -76,6 +78,7 @@ class Pipeline(Executor):
         progress: bool | Callable[[Snapshot], object] = False,
         heartbeat: float = 10.0,
         insecure: bool = False,
+        speculate: bool = False,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -100,6 +103,7 @@ class Pipeline(Executor):
             chunk=chunk,
             heartbeat=heartbeat,
             progress=_progress(progress),
+            speculate=speculate,
         )
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False

@@ -199,6 +199,10 @@ class Sink:
         self.collector.on_total(total)
         self.settle()
 
+    def on_copied(self, start: int, stop: int) -> None:
+        """Two workers run these items: the failure of one is not the last word."""
+        self.collector.on_copied(start, stop)
+
     def abandon(self) -> str:
         """The job is not whole: keep what there is; return where it is, or nothing."""
         if self.finished is not None and not self.finished.error:
@@ -304,6 +308,8 @@ class SinkNode:
             self.sink.on_job(message.job, message.fingerprint)
         elif isinstance(message, wire.Total) and message.job == collector.job:
             self.sink.on_total(message.items)
+        elif isinstance(message, wire.Copied) and message.job == collector.job:
+            self.sink.on_copied(message.start, message.stop)
         elif isinstance(message, wire.Stop) and message.job == collector.job:
             self.stopped = message.reason
         self._perform(self.member.on_message(message, time.monotonic()))

@@ -21,9 +21,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `done` counts the items whose outcome was received, `failed` those of them that are dead letters, `total` all
     items of the job (None: the source was not read to its end). `seconds` is how long it took, `items_per_second`
     the mean. `workers` ever joined and `lost` of them went without leave; `requeued` chunks were sent again, `retried`
-    tries of items failed and were made again, and `duplicates` results were dropped. `hit` is the index of the item
-    that ended the job, `error` why it could not be done ("" when it could) and `status` that error's exit status.
-    `closed`: whoever read the results has gone. `note` says where the output is.
+    tries of items failed and were made again, and `duplicates` results were dropped. `copies` of slow chunks were run,
+    and `copies_won` of them were done first. `hit` is the index of the item that ended the job, `error` why it could
+    not be done ("" when it could) and `status` that error's exit status. `closed`: whoever read the results has gone.
+    `note` says where the output is.
     """
 
     done: int
@@ -36,6 +37,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     requeued: int = 0
     retried: int = 0
     duplicates: int = 0
+    copies: int = 0
+    copies_won: int = 0
     hit: int | None = None
     interrupted: bool = False
     error: str = ""
@@ -66,6 +69,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"{self.lost:,} worker{'s' * (self.lost != 1)} lost")
         if self.requeued:
             parts.append(f"{self.requeued:,} chunk{'s' * (self.requeued != 1)} sent again")
+        if self.copies:
+            parts.append(f"{self.copies:,} slow chunk{'s' * (self.copies != 1)} run twice")
         text = ", ".join(parts)
         if self.error:
             text = f"{text}: {self.error.splitlines()[0]}"

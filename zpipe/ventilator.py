@@ -17,7 +17,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Skip, Tell
+from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
@@ -77,6 +77,9 @@ class LocalSink(Protocol):
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
 
+    def on_copied(self, start: int, stop: int) -> None:
+        """Two workers run these items."""
+
 
 class _Lane(msgspec.Struct, eq=False):
     """A bound PUSH socket. `tasks` are the numbers of those that went down it; `chunks` are about to go, as `parts`.
@@ -121,7 +124,7 @@ class Ventilator:
         self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
         self._say = say
         self._heartbeat, self._lane_ports = heartbeat, lane_ports
-        self.ledger = Ledger(Chunker(chunk))
+        self.ledger = Ledger(Chunker(chunk), speculate=policy.speculate)
         base = int.from_bytes(os.urandom(4), "big") << LANE_BITS
         self.director = Director(os.urandom(8).hex(), policy, self.ledger, fingerprint=fingerprint, base=base)
         self.ended: End | None = None
@@ -247,6 +250,9 @@ class Ventilator:
                 self._share(action.lanes)
             elif isinstance(action, Reply):
                 self._reply(action.identity, action.message)
+            elif isinstance(action, Inform):
+                assert self._sink is not None
+                self._sink.on_copied(action.message.start, action.message.stop)
             elif isinstance(action, Admit):
                 self._admit(action)
             elif isinstance(action, Retire):

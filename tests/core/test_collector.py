@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,6 +56,30 @@ def test_of_a_partial_overlap_the_rest_is_asked_for_again() -> None:
     assert collector.take_receipts(again=True) == [asked]
     assert take(collector, result(3, 6)) == [3, 4, 5]
     assert len(collector.take_receipts(again=True)) == 1, "it is asked for no more"
+
+
+def test_one_failure_of_two_runs_is_not_the_last_word() -> None:
+    """While a copy runs a failure does not count, however often it is heard; the other run's outcome does."""
+    for second in ((), (1,)):
+        collector = make()
+        collector.on_copied(0, 3)
+        first = result(0, 3, failures=(1,))
+        assert take(collector, first) == take(collector, first) == []
+        assert [receipt.void for receipt in collector.take_receipts()] == [True, True]
+        other = msgspec.structs.replace(result(0, 3, failures=second), lane=2)
+        assert take(collector, other) == [0, 1, 2]
+        assert (collector.failed, collector.take_receipts(again=True)[0].failed) == (len(second), len(second))
+        assert take(collector, first) == [], "a duplicate now"
+
+
+def test_failures_count_at_once_where_no_copy_runs() -> None:
+    """Of other items, or of these once they are done."""
+    collector = make()
+    collector.on_copied(3, 6)
+    assert take(collector, result(0, 3, failures=(1,))) == [0, 1, 2]
+    assert take(collector, result(6, 9, failures=(7,))) == [6, 7, 8]
+    collector.on_copied(0, 3)
+    assert collector.failed == 2
 
 
 def test_results_of_another_job_are_strays() -> None:

@@ -9,6 +9,7 @@ from zpipe.core.collector import Collector
 from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.ranges import RangeSet
+from zpipe.core.speculation import Speculation
 
 SEEDS = 50
 
@@ -85,6 +86,20 @@ def unordered(self: Collector) -> list[object]:
     return ready
 
 
+def the_last_word(self: Collector, result: object) -> bool:
+    """A sink for which the first failure of two runs counts."""
+    return False
+
+
+def untold(self: Collector, result: object) -> None:
+    """A sink that drops what does not count, and says nothing."""
+
+
+def deserted(self: Speculation, chunk: object) -> None:
+    """A copy whose chunk stays with the lane that is lost."""
+    self.end(self._lanes[chunk.twin])
+
+
 RECEIPT = Collector._receipt
 SUSPECT = Ledger._suspect
 BUGS = {
@@ -93,8 +108,20 @@ BUGS = {
     "receipt": (Collector, "_receipt", no_receipt_again, "calm"),
     "refill": (Director, "_refill", nobody, "both"),
     "bisection": (Ledger, "_suspect", lose_half, "poison in big chunks"),
+    "failure": (Collector, "_may_yet_succeed", the_last_word, "copies, failures"),
+    "word": (Collector, "_ask", untold, "copies, retries"),
+    "copy": (Speculation, "promote", deserted, "copies, chunks"),
     "order": (Collector, "_in_order", unordered, "ordered"),
 }
+
+
+def test_copies_are_made_and_win() -> None:
+    """With slow workers a job that may speculate has copies that are done first, and is over sooner."""
+    slow = {"kills": 0, "cuts": 0, "laggards": (0,), "workers": 4}
+    plain, quick = ([World(seed, Scenario(speculate=on, **slow)).run() for seed in range(20)] for on in (False, True))
+    assert sum(world.vent.director.ledger.speculation.won for world in quick) > 10
+    assert sum(world.now for world in quick) < 0.8 * sum(world.now for world in plain)
+    assert not any(world.vent.director.ledger.speculation.copies for world in plain)
 
 
 @pytest.mark.parametrize("bug", BUGS)

@@ -205,3 +205,13 @@ def nested(count: int) -> int:
 
     with zpipe.Pipeline(workers=1) as pipe:
         return sum(pipe.map(double, range(count)))
+
+
+def stuck_at_first(folder: str, item: int) -> int:
+    """Give the item back; with item 5 not before there is a gate, unless it has been begun before."""
+    time.sleep(0.001)
+    begun = Path(folder, "begun")
+    if item == 5 and not begun.exists():
+        begun.touch()
+        held(str(Path(folder, "gate")))
+    return item

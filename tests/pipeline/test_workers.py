@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import operator
 import os
@@ -286,3 +287,19 @@ def test_a_script_may_go_on_after_ctrl_c(nodes: Zpipe) -> None:
     node.ended(0)
     assert node.out.split() == ["8", "1"]
     assert node.err == ""
+
+
+def test_a_second_run_of_what_takes_too_long(tmp_path: Path) -> None:
+    """An idle worker runs it too, and that is the result; the first worker is of use again once it is through."""
+    task = functools.partial(chores.stuck_at_first, str(tmp_path))
+    with zpipe.Pipeline(2, speculate=True) as pipe:
+        assert list(pipe.map(task, range(40), chunksize=1)) == list(range(40))
+        (tmp_path / "gate").touch()
+        wait_until(lambda: len({pid for _, pid in pipe.map(chores.with_pid, range(20), chunksize=1)}) == 2, "both")
+
+
+def test_a_pipeline_does_not_wait_for_the_run_that_has_lost(tmp_path: Path) -> None:
+    """Its worker is ended with the others, in the middle of an item that would never end."""
+    task = functools.partial(chores.stuck_at_first, str(tmp_path))
+    with zpipe.Pipeline(2, speculate=True) as pipe:
+        assert list(pipe.map(task, range(40), chunksize=1)) == list(range(40))

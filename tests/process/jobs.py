@@ -361,3 +361,37 @@ def flaky(item: Any) -> int:
     if index == 9 and attempt < 2:
         raise zpipe.Retry(0.05)
     return int(item)
+
+
+def stuck_at_first(item: int) -> int:
+    """Give the item back; with item 5 not before `go` is there, unless it has been begun before."""
+    if item == 5 and first_time("begun"):
+        wait_for("go")
+    time.sleep(0.001)
+    return item
+
+
+def copy_fails(item: int) -> int:
+    """Give the item back; with item 5 only once it has been begun again, which fails."""
+    if item == 5:
+        if not first_time("begun"):
+            Path("go").touch()
+            raise ValueError("the copy fails")
+        wait_for("go")
+        time.sleep(0.5)  # so that the failure is there first
+    return item
+
+
+def first_time(name: str) -> bool:
+    """Whether nobody has asked this before."""
+    try:
+        Path(name).mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def wait_for(name: str) -> None:
+    """Wait until there is a file."""
+    while not Path(name).exists():
+        time.sleep(0.01)

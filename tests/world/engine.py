@@ -46,6 +46,7 @@ class World:
         self.shared = 0
         self.crashes = 0
         self.failures = 0
+        self.failed_runs: dict[int, int] = {}
         self.doomed: list[int] = []
         self.vent = Vent(self)
         self.sink = SimSink(self)
@@ -97,6 +98,13 @@ class World:
 
     def service(self, start: int, stop: int) -> float:
         return sum(0.001 if i % 7 else 0.2 + i % 5 for i in range(start, stop)) * self._draw()
+
+    def misfortunes(self, start: int, stop: int) -> list[wire.Failure]:
+        """Which of these items fail for good this time."""
+        unlucky = [i for i in self.scenario.unlucky if start <= i < stop and self.chance(0.5)]
+        for index in unlucky:
+            self.failed_runs[index] = self.failed_runs.get(index, 0) + 1
+        return [wire.Failure(index, "E", "it happens") for index in unlucky]
 
     def ran(self, chunk: wire.Chunk, stop: int) -> None:
         self.tell(f"ran [{chunk.start}, {stop}) attempt {chunk.attempt}")

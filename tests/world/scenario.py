@@ -22,6 +22,11 @@ class Scenario:
     endless: bool = False
     poison: tuple[int, ...] = ()
     flaky: tuple[int, ...] = ()
+    speculate: bool = False
+    laggards: tuple[int, ...] = ()
+    """Slots whose processes take twenty times as long."""
+    unlucky: tuple[int, ...] = ()
+    """Items of which every second run fails for good."""
     drain_at: float | None = None
     chaos: float = 30.0
     """Until when mishaps happen."""
@@ -83,6 +88,15 @@ SCENARIOS = {
     "sleepers, poison": Scenario(kills=1, cuts=1, freezes=4, poison=(3, 20), items=40),
     "clocks": Scenario(clocks=True, slow=True, terms=2),
     "clocks, retries": Scenario(clocks=True, flaky=(1, 2, 17, 18, 40), chunk=4, freezes=3),
+    "copies, calm": Scenario(speculate=True, kills=0, cuts=0, laggards=(0, 1), workers=5),
+    "copies, chunks": Scenario(speculate=True, kills=4, cuts=4, laggards=(0, 1), workers=6, chunk=5, items=90),
+    "copies in order": Scenario(speculate=True, kills=6, terms=3, laggards=(0,), ordered=True, reorder=12, chunk=3),
+    "copies, sink cut": Scenario(speculate=True, kills=2, cuts=4, sink_cuts=5, laggards=(0,), chunk=1),
+    "copies, poison": Scenario(speculate=True, poison=(7, 14, 41), kills=2, cuts=2, laggards=(0,), workers=4),
+    "copies, retries": Scenario(speculate=True, flaky=(0, 7, 8, 35, 56), kills=3, cuts=3, laggards=(0, 1), workers=5),
+    "copies, failures": Scenario(speculate=True, unlucky=(0, 7, 14), kills=2, cuts=2, laggards=(0, 1), workers=5),
+    "copies, first in order": Scenario(speculate=True, hits=(35, 49), items=90, ordered=True, kills=3, laggards=(0,)),
+    "copies, drain": Scenario(speculate=True, drain_at=3.0, items=300, kills=3, laggards=(0, 1), workers=5),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
 
@@ -114,6 +128,9 @@ def drawn(seed: int) -> Scenario:
         hits=hits,
         endless=bool(hits) and rng.random() < 0.5,
         poison=poison,
+        speculate=rng.random() < 0.3,
+        laggards=(0,) if rng.random() < 0.2 else (),
+        unlucky=items_of(0.1),
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
         chaos=rng.choice((3.0, 10.0, 30.0)),

@@ -33,6 +33,8 @@ class SimSink(Node):
         self._counted: dict[int, int] = {}
         self.finished: wire.Finished | None = None
         self.stopped = False
+        self.doubles: list[int] = []
+        """Items of which a copy ran before their outcome was here."""
         super().__init__(world)
 
     def join(self, turn: int) -> wire.Control:
@@ -48,6 +50,9 @@ class SimSink(Node):
                 assert part.again is not None or len(part.body) == part.stop - part.start
                 for result, _ in self.collector.on_result(part, [part.body], len(part.body)):
                     self.written.extend(range(result.start, result.stop))
+                    for failure in result.failures:
+                        runs = self.world.failed_runs[failure.index]
+                        assert failure.index not in self.doubles or runs > 1, "one of two runs failed, and that counted"
             self.settle()
             return
         if isinstance(message, wire.Welcome):
@@ -55,6 +60,9 @@ class SimSink(Node):
         elif isinstance(message, wire.Total):
             self.collector.on_total(message.items)
             self.settle()
+        elif isinstance(message, wire.Copied):
+            self.collector.on_copied(message.start, message.stop)
+            self.doubles += [i for i in range(message.start, message.stop) if i not in self.written]
         elif isinstance(message, wire.Stop):
             self.stopped = True
         self.perform(self.member.on_message(message, self.now))

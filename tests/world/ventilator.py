@@ -30,7 +30,8 @@ class Vent(Process):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         s = world.scenario
-        self.director = Director("job", Policy(VERSIONS, expect=s.expect), Ledger(Chunker(s.chunk)))
+        policy = Policy(VERSIONS, expect=s.expect, speculate=s.speculate)
+        self.director = Director("job", policy, Ledger(Chunker(s.chunk), speculate=s.speculate))
         self.controls: dict[int, Connection] = {}
         self.lanes: dict[int, Connection | None] = {}
         self.tasked: dict[int, bool] = {}

@@ -35,6 +35,7 @@ class Worker(Node):
         self.start = self.stop = 0
         self.terminated = False
         self.slowness = world.random.choice((0.1, 1.0, 8.0)) if world.scenario.slow else 1.0
+        self.slowness *= 20.0 if slot in world.scenario.laggards else 1.0
 
     def join(self, turn: int) -> wire.Control:
         return wire.Join(
@@ -149,7 +150,8 @@ class Worker(Node):
             if index > at:
                 body = b"v" * (index - at)
                 mine = hit if hit is not None and at <= hit < index else None
-                sent.append(wire.Result("job", lane, at, index, chunk.attempt, seconds, hit=mine, body=body))
+                lost = self.world.misfortunes(at, index)
+                sent.append(wire.Result("job", lane, at, index, chunk.attempt, seconds, lost, hit=mine, body=body))
             if index < stop:
                 after = self.world.random.random() * 3
                 sent.append(wire.Result("job", lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))

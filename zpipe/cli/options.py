@@ -128,6 +128,12 @@ def job_options(function: F) -> F:
                 "done), after what is in flight, or at once.",
             ),
             click.option(
+                "--speculate",
+                is_flag=True,
+                help="When workers have nothing to do, run chunks that take clearly longer than usual on another one "
+                "too; whichever is done first counts. For tasks that may run twice at once.",
+            ),
+            click.option(
                 "--first",
                 is_flag=True,
                 help="Stop at the first result that is true (or satisfies --until), and write only that one.",
@@ -332,12 +338,19 @@ def _check_encoding(encoding: str) -> None:
         raise UsageError(f"--encoding {encoding}: its lines don't end with a newline byte; convert it with iconv first")
 
 
-def policy(*, expect_workers: int, mixed_versions: bool, halt: str, **_: Any) -> Policy:
+def policy(*, expect_workers: int, mixed_versions: bool, halt: str, speculate: bool, **_: Any) -> Policy:
     """Return what is asked of nodes. Raises UsageError."""
     from zpipe.link import raise_limits
     from zpipe.versions import our_versions
 
-    return Policy(our_versions(), expect=expect_workers, mixed=mixed_versions, most=raise_limits(), halt=_halt(halt))
+    return Policy(
+        our_versions(),
+        expect=expect_workers,
+        mixed=mixed_versions,
+        most=raise_limits(),
+        halt=_halt(halt),
+        speculate=speculate,
+    )
 
 
 def _halt(text: str) -> Halt | None:

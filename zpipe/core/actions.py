@@ -6,7 +6,7 @@ import msgspec
 
 from zpipe.core import wire
 
-__all__ = ["Action", "Admit", "End", "Fill", "Lost", "Reply", "Retire", "Skip", "Tell"]
+__all__ = ["Action", "Admit", "End", "Fill", "Inform", "Lost", "Reply", "Retire", "Skip", "Tell"]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -14,6 +14,12 @@ class Reply(msgspec.Struct, frozen=True):
 
     identity: bytes
     message: wire.Control
+
+
+class Inform(msgspec.Struct, frozen=True):
+    """Tell this to the sink of this very process."""
+
+    message: wire.Copied
 
 
 class Admit(msgspec.Struct, frozen=True):
@@ -61,4 +67,4 @@ class End(msgspec.Struct, frozen=True):
     status: int = 1
 
 
-Action = Reply | Admit | Retire | Fill | Skip | Lost | Tell | End
+Action = Reply | Inform | Admit | Retire | Fill | Skip | Lost | Tell | End

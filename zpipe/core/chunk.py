@@ -18,12 +18,13 @@ class Chunk:
     host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
     doing. `proven` are those crashes in which it was one item, with nothing else on its lane. With a `doom` it is not
     run any more: its item fails, for this reason. `got` is what has its receipts already, if that is a part. After
-    `tries` tries that failed it avoids the lane of the last one `until` a time.
+    `tries` tries that failed it avoids the lane of the last one `until` a time. `twin` is the lane that runs a copy of
+    it, if one does, and `copied` whether one ever did.
     """
 
     __slots__ = (
-        "attempt", "avoid", "chunker", "cost", "crashes", "doom", "got", "items", "lane", "losses", "order", "payload",
-        "proven", "size", "skip", "start", "stop", "task", "tries", "until",
+        "attempt", "avoid", "chunker", "copied", "cost", "crashes", "doom", "got", "items", "lane", "losses", "order",
+        "payload", "proven", "size", "skip", "start", "stop", "task", "tries", "twin", "until",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,8 @@ class Chunk:
         self.until = 0.0
         self.lane = 0
         self.order = 0
+        self.twin = 0
+        self.copied = False
 
     def __len__(self) -> int:
         return self.stop - self.start

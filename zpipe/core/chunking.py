@@ -72,6 +72,11 @@ class Chunker:
         self._bytes = self._bytes * DECAY + size
         self._largest = max(self._largest, items)
 
+    @property
+    def known(self) -> bool:
+        """Whether the time of any chunk is known."""
+        return bool(self._items)
+
     def cost(self, items: int) -> float:
         """Seconds that so many items are likely to take; a long time while nothing is known of them."""
         return self._seconds / self._items * items if self._items else LANE_SECONDS

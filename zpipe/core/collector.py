@@ -57,13 +57,17 @@ class Collector:
         self._waiting: dict[int, tuple[Result, Payload, int]] = {}
         self._waiting_bytes = 0
         self._receipts: list[Receipt] = []
-        self._asked: dict[int, Receipt] = {}
+        self._asked: dict[tuple[int, int], Receipt] = {}
+        self._copied: dict[int, int] = {}
+        self._failed: dict[int, tuple[int, int]] = {}
 
     def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
         """A ventilator says which job it is. One that nothing has come of yet is forgotten for another."""
         if job != self.job and not self.done.count:
             self.job, self.total = job, None
             self._asked.clear()
+            self._copied.clear()
+            self._failed.clear()
         if job == self.job:
             self.fingerprint = fingerprint
 
@@ -97,9 +101,12 @@ class Collector:
             else:
                 self._ask(result, 0.0, void=True)
             return ()
+        if self._copied and result.failures and self._may_yet_succeed(result):
+            self._ask(result, 0.0, void=True)
+            return ()
         self.done.add(start, stop)
-        for index in [index for index in self._asked if start <= index < stop]:
-            del self._asked[index]
+        if self._asked or self._copied:
+            self._forget_done()
         self.failed += len(result.failures)
         self._receipt(result, size)
         if not self.ordered:
@@ -118,8 +125,27 @@ class Collector:
         """Have those of a result's items run again that are not done."""
         for start, stop in self.done.gaps(result.start, result.stop):
             asked = Receipt(start, stop, result.lane, 0.0, 0, 0, after, result.attempt, void)
-            self._asked[start] = asked
+            self._asked[start, result.lane] = asked
             self._receipts.append(asked)
+
+    def on_copied(self, start: int, stop: int) -> None:
+        """Items `[start, stop)` are run by two workers: the failure of one is not the last word."""
+        if not self.done.covers(start, stop):
+            self._copied[start] = stop
+
+    def _may_yet_succeed(self, result: Result) -> bool:
+        """Whether this is the first of two runs to fail: the other's outcome counts."""
+        copied = next((a for a, b in self._copied.items() if a < result.stop and result.start < b), None)
+        if copied is None:
+            return False
+        run = (result.lane, result.attempt)
+        return self._failed.setdefault(copied, run) == run
+
+    def _forget_done(self) -> None:
+        covers = self.done.covers
+        self._asked = {key: r for key, r in self._asked.items() if not covers(r.start, r.stop)}
+        self._copied = {start: stop for start, stop in self._copied.items() if not covers(start, stop)}
+        self._failed = {start: run for start, run in self._failed.items() if start in self._copied}
 
     def _receipt(self, result: Result, size: int) -> None:
         self._receipts.append(

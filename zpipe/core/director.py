@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Lost, Reply, Retire, Skip, Tell
+from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Retire, Skip, Tell
+from zpipe.core.chunk import Chunk
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
@@ -258,7 +259,7 @@ class Director:
         node.ready = True
         self._roster.linked(node.lane)
         if node.sink:
-            actions: list[Action] = self._total()
+            actions: list[Action] = self._total() + self._copied(self.ledger.speculation.doubles())
             for identity, join in self._roster.release().items():
                 actions += self._admit(identity, join, now)
             return actions
@@ -282,7 +283,21 @@ class Director:
 
     def on_hungry(self, now: float) -> list[Action]:
         """There is a worker without a chunk, and nothing to issue."""
-        return self._recall(self.ledger.hungry(now), items=True)
+        return self._recall(self.ledger.hungry(now), items=True) + self._copy(now)
+
+    def _copy(self, now: float) -> list[Action]:
+        """Have slow chunks copied, if there are any and it is wanted. The sink hears of it ahead of any result."""
+        copies = self.ledger.speculate(now) if self.policy.speculate else None
+        if not copies:
+            return []
+        return [*self._copied(list(copies.values())), Fill(list(copies))]
+
+    def _copied(self, chunks: list[Chunk]) -> list[Action]:
+        """Tell the sink what is run by two workers."""
+        told = [wire.Copied(self.job, chunk.start, chunk.stop) for chunk in chunks]
+        if self.local_sink is not None:
+            return [Inform(message) for message in told]
+        return [Reply(self._sink.identity, message) for message in told] if self._sink is not None else []
 
     def _recall(self, lanes: list[int], *, items: bool) -> list[Action]:
         nodes = [node for lane in lanes if (node := self._roster.get(lane)) is not None]
@@ -301,7 +316,8 @@ class Director:
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
         if self.ledger.due(now):
             told += self._refill()
-        return told + self._recall(self.ledger.overdue(now), items=self.ledger.dry)
+        told += self._recall(self.ledger.overdue(now), items=self.ledger.dry)
+        return told + (self._copy(now) if now >= self.ledger.speculation.look else [])
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
         """The transport says that the node at the other end of a lane is gone."""
@@ -342,7 +358,7 @@ class Director:
     def _release(self, node: Node) -> list[Action]:
         """Let a leaving worker go once everything it has run is receipted."""
         lane = self.ledger.lanes.get(node.lane)
-        if lane is not None and lane.held:
+        if lane is not None and lane.busy:
             return []
         return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left")]
 
@@ -372,6 +388,8 @@ class Director:
             actions += self._refill()
         elif free:
             actions.append(Fill(list(free)))
+        if self.policy.speculate:
+            actions += self._recall(self.ledger.speculation.take_losers(now), items=True)
         self._fit = self._fit or bool(message.receipts)
         return actions + self._halted() + self._closing()
 

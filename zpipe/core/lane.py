@@ -24,14 +24,14 @@ class Lane:
     """One worker's incarnation as the ledger sees it. `held` is in the order sent.
 
     `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
-    answered. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is done; `shared`:
-    nor has that any items to give back. `solo`: it holds a chunk that workers have ended over, and nothing else, so
-    that it is known what ran.
+    answered, since `asked`. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is
+    done; `shared`: nor has that any items to give back. `solo`: it holds a chunk that workers have ended over, and
+    nothing else, so that it is known what ran. `spare`: what it runs that is not its own, and before what it holds.
     """
 
     __slots__ = (
-        "_suspects", "held", "leaving", "load", "number", "recalled", "receipts", "sent", "shallow", "shared", "since",
-        "size", "solo", "typical", "window",
+        "_suspects", "asked", "held", "leaving", "load", "number", "recalled", "receipts", "sent", "shallow", "shared",
+        "since", "size", "solo", "spare", "typical", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, suspects: list[int]) -> None:
@@ -46,6 +46,8 @@ class Lane:
         self.receipts = 0
         self.leaving = False
         self.recalled = False
+        self.asked = 0.0
+        self.spare: Chunk | None = None
         self.shallow = False
         self.shared = False
         self.since = 0.0
@@ -55,7 +57,7 @@ class Lane:
     @property
     def credit(self) -> int:
         """How many more chunks may go down this lane now."""
-        if self.leaving or self.recalled or self.solo:
+        if self.leaving or self.recalled or self.solo or self.spare is not None:
             return 0
         held = len(self.held)
         if held > 1 and self.load >= LANE_SECONDS:
@@ -69,6 +71,31 @@ class Lane:
         self.load += chunk.cost
         self.held[chunk.start] = chunk
 
+    def adopt(self, chunk: Chunk, order: int) -> None:
+        """Have this chunk too, which was sent as the `order`-th when it was not yet this lane's own."""
+        sent, self.sent = self.sent, order - 1
+        self.hold(chunk)
+        self.sent = sent
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything for its worker to do."""
+        return bool(self.held) or self.spare is not None
+
+    @property
+    def running(self) -> Chunk | None:
+        """The chunk of its own that its worker is likely to run."""
+        return next(iter(self.held.values()), None) if self.spare is None else None
+
+    @property
+    def backlog(self) -> int:
+        """How many chunks wait behind what its worker runs."""
+        return len(self.held) - (self.spare is None)
+
+    def recall(self, now: float) -> None:
+        """Note that it is asked for what has not been started."""
+        self.recalled, self.asked = True, now
+
     def release(self, chunk: Chunk) -> None:
         """Have it no more."""
         del self.held[chunk.start]
@@ -81,8 +108,8 @@ class Lane:
 
     def has_items_to_share(self, now: float) -> bool:
         """Whether the running chunk has run for so long that its items are worth giving to others."""
-        running = next(iter(self.held.values()))
-        return len(running) > 1 and self.since + PATIENCE <= now
+        running = self.running
+        return running is not None and len(running) > 1 and self.since + PATIENCE <= now
 
     def observe(self, seconds: float, size: int) -> None:
         """Smooth the chunk service time and weight, and set the window by them.

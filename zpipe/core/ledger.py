@@ -7,6 +7,7 @@ worker of an earlier ventilator of the same job: what is done before it was issu
 
 A chunk may wait on a lane behind the one that runs, which hides the round trip. One that waits too long, or while
 another worker has nothing to do, is recalled: the worker says which chunks it has not started, and others get those.
+What `Speculation` copies runs on a second lane too, as its spare: the chunk stays with the first unless that is lost.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.lane import PATIENCE, QUICK, Lane
 from zpipe.core.ranges import RangeSet
+from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects
 from zpipe.core.wire import Buffer, ItemKind, Receipt
 
@@ -32,7 +34,7 @@ CHOOSY = 1.0
 class Ledger:
     """Decides what goes down which lane next, and what becomes of it."""
 
-    def __init__(self, chunker: Chunker, max_crashes: int = 3) -> None:
+    def __init__(self, chunker: Chunker, max_crashes: int = 3, *, speculate: bool = False) -> None:
         self.chunker = chunker
         self.lanes: dict[int, Lane] = {}
         self.next = 0
@@ -52,6 +54,7 @@ class Ledger:
         self._outstanding: dict[int, Chunk] = {}
         self._pending: list[int] = []
         self._suspects = Suspects(self._outstanding, max_crashes)
+        self.speculation = Speculation(self._outstanding, self.lanes, wanted=speculate)
         self._retries: dict[int, Chunk] = {}
         self._later: list[tuple[float, int]] = []
         self.retried = 0
@@ -71,14 +74,14 @@ class Ledger:
         lane = self.lanes.pop(number, None)
         if lane is None:
             return 0
-        first = next(iter(lane.held.values()), None)
+        first = lane.running
         if first is not None:
             # Chunks are run in the order sent: the first without a receipt is the likeliest to have been running.
             self._suspects.on_lost(number, first, alone=lane.solo and len(first) == 1)
-        for chunk in lane.held.values():
-            self._requeue(chunk)
-        self.requeued += len(lane.held)
-        return len(lane.held)
+        self.speculation.on_lost(lane)
+        requeued = sum([self._pass_on(chunk) for chunk in lane.held.values()])
+        self.requeued += requeued
+        return requeued
 
     def on_verdict(self, number: int, *, crashed: bool) -> Chunk | None:
         """How the worker of a lost lane ended is known: if by its own fault, its running chunk is charged a crash."""
@@ -101,12 +104,21 @@ class Ledger:
         return back
 
     def _hand_back(self, lane: Lane, after: int, upto: int) -> int:
+        if lane.spare is not None and after < lane.spare.order <= upto:
+            self.speculation.end(lane, begun=False)
         back = [chunk for chunk in lane.held.values() if after < chunk.order <= upto]
         for chunk in back:
             lane.release(chunk)
             chunk.attempt -= 1
-            self._requeue(chunk)
-        return len(back)
+        return sum([self._pass_on(chunk) for chunk in back])
+
+    def _pass_on(self, chunk: Chunk) -> bool:
+        """The lane of a chunk has it no more: another is to run it, unless one runs a copy. True: it waits for one."""
+        if chunk.twin:
+            self.speculation.promote(chunk)
+            return False
+        self._requeue(chunk)
+        return True
 
     def _requeue(self, chunk: Chunk) -> None:
         chunk.lane = 0
@@ -124,7 +136,8 @@ class Ledger:
 
     def deadline(self) -> float | None:
         """When `due` and `overdue` are next worth asking."""
-        look = min(self._look, self._later[0][0]) if self._later else self._look
+        look = min(self._look, self.speculation.look)
+        look = min(look, self._later[0][0]) if self._later else look
         return look if look < inf else None
 
     def due(self, now: float) -> bool:
@@ -152,10 +165,10 @@ class Ledger:
         late = []
         if len(self.lanes) > 1:
             for lane in self.lanes.values():
-                if len(lane.held) > 1 and not lane.recalled and not lane.leaving:
+                if lane.backlog > 0 and not lane.recalled and not lane.leaving:
                     if lane.due <= now:
                         late.append(lane.number)
-                        lane.recalled = True
+                        lane.recall(now)
                     else:
                         self._look = min(self._look, lane.due)
         return late + (self.hungry(now) if self.dry else [])
@@ -176,17 +189,30 @@ class Ledger:
         for lane in lanes:
             if lane.recalled or lane.leaving or lane.solo or lane.shared or not lane.held:
                 continue
-            if (len(lane.held) > 1 and lane.typical >= QUICK) or lane.has_items_to_share(now):
+            if (lane.backlog > 0 and lane.typical >= QUICK) or lane.has_items_to_share(now):
                 laden.append(lane)
             elif lane.has_items_to_share(inf):
                 self._look = min(self._look, lane.since + PATIENCE)
         laden.sort(key=lambda lane: lane.since)  # with a heavy tail, what has run longest will run longest
         for lane in laden[:wanting]:
-            lane.recalled = True
+            lane.recall(now)
         return [lane.number for lane in laden[:wanting]]
 
+    def speculate(self, now: float) -> dict[int, Chunk]:
+        """There is nothing to issue, nor to recall. Return the idle lanes that are to have a copy of a slow chunk now.
+
+        With each comes the chunk. `again` gives it to them.
+        """
+        speculation = self.speculation
+        speculation.look = inf
+        if not speculation.wanted or not self.dry or not self._outstanding or len(self.lanes) < 2:
+            return {}
+        if self._pending or self._suspects.pending:
+            return {}
+        return speculation.plan(now)
+
     def _idle(self) -> int:
-        return sum(not lane.held and not lane.leaving for lane in self.lanes.values())
+        return sum(not lane.busy and not lane.leaving for lane in self.lanes.values())
 
     def on_returned(self, number: int, after: int, upto: int, cut: int = 0) -> int:
         """A recalled worker hands back the chunks after the `after`-th up to the `upto`-th; return how many.
@@ -199,6 +225,8 @@ class Ledger:
         lane.recalled = False
         lane.shallow = True
         back = self._hand_back(lane, after, upto)
+        if lane.spare is not None and lane.spare.order == after and lane.spare.start < cut < lane.spare.stop:
+            lane.spare.stop = cut
         running = next((chunk for chunk in lane.held.values() if chunk.order == after), None)
         if running is None or not running.start < cut < running.stop:
             lane.shared = True  # nothing more is to be had of it
@@ -228,7 +256,7 @@ class Ledger:
         One that workers have ended over goes ahead of others, but only down a lane that holds nothing.
         """
         lane = self.lanes[number]
-        if not lane.held and (suspect := self._suspects.take()) is not None:
+        if not lane.busy and (suspect := self._suspects.take()) is not None:
             lane.solo = True
             return self._hold(suspect, lane, now)
         found, aside = None, []
@@ -245,7 +273,9 @@ class Ledger:
                 found = chunk
         for start in aside:
             heappush(self._pending, start)
-        return self._hold(found, lane, now) if found is not None else None
+        if found is not None:
+            return self._hold(found, lane, now)
+        return self.speculation.take(lane, now) if self.speculation.planned else None
 
     def wanted(self, remaining: int | None, chunker: Chunker | None = None) -> int:
         """How many new items the next chunk should have; 0 when nothing new may be issued.
@@ -293,7 +323,7 @@ class Ledger:
 
     def _hold(self, chunk: Chunk, lane: Lane, now: float) -> Chunk:
         if not lane.held:
-            lane.since = now
+            lane.since, lane.shared = now, False
         elif lane.due < self._look:
             self._look = lane.due
         lane.hold(chunk)
@@ -304,6 +334,9 @@ class Ledger:
         """The lane would not take the chunk just given to it: it was never sent."""
         lane = self.lanes[chunk.lane]
         lane.sent -= 1
+        if chunk is lane.spare:
+            self.speculation.end(lane, begun=False)
+            return
         lane.release(chunk)
         lane.solo = False
         chunk.attempt -= 1
@@ -319,21 +352,36 @@ class Ledger:
         """The sink has a chunk, or a part of one. Return the lane that has credit for it now, if there is one."""
         start, stop = receipt.start, receipt.stop
         if receipt.again is not None:
-            return self._on_again(receipt, now)
+            return self._on_word(receipt, now)
         chunk = self._outstanding.get(start)
         if chunk is not None and chunk.got is None and stop == self._wanted_of(chunk):
             self.failed += receipt.failed
             self.done += stop - start
             self._observe(receipt, chunk)
-            return self._settle(chunk, now)
-        return self._on_part(receipt, now)
+            freed = self._settle(chunk, now, receipt.lane)
+        else:
+            freed = self._on_part(receipt, now)
+        if self.speculation.copies:
+            return self.speculation.on_word(receipt) or freed
+        return freed
 
-    def _on_again(self, receipt: Receipt, now: float) -> Lane | None:
-        """Items failed and are to be tried again: only if it was this very attempt that failed."""
-        start, stop = receipt.start, receipt.stop
-        chunk = next(iter(self._overlapping(start, stop)), None)
-        if chunk is None or chunk.lane != receipt.lane or chunk.attempt != receipt.attempt:
+    def _on_word(self, receipt: Receipt, now: float) -> Lane | None:
+        """A run has ended, or a part of it has, whose outcome does not count. Return its lane if it is free now."""
+        lane = self.lanes.get(receipt.lane)
+        if lane is not None and lane.spare is not None and lane.spare.start <= receipt.start < lane.spare.stop:
+            return self.speculation.on_word(receipt)
+        chunk = next(iter(self._overlapping(receipt.start, receipt.stop)), None)
+        if lane is None or chunk is None or chunk.lane != receipt.lane or chunk.attempt != receipt.attempt:
             return None
+        if not chunk.twin or (len(chunk) > 1 and not receipt.void):
+            return self._on_again(receipt, chunk, now)
+        self._release(lane, chunk, now)
+        self.speculation.promote(chunk)
+        return lane
+
+    def _on_again(self, receipt: Receipt, chunk: Chunk, now: float) -> Lane | None:
+        """Items of this chunk failed in its present attempt, and are to be tried again."""
+        start, stop = receipt.start, receipt.stop
         if not chunk.start <= start < stop <= chunk.stop or (chunk.got is not None and chunk.got.overlaps(start, stop)):
             return None
         part = chunk.part(start, stop)
@@ -344,7 +392,8 @@ class Ledger:
         heappush(self._later, (now + (receipt.again or 0.0), start))
         chunk.got = chunk.got or RangeSet()
         chunk.got.add(start, stop)
-        return self._settle(chunk, now) if chunk.got.covers(chunk.start, self._wanted_of(chunk)) else None
+        whole = chunk.got.covers(chunk.start, self._wanted_of(chunk))
+        return self._settle(chunk, now, receipt.lane) if whole else None
 
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
         """A receipt of what is not, or no longer, one whole chunk."""
@@ -353,10 +402,11 @@ class Ledger:
         if chunks:
             self._observe(receipt, chunks[0])
         if len(chunks) == 1 and chunks[0].lane == receipt.lane and chunks[0].start <= start < stop <= chunks[0].stop:
-            new, freed = self._count(chunks[0], start, stop, now)  # its own outcome in parts, which is common
+            # Its own outcome in parts, which is common.
+            new, freed = self._count(chunks[0], start, stop, now, receipt.lane)
             self.done += new
         else:
-            new, freed = self._on_found(RangeSet([(start, stop)]), chunks, now)
+            new, freed = self._on_found(RangeSet([(start, stop)]), chunks, now, receipt.lane)
         if new:
             self.failed += receipt.failed
         return freed
@@ -364,13 +414,16 @@ class Ledger:
     def on_done(self, done: RangeSet) -> None:
         """A sink that joins has these: the receipts were lost, or were for an earlier ventilator."""
         self._on_found(done, list(self._outstanding.values()), None)
+        self.speculation.on_known(done)
 
-    def _on_found(self, done: RangeSet, chunks: list[Chunk], now: float | None) -> tuple[int, Lane | None]:
+    def _on_found(
+        self, done: RangeSet, chunks: list[Chunk], now: float | None, sender: int = 0
+    ) -> tuple[int, Lane | None]:
         """These are done, whether they are in these chunks, to be tried again, or not issued yet."""
         new, freed = 0, None
         for chunk in [*chunks, *self._retries.values()]:
             for start, stop in done.within(chunk.start, chunk.stop) or ():
-                added, lane = self._count(chunk, start, stop, now)
+                added, lane = self._count(chunk, start, stop, now, sender)
                 new, freed = new + added, lane or freed
         last = done.last
         if last > self.next and (beyond := done.within(self.next, last)) is not None:
@@ -378,7 +431,9 @@ class Ledger:
         self.done += new
         return new, freed
 
-    def _count(self, chunk: Chunk, start: int, stop: int, now: float | None) -> tuple[int, Lane | None]:
+    def _count(
+        self, chunk: Chunk, start: int, stop: int, now: float | None, sender: int = 0
+    ) -> tuple[int, Lane | None]:
         """These items of a chunk are done; return how many are new, and the lane that is free if that is all of it."""
         end = self._wanted_of(chunk)
         if start >= end:
@@ -390,7 +445,7 @@ class Ledger:
         if self._retries.get(chunk.start) is chunk:
             del self._retries[chunk.start]
             return new, None
-        return new, self._settle(chunk, now)
+        return new, self._settle(chunk, now, sender)
 
     def _overlapping(self, start: int, stop: int) -> list[Chunk]:
         first = self._outstanding.get(start)
@@ -405,16 +460,22 @@ class Ledger:
         if ran is not None:
             ran.observe(receipt.seconds, size)
 
-    def _settle(self, chunk: Chunk, now: float | None = None) -> Lane | None:
-        """Forget a chunk that has all its receipts; return the lane it was on."""
+    def _settle(self, chunk: Chunk, now: float | None = None, sender: int = 0) -> Lane | None:
+        """Forget a chunk that has all its receipts, the last from the lane `sender`; return the lane it was on.
+
+        Of two lanes that ran it return the one that is free now.
+        """
         del self._outstanding[chunk.start]
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
-            lane.release(chunk)
-            lane.shallow = lane.solo = lane.shared = False
-            if now is not None:
-                lane.since = now
-        return lane
+            self._release(lane, chunk, now)
+        return self.speculation.on_settled(chunk, sender) if chunk.twin else lane
+
+    def _release(self, lane: Lane, chunk: Chunk, now: float | None = None) -> None:
+        lane.release(chunk)
+        lane.shallow = lane.solo = lane.shared = False
+        if now is not None:
+            lane.since = now
 
     def _wanted_of(self, chunk: Chunk) -> int:
         """Where the part of a chunk that is wanted ends."""
@@ -434,9 +495,12 @@ class Ledger:
                 self._drop(chunk)
             for index in [index for index in self._retries if index >= limit]:
                 del self._retries[index]
+            self.speculation.on_limit(limit)
 
     def _drop(self, chunk: Chunk) -> None:
         del self._outstanding[chunk.start]
+        if chunk.twin:
+            self.speculation.end(self.lanes[chunk.twin])
         lane = self.lanes.get(chunk.lane)
         if lane is not None:
             lane.release(chunk)
@@ -445,7 +509,7 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether chunks may wait to be sent again."""
-        return bool(self._pending or self._suspects.pending)
+        return bool(self._pending or self._suspects.pending or self.speculation.planned)
 
     @property
     def in_flight(self) -> int:
@@ -460,6 +524,7 @@ class Ledger:
 
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
+        self.speculation.check()
         held = 0
         for number, lane in self.lanes.items():
             held += len(lane.held)

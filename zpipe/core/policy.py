@@ -27,7 +27,7 @@ class Policy(msgspec.Struct, frozen=True):
     """What is asked of nodes.
 
     `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
-    `halt` is when failed items end the job.
+    `halt` is when failed items end the job. `speculate`: slow chunks are also sent to workers with nothing to do.
     """
 
     versions: wire.Versions
@@ -35,3 +35,4 @@ class Policy(msgspec.Struct, frozen=True):
     mixed: bool = False
     most: int = 10_000
     halt: Halt | None = None
+    speculate: bool = False

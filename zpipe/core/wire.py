@@ -6,7 +6,8 @@ or results in one message; a large one, or one with out-of-band buffers, follows
 
     control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Returned, Leave, Unfit, Receipts,
                                                            Finished
-    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Total, Stop, Bye
+    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Total, Copied,
+                                                           Stop, Bye
     lane     (ventilator) PUSH → PULL (one worker)         Task, then Chunk and Chunks of it
     results  (worker) PUSH → PULL (sink)                   Result, Results
 
@@ -37,6 +38,7 @@ __all__ = [
     "Chunk",
     "Chunks",
     "Control",
+    "Copied",
     "Encoding",
     "Failure",
     "Finished",
@@ -340,7 +342,8 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The sink has the outcomes of `[start, stop)`, `failed` of them errors, from `lane`, which took `seconds`.
 
     With `again` it has been told that this `attempt` of them failed, and that another is wanted in so many seconds.
-    `void`: they did not fail, but came in one piece with items that were done already, so that it could not be taken.
+    `void`: they did not fail, but came in one piece with items that were done already, so that it could not be taken;
+    or they did while a copy of them runs, which is still to be heard of.
     """
 
     start: int
@@ -371,6 +374,14 @@ class Total(_Header, frozen=True, tag="total"):
 
     job: str
     items: int
+
+
+class Copied(_Header, frozen=True, tag="copied"):
+    """Ventilator → sink: items `[start, stop)` are run by two workers, so that one's failure is not the last word."""
+
+    job: str
+    start: int
+    stop: int
 
 
 class Stop(_Header, frozen=True, tag="stop"):
@@ -410,6 +421,7 @@ Control = (
     | Unfit
     | Receipts
     | Total
+    | Copied
     | Stop
     | Finished
     | Bye
