@@ -156,6 +156,8 @@ class Pipeline(Executor):
             engine.check()
             try:
                 function = engine.functions.find(fn, "full" if kwargs else "star")
+            except KeyboardInterrupt:
+                raise
             except BaseException as error:  # noqa: BLE001 - pickling runs the user's own code
                 future.set_running_or_notify_cancel()
                 future.set_exception(error)
