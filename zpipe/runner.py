@@ -89,12 +89,16 @@ class Runner:
         Raises WireError when the frames don't hold that many items.
         """
         start, stop = chunk.start, chunk.stop
+        self._tries, self._again = chunk.tries, {}
+        if self._whole and stop - start == 1 and not (chunk.doom or chunk.skip):
+            outcome = self._run_one(chunk, frames)
+            if outcome is not None:
+                return outcome
         items: Any = [None] * (stop - start)
         unread: _Unread = deque()
         if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
             items, unread = _read(self._spec, chunk, frames)
         batch = records.Batch(start, items, attempt=chunk.attempt)
-        self._tries, self._again = chunk.tries, {}
         if chunk.doom:
             unread = deque((position, self._given_up(chunk.doom)) for position in range(stop - start))
         pending = iter(items)
@@ -105,6 +109,34 @@ class Runner:
             return run(batch, pending, unread)
         finally:
             self._batch = None
+
+    def _run_one(self, chunk: Chunk, frames: Sequence[Buffer]) -> list[Outcome] | None:
+        """Run a single item whose value is wanted as it is; None, and nothing was run, if it can't be read as one.
+
+        The same in fewer steps: somebody may be waiting for just this, and each step is slow on a core that slept.
+        """
+        try:
+            items = serialize.loads(frames)
+        except BaseException:  # noqa: BLE001 - the longer way says what is wrong
+            return None
+        if type(items) is not list or len(items) != 1:
+            return None
+        values: list[Any] = []
+        start = chunk.start
+        with context.running(start, values, chunk.attempt, self._worker, self._job):
+            try:
+                values.extend(self._apply(items))
+            except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
+                return self._fail_one(chunk, items, error)
+        if not values:
+            return self._fail_one(chunk, items, RuntimeError(_STOPPED), final=True)
+        items.clear()  # what a task hands back unchanged is then nobody's but the result's
+        return [Outcome(start, start + 1, *outcomes.encode(values, {}, start, self._spec.max_result))]
+
+    def _fail_one(self, chunk: Chunk, items: list[Any], error: BaseException, *, final: bool = False) -> list[Outcome]:
+        batch = records.Batch(chunk.start, items, attempt=chunk.attempt)
+        self._fail(batch, error, final=final)
+        return self._parted(batch, chunk.stop, self._packed)
 
     def cut(self) -> int:
         """Leave those items of the chunk under way that have not been started; return the first one's index, 0 if none.
