@@ -16,7 +16,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from zpipe.broken import BrokenPipeline
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.functions import Function, Functions
+from zpipe.futures import PipelineFuture
+from zpipe.helm import WATCH, Helm
 from zpipe.local import LocalSlots, private_folder
 from zpipe.maps import MapCall
 from zpipe.progress import Progress, Snapshot
@@ -145,6 +146,7 @@ class Engine:
         stack.callback(sink.close)
         sink.bind(endpoints.sibling(ventilator.bound, "results", 0))
         sink.collector.job = ventilator.director.job
+        self.helm = Helm(self._loop, ventilator, sink, work)
 
     def _start_slots(self, url: str) -> None:
         self._near = url
@@ -192,13 +194,17 @@ class Engine:
         if self._pid != os.getpid():
             raise RuntimeError("this pipeline is its parent process's: make one of its own after a fork")
 
-    def submit(self, function: Function, item: Any, future: Future[Any]) -> None:
-        """Have one item run; the lock is held."""
+    def submit(self, function: Function, item: Any, future: PipelineFuture[Any]) -> None:
+        """Have one item run, from the next `dispatch` on; the lock is held."""
         function.held += 1
         self._work.submits.queue.append((function, item, future))
-        self._news = True
-        if self._asleep:
-            self.wake()
+
+    def dispatch(self) -> None:
+        """Have what was submitted sent, by this thread if that is quickest."""
+        if not self.helm.dispatch():
+            self._news = True
+            if self._asleep:
+                self.wake()
 
     def add(self, call: MapCall) -> None:
         """Have a map's items run; the lock is held."""
@@ -266,7 +272,8 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            self._ventilator.start(self._sink)
+            with self.helm.lock:
+                self._ventilator.start(self._sink)
             while self._ventilator.ended is None:
                 self._turn()
             error = self._ventilator.ended.error
@@ -279,14 +286,31 @@ class Engine:
             self._end()
 
     def _turn(self) -> None:
+        with self.helm.lock:
+            due = self._rest()
+        now = time.monotonic()
+        events = self._loop.wait(None if due is None or due == float("inf") else max(0.0, due - now))
+        with self.helm.lock:
+            self._asleep = self._news = False  # what comes from here on is seen below, or in the next turn
+            self.helm.settle()
+            self._loop.call(events)
+            self._work_on(due)
+
+    def _rest(self) -> float | None:
+        """Return when to be up again at the latest."""
         now = time.monotonic()
         dates = [self._ventilator.deadline(), self._progress.deadline(now)]
         due = min((date for date in dates if date is not None), default=None)
         self._asleep = True
         if self._news:
             due = now
-        self._loop.turn(None if due is None or due == float("inf") else max(0.0, due - now))
-        self._asleep = self._news = False  # what comes from here on is seen below, or in the next turn
+        elif self.helm.out:
+            due = now + WATCH if due is None else min(due, now + WATCH)
+        self.helm.due = due
+        return due
+
+    def _work_on(self, due: float | None) -> None:
+        """See to all that is not the loop's; `due` was when."""
         now = time.monotonic()
         if due is not None and due <= now:
             self._ventilator.on_tick(now)
@@ -358,13 +382,15 @@ class Engine:
             _LOG.critical("%s", error)
         with self.lock:
             self.broken = error
-        self._work.fail(error)
+        with self.helm.lock:
+            self._work.fail(error)
 
     def _end(self) -> None:
         try:
             with self._stack as stack:
                 stack.callback(self._stop_slots)
                 stack.callback(self._ventilator.close)
+                stack.callback(self.helm.close)
                 self._progress.close(self._snapshot())
         finally:
             self.finished.set()
@@ -380,6 +406,7 @@ class Engine:
         self.closed = self.closed or "cannot schedule new futures: this pipeline is the parent process's"
         self.finished.set()
         self.lock = threading.RLock()
+        self.helm.orphan()
         self._asleep = False
         for call in self.maps():
             call.orphan(RuntimeError(self.closed))

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import resource
+import select
 import selectors
 import socket
 import struct
@@ -185,6 +186,8 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._calls: dict[Any, Callable[[], bool]] = {}
         self._due: dict[Any, None] = {}
+        self._gates: dict[Any, Any] = {}
+        self._lent: Any = None
         self._ear, self._mouth = socket.socketpair()
         self._ear.setblocking(False)
         self._mouth.setblocking(False)
@@ -208,19 +211,60 @@ class Loop:
 
     def remove(self, made: Any) -> None:
         """Forget a socket (before it is closed) or a descriptor."""
-        if self._calls.pop(made, None) is not None:
-            self._due.pop(made, None)
+        if self._calls.pop(made, None) is None:
+            return
+        self._due.pop(made, None)
+        gate = self._gates.pop(made, None)
+        if gate is None:
             self._selector.unregister(made if isinstance(made, int) else made.get(zmq.FD))
+        else:
+            self._selector.unregister(gate)
+            gate.close()
+
+    def lend(self, made: Any) -> bool:
+        """Leave a socket to another thread, which reads it until `take_back`; False if it is about to be read here.
+
+        The loop may be waiting meanwhile, and goes on to: the socket's descriptor is put behind a gate, an epoll of its
+        own, that is shut and opened without anybody's being woken.
+        """
+        if made in self._due:
+            return False
+        fd, gate = made.get(zmq.FD), self._gates.get(made)
+        if gate is None:
+            gate = self._gates[made] = select.epoll()
+            gate.register(fd, 0)
+            self._selector.unregister(fd)
+            self._selector.register(gate, selectors.EVENT_READ, made)
+        else:
+            gate.modify(fd, 0)
+        self._lent = made
+        return True
+
+    def take_back(self, made: Any) -> None:
+        """Watch a socket again that was lent; whoever had it has left nothing unread, or wakes the loop for it."""
+        self._lent = None
+        self._gates[made].modify(made.get(zmq.FD), select.EPOLLIN)
+
+    @property
+    def pressing(self) -> bool:
+        """Whether calls are due already."""
+        return bool(self._due)
 
     def turn(self, timeout: float | None) -> None:
         """Wait `timeout` seconds at most (None: for ever) and make the calls that are due."""
-        if self._due:
-            timeout = 0
-        for key, _ in self._selector.select(timeout):
+        self.call(self.wait(timeout))
+
+    def wait(self, timeout: float | None) -> list[Any]:
+        """Wait `timeout` seconds at most (None: for ever); return what `call` takes. Touches nothing that is shared."""
+        return self._selector.select(0 if self._due else timeout)
+
+    def call(self, events: list[Any]) -> None:
+        """Make the calls that are due."""
+        for key, _ in events:
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     self._ear.recv(4096)  # what is left, if anything, ends the next wait
-            else:
+            elif key.data is not self._lent:
                 self._due[key.data] = None
         due, self._due = self._due, {}
         for made in due:

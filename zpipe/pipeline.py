@@ -18,6 +18,7 @@ from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.engine import CUT, INTERRUPTED, Engine
 from zpipe.functions import QUICK
+from zpipe.futures import PipelineFuture
 from zpipe.maps import MapCall, Zipped
 from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
@@ -150,8 +151,8 @@ class Pipeline(Executor):
         The function or arguments that can't be pickled fail the future. Raises RuntimeError after `shutdown`, and
         BrokenPipeline if the pipeline has ended before its time.
         """
-        future: Future[T] = Future()
         engine = self._engine
+        future: PipelineFuture[T] = PipelineFuture(engine.helm)
         with engine.lock:
             engine.check()
             try:
@@ -163,6 +164,7 @@ class Pipeline(Executor):
                 future.set_exception(error)
                 return future
             engine.submit(function, (args, kwargs) if kwargs else args, future)
+        engine.dispatch()
         return future
 
     # many calls

@@ -76,10 +76,16 @@ class Sink:
         """Bind the results socket; return the endpoint, announced. Raises UsageError."""
         self._bound = link.bind(self._results, endpoint)
         self.endpoint = endpoints.announce(self._bound)
-        self._loop.add(self._results, self._on_results)
+        self._loop.add(self._results, self.read)
         return self.endpoint
 
-    def _on_results(self) -> bool:
+    @property
+    def socket(self) -> Any:
+        """Where results come in."""
+        return self._results
+
+    def read(self) -> bool:
+        """Take what results there are, for some time at most; return whether there may be more."""
         until = time.monotonic() + SLICE
         more = True
         while more and time.monotonic() < until and self.finished is None:
@@ -99,6 +105,13 @@ class Sink:
                 self._guard(self._letters.flush)
             self._dirty = False
         return more and self.finished is None
+
+    def read_first(self) -> None:
+        """Take the first result there is, and write it; the rest, and its receipt, are for the next `read`."""
+        frames = link.receive(self._results)
+        if frames is not None and self.finished is None:
+            self._take(frames)
+            self._write_out()
 
     def _take(self, frames: list[wire.Buffer]) -> None:
         try:

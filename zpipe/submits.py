@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from zpipe import outcomes, serialize
 from zpipe.core.chunking import Chunker
 from zpipe.core.wire import Buffer
 from zpipe.functions import Function
+from zpipe.futures import PipelineFuture
 from zpipe.handover import Receiver
 
 __all__ = ["Submits"]
@@ -23,11 +25,12 @@ _LOG = logging.getLogger("concurrent.futures.zpipe")
 class _Batch:
     """Futures whose items were sent together."""
 
-    __slots__ = ("function", "futures")
+    __slots__ = ("function", "futures", "submits")
 
-    def __init__(self, function: Function, futures: list[Future[Any]]) -> None:
+    def __init__(self, submits: Submits, function: Function, futures: list[_Future]) -> None:
+        self.submits = submits
         self.function = function
-        self.futures: list[Future[Any] | None] = [*futures]
+        self.futures: list[_Future | None] = [*futures]
 
     def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
         self.function.uses -= count
@@ -37,19 +40,13 @@ class _Batch:
             future, self.futures[offset + place] = self.futures[offset + place], None
             value, error = values.pop(), errors.pop(place, None)
             assert future is not None
-            try:
-                if error is not None:
-                    future.set_exception(error)
-                else:
-                    future.set_result(value)
-            except BaseException:  # noqa: BLE001 - its callbacks are the script's own
-                _LOG.exception("a future's callback failed")
+            self.submits.settle(future, value, error)
             del future, value, error  # whoever waits for the next must not keep these alive
 
     def fail(self, error: BaseException) -> None:
         for future in self.futures:
             if future is not None:
-                _fail(future, error)
+                self.submits.settle(future, None, error)
 
 
 def _begin(future: Future[Any]) -> bool:
@@ -60,14 +57,18 @@ def _begin(future: Future[Any]) -> bool:
         return False
 
 
-def _fail(future: Future[Any], error: BaseException) -> None:
+def _settle(future: _Future, value: Any, error: BaseException | None) -> None:
     try:
-        future.set_exception(error)
-    except BaseException:  # noqa: BLE001 - as above
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+    except BaseException:  # noqa: BLE001 - its callbacks are the script's own
         _LOG.exception("a future's callback failed")
 
 
-_Entry = tuple[Function, Any, "Future[Any]"]
+_Future = PipelineFuture[Any]
+_Entry = tuple[Function, Any, _Future]
 
 
 class Submits:
@@ -75,6 +76,17 @@ class Submits:
 
     def __init__(self) -> None:
         self.queue: deque[_Entry] = deque()
+        self.helped = False
+        """Whether this is a thread of the script's, which is not to run callbacks."""
+        self.aside: deque[Callable[[], None]] = deque()
+        """What is to be done by the pipeline's thread then."""
+
+    def settle(self, future: _Future, value: Any, error: BaseException | None) -> None:
+        """Give a future its outcome."""
+        if self.helped and future.heard:
+            self.aside.append(partial(_settle, future, value, error))
+        else:
+            _settle(future, value, error)
 
     @property
     def function(self) -> Function:
@@ -102,7 +114,7 @@ class Submits:
             return None
         function = queue[0][0]
         items: list[Any] = []
-        futures: list[Future[Any]] = []
+        futures: list[_Future] = []
         while queue and queue[0][0] is function and len(items) < most:
             _, item, future = queue.popleft()
             if _begin(future):
@@ -113,16 +125,16 @@ class Submits:
         frames = self._pickle(function, items, futures) if items else None
         if frames is None:
             return None
-        return len(futures), frames, _Batch(function, futures)
+        return len(futures), frames, _Batch(self, function, futures)
 
-    def _pickle(self, function: Function, items: list[Any], futures: list[Future[Any]]) -> list[Buffer] | None:
+    def _pickle(self, function: Function, items: list[Any], futures: list[_Future]) -> list[Buffer] | None:
         """Return the items' frames, those that can't be pickled taken out of both lists and their futures failed."""
         try:
             return serialize.dumps(items, owned=True)
         except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
             if len(items) == 1:
                 function.uses -= 1
-                _fail(futures.pop(), error)
+                self.settle(futures.pop(), None, error)
                 return None
         whole = list(zip(items, futures, strict=True))
         items.clear()
@@ -154,4 +166,4 @@ class Submits:
             function, _, future = self.queue.popleft()
             function.uses -= 1
             if _begin(future):
-                _fail(future, error)
+                self.settle(future, None, error)

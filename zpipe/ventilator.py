@@ -242,6 +242,27 @@ class Ventilator:
             self._dry = False
             self._on_more()
 
+    def offer(self) -> bool:
+        """Send one chunk to a worker that has none, without looking further; return False if that takes more thought.
+
+        For when nothing else is under way, so that nothing is to be shared or recalled.
+        """
+        ledger, tasks = self.ledger, self._tasks
+        if not self.director.may_issue or ledger.waiting:
+            return False
+        number = next((n for n, lane in ledger.lanes.items() if not lane.held and lane.credit > 0), 0)
+        if not number:
+            return False
+        mine = self._lanes[number]
+        if mine.cut or ((tasks is None or tasks.setup is not None) and not self._introduce(mine, 0)):
+            return False
+        chunk = self._issue(number, time.monotonic())
+        if chunk is None:
+            return False
+        self._put(mine, chunk)
+        self._flush(mine)
+        return True
+
     # actions out
 
     def _perform(self, actions: list[Action]) -> None:

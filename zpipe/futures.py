@@ -1,0 +1,81 @@
+"""What `submit` returns: the standard's future, whose waiting thread may lend the pipeline a hand meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+__all__ = ["Hand", "PipelineFuture"]
+
+T = TypeVar("T")
+
+
+class Hand(Protocol):
+    """Somebody to whom a thread that would only wait can be of help."""
+
+    def lend(self, future: PipelineFuture[Any], timeout: float | None) -> None:
+        """Help until the future is done, `timeout` seconds at most; or return at once, if no help is wanted."""
+
+    def look(self) -> None:
+        """Somebody wants to know of a future, and does not help."""
+
+    def on_done(self, future: Future[Any]) -> object:
+        """A future that somebody has helped for is done."""
+
+
+class PipelineFuture(Future[T]):
+    """A future of the standard's. `hand` is asked before a thread waits for it."""
+
+    def __init__(self, hand: Hand) -> None:
+        super().__init__()
+        self._hand = hand
+        self._told = False
+        self.heard = False
+        """Whether somebody's callback is to be called."""
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Have `fn` called with the future once it is done."""
+        self.heard = True
+        super().add_done_callback(fn)
+        self._hand.look()
+
+    def done(self) -> bool:
+        """Tell whether it has been cancelled or is finished."""
+        if self.is_over():
+            return True
+        self._hand.look()
+        return False
+
+    def is_over(self) -> bool:
+        """As `done`, for a hand to ask."""
+        return super().done()
+
+    def tell(self) -> None:
+        """Have the hand told once it is done."""
+        if not self._told:
+            self._told = True
+            super().add_done_callback(self._hand.on_done)
+
+    # Asking first whether it is done would take the lock once more, and an interrupt right then leaves that locked.
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return the result, waiting for it."""
+        return super().result(self._help(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what was raised, waiting for it."""
+        return super().exception(self._help(timeout))
+
+    def _help(self, timeout: float | None) -> float | None:
+        """Lend a hand for `timeout` seconds at most; return how many are left."""
+        if timeout is None:
+            self._hand.lend(self, None)
+            return None
+        if timeout <= 0:
+            self._hand.look()
+            return timeout
+        end = time.monotonic() + timeout
+        self._hand.lend(self, timeout)
+        return max(0.0, end - time.monotonic())

@@ -1,0 +1,90 @@
+"""Signals whose handlers are held back while the main thread does what must not be left half done.
+
+Python runs a signal's handler in the main thread, between any two instructions of it, and handlers raise: the one for
+Ctrl-C does. A thread of ours is spared that; a caller's that lends a hand is not. The rule: a handler is held back, not
+lost. It runs, with its signal raised anew, as soon as what was under way is done.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # the module `signal` makes an enum of each handler, which takes ten times as long
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["Held"]
+
+_SIGNALS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")]
+"""Those that people write handlers for. One that raises out of any other ends the pipeline that it strikes."""
+
+
+class Held:
+    """Holds signals back, in the main thread, inside `with`. `ring` is called when one has come.
+
+    Not to be entered again before it was left, by the same object.
+    """
+
+    def __init__(self, ring: Callable[[], object] = lambda: None) -> None:
+        self.came: list[int] = []
+        """The signals that have come, and wait."""
+        self._ring = ring
+        self._handlers: list[tuple[int, Any]] = []
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.came.append(number)
+        self._ring()
+
+    def __enter__(self) -> Held:  # noqa: PYI034 - typing.Self is of Python 3.11
+        if threading.current_thread() is threading.main_thread():
+            try:
+                for number in _SIGNALS:
+                    handler = _signal.getsignal(number)
+                    if callable(handler):
+                        _holding[number] = handler
+                        self._handlers.append((number, handler))
+                        _signal.signal(number, self._note)
+            except BaseException:
+                self._put_back()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handlers:
+            self._put_back()
+            self._raise()
+
+    def _put_back(self) -> None:
+        try:
+            while self._handlers:
+                number, handler = self._handlers[-1]
+                if _signal.getsignal(number) == self._note:
+                    _signal.signal(number, handler)
+                _holding.pop(number, None)
+                self._handlers.pop()
+        except BaseException:  # one that is back already has raised
+            self._put_back()
+            raise
+
+    def _raise(self) -> None:
+        while self.came:
+            try:
+                signal.raise_signal(self.came.pop())
+            finally:
+                self._raise()
+
+
+_holding: dict[int, Any] = {}
+"""The handlers that are held back now."""
+
+
+def _in_child() -> None:
+    """A forked child has no thread that would put them back."""
+    for number, handler in _holding.items():
+        _signal.signal(number, handler)
+    _holding.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
