@@ -9,7 +9,7 @@ import zpipe
 
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
-    {"errors", "core.ranges"},
+    {"errors", "core.ranges", "echo"},
     {"core.wire", "core.chunking", "core.ahead"},
     {"core.chunk", "fingerprint"},
     {"core.lane", "core.suspects"},
@@ -17,7 +17,7 @@ LEVELS = [
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.director", "core.intake"},
-    {"serialize", "context", "endpoints", "versions", "traces", "child"},
+    {"serialize", "context", "endpoints", "versions", "traces", "child", "figures"},
     {"held", "futures"},
     {"link", "commands", "progress", "outcomes", "broken"},
     {"dialog", "tasks", "records", "retries", "sources", "outputs", "summary", "functions", "notices"},
@@ -28,7 +28,7 @@ LEVELS = [
     {"local", "helm"},
     {"drive", "engine"},
     {"pipeline"},
-    {"oneliners", "async_pipeline", "joblib", "pool"},
+    {"oneliners", "async_pipeline", "joblib", "pool", "benchmark"},
     {"cli"},
 ]
 FORBIDDEN = {

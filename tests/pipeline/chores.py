@@ -215,3 +215,14 @@ def stuck_at_first(folder: str, item: int) -> int:
         begun.touch()
         held(str(Path(folder, "gate")))
     return item
+
+
+def negative(item: Any) -> Any:
+    """Give an item back wrongly."""
+    return item[::-1] if isinstance(item, bytes) else ~item
+
+
+def late_one(item: Any) -> Any:
+    """Give the items back, but after some thousand calls no longer the right ones."""
+    late_one.calls = getattr(late_one, "calls", 0) + 1  # type: ignore[attr-defined]
+    return item if late_one.calls < 1000 else negative(item)  # type: ignore[attr-defined]
