@@ -6,6 +6,7 @@ all that follows, so each smaller world is tried with the noise of a few seeds.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -37,7 +38,7 @@ def ddmin(parts: Sequence[T], fails: Callable[[list[T]], bool]) -> list[T]:
         return []
     while len(parts) > 1:
         edges = [len(parts) * n // pieces for n in range(pieces + 1)]
-        for a, b in zip(edges, edges[1:], strict=False):
+        for a, b in itertools.pairwise(edges):
             rest = parts[:a] + parts[b:]
             if len(rest) < len(parts) and fails(rest):
                 parts, pieces = rest, max(2, pieces - 1)
