@@ -1380,7 +1380,7 @@ def test_every_source_is_a_source(tmp_path: Path) -> None:
     path.write_bytes(b"1\n")
     made: list[Source] = [IterSource([1], "items"), FeederSource(lambda: [1], "feed"), open_lines(path)]
     wanted = {name for name in vars(Source) if not name.startswith("_")}
-    assert wanted == {"close", "exact", "exhausted", "fileno", "remaining", "start", "take"}
+    assert wanted == {"close", "exact", "exhausted", "fileno", "remaining", "skip", "start", "take"}
     for source in made:
         assert all(hasattr(source, name) for name in wanted)
         source.close()
