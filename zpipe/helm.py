@@ -36,7 +36,7 @@ WATCH = 0.005
 """Seconds that the pipeline's thread sleeps at most while it is not the one to hear of results."""
 
 
-PATIENCE = 0.001
+PATIENCE = 0.005
 """Seconds that whoever would help waits for others to be through; they could be at something that takes its time."""
 
 
@@ -59,8 +59,10 @@ class Helm:
         """What ended somebody's help midway: nothing is certain any more."""
         self._over = not hasattr(select, "epoll")
         self._leading = threading.Lock()
-        self._leader = 0
-        self._leads = self._seen = 0
+        self.leader = 0
+        """The thread that takes results in place of the pipeline's; 0 if none does."""
+        self.leads = self._seen = 0
+        """How often one has; and when the pipeline's last looked."""
         self._wanted = False
         self._unsettled = False
         self._bell: int | None = None
@@ -84,14 +86,14 @@ class Helm:
         aside = self._work.submits.aside
         while aside:
             aside.popleft()()
-        if self.out and not self._leader:
-            if self._wanted or self._leads == self._seen or not self._is_quiet():
+        if self.out and not self.leader:
+            if self._wanted or self.leads == self._seen or not self._is_quiet():
                 self.out = self._wanted = False
                 self._loop.take_back(self._sink.socket)
                 self._loop.again(self._sink.socket)
             elif self._unsettled:
                 self._clear()
-        self._seen = self._leads
+        self._seen = self.leads
 
     # whoever submits
 
@@ -102,7 +104,7 @@ class Helm:
         work = self._work
         if not work.tickets and not work.maps and len(work.submits.queue) == 1:
             call = self._offer
-        elif (self._leader or not self.out) and self._ventilator.ledger.in_flight < self._ventilator.director.workers:
+        elif (self.leader or not self.out) and self._ventilator.ledger.in_flight < self._ventilator.director.workers:
             call = self._feed
         else:
             return False
@@ -135,18 +137,18 @@ class Helm:
         with Held(self._ring) as held:
             if not future.is_over() and self._leading.acquire(blocking=False):
                 try:
-                    self._leader = threading.get_ident()
+                    self.leader = threading.get_ident()
                     future.tell()
                     self._lead(future, None if timeout is None else time.monotonic() + timeout, held)
                 finally:
-                    self._leader = 0
+                    self.leader = 0
                     self._leading.release()
                     if self._work.tickets or not self._is_quiet():
                         self.look()
 
     def look(self) -> None:
         """Somebody waits who does not help."""
-        if self.out and not self._leader:
+        if self.out and not self.leader:
             self._wanted = True
             self._loop.wake()
 
@@ -161,7 +163,7 @@ class Helm:
         try:
             if self._over or not (self.out or self._take_out()):
                 return
-            self._leads += 1
+            self.leads += 1
             if self._unsettled:
                 self._help(self._clear)
         finally:
@@ -239,7 +241,7 @@ class Helm:
 
     def on_done(self, _: object) -> None:
         """A future is done that somebody leads for, or has led."""
-        if self._leader not in (0, threading.get_ident()):
+        if self.leader not in (0, threading.get_ident()):
             self._ring()
 
     def _ring(self) -> None:

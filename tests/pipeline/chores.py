@@ -93,6 +93,12 @@ def held(gate: str, value: Any = None) -> Any:
     return value
 
 
+def noted_and_held(path: str, gate: str) -> int:
+    """Note this process, and give its pid once the gate is open."""
+    note(path, os.getpid())
+    return int(held(gate, os.getpid()))
+
+
 def held_unless(gate: str, item: int) -> int:
     """Give the item back: 0 once the gate is open, any other at once."""
     return held(gate, item) if item == 0 else item
@@ -226,3 +232,23 @@ def late_one(item: Any) -> Any:
     """Give the items back, but after some thousand calls no longer the right ones."""
     late_one.calls = getattr(late_one, "calls", 0) + 1  # type: ignore[attr-defined]
     return item if late_one.calls < 1000 else negative(item)  # type: ignore[attr-defined]
+
+
+eager: list[Any] = []
+"""The pipeline that an `Eager` uses where it is unpickled."""
+
+
+class Eager:
+    """Submits a call as it is unpickled, where there is a pipeline to."""
+
+    def __init__(self) -> None:
+        self.call: Any = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.call = eager[0].submit(double, 5) if eager else None
+
+
+def make_eager() -> Eager:
+    """Return one."""
+    return Eager()
