@@ -24,7 +24,7 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.errors import SourceError, UsageError, WireError
-from zpipe.sources import Source
+from zpipe.sources import Batch, Source
 from zpipe.versions import host_name
 
 __all__ = ["LocalSink", "Tasks", "Ventilator"]
@@ -48,6 +48,9 @@ class Tasks(Protocol):
 
     def current(self) -> tuple[int, Chunker] | None:
         """The number of the task that the next items are for, and what sizes their chunks; None if there are none."""
+
+    def single(self) -> tuple[int, Chunker, Batch] | None:
+        """The next item where it is to be sent alone, whatever else there is, with its task; None if there is none."""
 
     def spec(self, number: int) -> wire.JobSpec:
         """The task of this number."""
@@ -243,23 +246,24 @@ class Ventilator:
             self._on_more()
 
     def offer(self) -> bool:
-        """Send one chunk to a worker that has none, without looking further; return False if that takes more thought.
+        """Send a single item to a worker that has none, without looking further; False if that takes more thought.
 
-        For when nothing else is under way, so that nothing is to be shared or recalled.
+        For when nothing else is under way, so that nothing is to be shared or recalled: `on_wake` in fewer steps.
         """
         ledger, tasks = self.ledger, self._tasks
-        if not self.director.may_issue or ledger.waiting:
+        if tasks is None or tasks.setup is not None or ledger.waiting or not (ledger.open and self.director.may_issue):
             return False
-        number = next((n for n, lane in ledger.lanes.items() if not lane.held and lane.credit > 0), 0)
-        if not number:
+        for number, lane in ledger.lanes.items():
+            if not lane.held and lane.credit > 0 and not self._lanes[number].cut:
+                break
+        else:
             return False
+        single = tasks.single()
+        if single is None:
+            return False
+        task, chunker, batch = single
         mine = self._lanes[number]
-        if mine.cut or ((tasks is None or tasks.setup is not None) and not self._introduce(mine, 0)):
-            return False
-        chunk = self._issue(number, time.monotonic())
-        if chunk is None:
-            return False
-        self._put(mine, chunk)
+        self._put(mine, ledger.issue(number, 1, batch.kind, batch.frames, time.monotonic(), task, chunker))
         self._flush(mine)
         return True
 

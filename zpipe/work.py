@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.functions import Function
 from zpipe.handover import Call, Receiver
 from zpipe.maps import MapCall
 from zpipe.sources import Batch
@@ -45,10 +46,23 @@ class Work:
         if chosen is None:
             return None
         self._chosen = chosen
-        function = chosen.function
+        return self._known(chosen.function), chosen.chunker
+
+    def _known(self, function: Function) -> int:
+        """Return a function's number, of which it is then known what it stands for."""
         if function.number not in self._specs:
             self._specs[function.number] = wire.JobSpec(function.spec, "outcomes")
-        return function.number, chosen.chunker
+        return function.number
+
+    def single(self) -> tuple[int, Chunker, Batch] | None:
+        """Return the first of the submitted items, with its function and what sizes its chunks."""
+        submits = self.submits
+        if not submits.queue:
+            return None
+        function = submits.function
+        self._chosen = submits
+        batch = self.take(1)
+        return (self._known(function), function.quick, batch) if batch is not None else None
 
     def _next_map(self) -> Call | None:
         for _ in range(len(self.maps)):

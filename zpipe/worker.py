@@ -338,6 +338,8 @@ class Worker:
             if body is None:
                 self._flush()
                 self._send(wire.encode(result, outcome.frames))
+            elif not (self._kept or self._intake.waiting):
+                self._send(wire.encode(result))  # the only one, and likely waited for: no detour
             else:
                 self._keep(result, len(body), now, quick=now - began < QUICK)
 

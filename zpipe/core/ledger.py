@@ -277,6 +277,11 @@ class Ledger:
             return self._hold(found, lane, now)
         return self.speculation.take(lane, now) if self.speculation.planned else None
 
+    @property
+    def open(self) -> bool:
+        """Whether any new item may be issued, whichever it is."""
+        return not (self.full or self.closed or self.exhausted or self.limit is not None or self.ahead.count)
+
     def wanted(self, remaining: int | None, chunker: Chunker | None = None) -> int:
         """How many new items the next chunk should have; 0 when nothing new may be issued.
 
