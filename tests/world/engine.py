@@ -44,6 +44,8 @@ class World:
         self.executions: dict[int, int] = {}
         self.recalled = 0
         self.shared = 0
+        self.late = 0
+        self.vents = 0
         self.crashes = 0
         self.failures = 0
         self.failed_runs: dict[int, int] = {}
@@ -51,8 +53,7 @@ class World:
         self.vent = Vent(self)
         self.sink = SimSink(self)
         self.workers = [Worker(self, slot) for slot in range(scenario.workers)]
-        if not scenario.items:
-            self.vent.perform(self.vent.director.on_exhausted())
+        self.vent.start()
         if scenario.drain_at is not None:
             self.at(scenario.drain_at, lambda: self.vent.perform(self.vent.director.on_drain("drained", 130)))
         self.faults = list(plan(seed, scenario) if faults is None else faults)
@@ -175,7 +176,11 @@ class World:
             self.workers.append(Worker(self, worker.slot, worker.pid, crashed))
 
     def new_sink(self) -> None:
-        self.sink = SimSink(self)
+        self.sink = SimSink(self, self.sink.disk)
+
+    def new_ventilator(self) -> None:
+        self.vent = Vent(self)
+        self.vent.start()
 
     # the run
 
@@ -189,7 +194,7 @@ class World:
         return self
 
     def _run(self, limit: float) -> None:
-        events, by_step, vent = self._events, self._by_step, self.vent
+        events, by_step = self._events, self._by_step
         while events and events[0][0] < limit:
             when, _, action, owner = heappop(events)
             self.now = when
@@ -207,7 +212,7 @@ class World:
                 owner.check()
                 owner.arm()
             assert self.steps < SPIN, "the world spins"
-            if vent.end is not None and not self.sink.alive and not any(worker.alive for worker in self.workers):
+            if self.vent.end is not None and not self.sink.alive and not any(worker.alive for worker in self.workers):
                 break
 
     def check(self) -> None:
@@ -222,7 +227,7 @@ class World:
         self.check()
         s, sink, end = self.scenario, self.sink, self.vent.end
         assert end is not None, f"the job never ended: {self.vent.director.waiting('URL')!r}"
-        if s.sink_dies and end.error:
+        if s.sink_dies and not s.journal and end.error:
             return
         if s.drain_at is not None and end.error:
             assert end.status == 130, end

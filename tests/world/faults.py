@@ -75,6 +75,8 @@ def plan(seed: int, s: Scenario) -> list[Fault]:
         add("freeze", rng.randrange(VENTILATOR, s.workers), rng.choice((0.1, 5.0, 2.5 * HEARTBEAT)) * rng.random())
     for _ in range(s.sink_dies):
         add("sink dies", SINK, rng.random())
+    for _ in range(s.ventilator_dies):
+        add("ventilator dies", VENTILATOR, rng.choice((0.1, 2.0)) * rng.random())
     return made
 
 
@@ -121,8 +123,15 @@ def _freeze(world: World, fault: Fault) -> None:
 
 
 def _sink_dies(world: World, fault: Fault) -> None:
-    world.sink.vanish((True, True))
-    world.at(world.now + fault.span, world.new_sink)
+    if world.sink.alive:
+        world.sink.vanish((True, True))
+        world.at(world.now + fault.span, world.new_sink)
+
+
+def _ventilator_dies(world: World, fault: Fault) -> None:
+    if world.vent.alive:
+        world.vent.vanish()
+        world.at(world.now + fault.span, world.new_ventilator)
 
 
 KINDS: dict[str, Callable[[World, Fault], None]] = {
@@ -133,4 +142,5 @@ KINDS: dict[str, Callable[[World, Fault], None]] = {
     "split": _split,
     "freeze": _freeze,
     "sink dies": _sink_dies,
+    "ventilator dies": _ventilator_dies,
 }

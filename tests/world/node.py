@@ -96,6 +96,9 @@ class Node(Process):
         if not self.alive or self.control is not None:
             return
         world = self.world
+        if not world.vent.alive:
+            world.soon(self.dial, self)
+            return
         if (when := world.reachable(self, world.vent)) > world.now:
             world.at(when + world.delay(), self.dial, self)
             return

@@ -34,6 +34,9 @@ class Scenario:
     cuts: int = 4
     sink_cuts: int = 0
     sink_dies: int = 0
+    journal: bool = False
+    """The sink commits what it has now and then, and comes back with that."""
+    ventilator_dies: int = 0
     mutes: int = 0
     """One direction of a connection dies first."""
     splits: int = 0
@@ -58,6 +61,21 @@ SCENARIOS = {
     "calm": Scenario(kills=0, cuts=0, doubled=0.0),
     "kills": Scenario(kills=8, cuts=0),
     "cuts": Scenario(kills=0, cuts=10),
+    "ventilator dies": Scenario(ventilator_dies=2),
+    "ventilator dies, big chunks": Scenario(ventilator_dies=3, chunk=9, kills=1, cuts=1, items=120),
+    "ventilator dies often": Scenario(ventilator_dies=8, chunk=9, slow=True, workers=4, kills=0, cuts=0, items=200),
+    "ventilator dies, in order": Scenario(ventilator_dies=2, ordered=True, reorder=30, items=120),
+    "ventilator dies, poison": Scenario(ventilator_dies=1, poison=(3, 40), items=80, kills=1, cuts=1),
+    "ventilator dies, retries": Scenario(ventilator_dies=2, flaky=tuple(range(0, 90, 4)), items=90, cuts=2),
+    "ventilator dies, first": Scenario(ventilator_dies=2, hits=(33, 47), items=90),
+    "ventilator dies, first in order": Scenario(ventilator_dies=2, hits=(33, 47), items=90, ordered=True),
+    "journal": Scenario(journal=True, sink_dies=3, sink_cuts=5),
+    "journal in order": Scenario(journal=True, sink_dies=3, ordered=True, reorder=30, items=120, chunk=5),
+    "journal, retries": Scenario(journal=True, sink_dies=2, flaky=(5, 6, 40), chunk=5),
+    "journal, first in order": Scenario(journal=True, sink_dies=2, hits=(33, 47), items=90, ordered=True),
+    "all die": Scenario(journal=True, sink_dies=2, ventilator_dies=2, items=120),
+    "all die, big chunks": Scenario(journal=True, sink_dies=2, ventilator_dies=2, items=150, chunk=13, terms=2),
+    "all die, in order": Scenario(journal=True, sink_dies=2, ventilator_dies=2, ordered=True, reorder=20, sink_cuts=2),
     "both": Scenario(kills=6, cuts=6, workers=4, items=150),
     "ordered": Scenario(kills=4, cuts=6, ordered=True, items=120),
     "tight reorder": Scenario(kills=4, cuts=4, ordered=True, items=120, reorder=12, chunk=3),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from zpipe.core import wire
 from zpipe.core.collector import Collector
 from zpipe.core.member import Send, State
+from zpipe.core.ranges import RangeSet
 
 from .faults import SINK
 from .network import Connection
@@ -18,6 +20,29 @@ if TYPE_CHECKING:
 __all__ = ["SimSink"]
 
 
+@dataclass(frozen=True)
+class Disk:
+    """What is left of a sink with a journal: its state at the last commit, and the output up to there."""
+
+    written: tuple[int, ...]
+    state: dict[str, Any]
+    done: tuple[tuple[int, int], ...]
+    kept: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, c: Collector, written: list[int]) -> Disk:
+        names = ("job", "fingerprint", "failed", "hit", "limit", "total")
+        state = {name: getattr(c, name) for name in names}
+        return cls(tuple(written), {**state, "next": c._next}, tuple(c.done), tuple(c._waiting.values()))
+
+    def open(self, ordered: bool, reorder: int) -> Collector:
+        """A collector that goes on from there."""
+        made = Collector(ordered=ordered, reorder=reorder, done=RangeSet(self.done), **self.state)
+        for result, payload, size in self.kept:
+            made.on_kept(result, payload, size)
+        return made
+
+
 class SimSink(Node):
     """The sink: results in, receipts out, output kept as the list of indices written."""
 
@@ -25,10 +50,12 @@ class SimSink(Node):
     label = "sink"
     who = SINK
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, disk: Disk | None = None) -> None:
         s = world.scenario
-        self.collector = Collector(ordered=s.ordered, reorder=s.reorder)
-        self.written: list[int] = []
+        self.disk = disk
+        self.written: list[int] = list(disk.written) if disk is not None else []
+        self.collector = disk.open(s.ordered, s.reorder) if disk else Collector(ordered=s.ordered, reorder=s.reorder)
+        self._committing = False
         self._seen = 0
         self._counted: dict[int, int] = {}
         self.finished: wire.Finished | None = None
@@ -38,6 +65,7 @@ class SimSink(Node):
         super().__init__(world)
 
     def join(self, turn: int) -> wire.Control:
+        self.commit()  # a ventilator may forget all that it is told is done
         return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", self.collector.held)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
@@ -53,13 +81,13 @@ class SimSink(Node):
                     for failure in result.failures:
                         runs = self.world.failed_runs[failure.index]
                         assert failure.index not in self.doubles or runs > 1, "one of two runs failed, and that counted"
-            self.settle()
+            self.taken()
             return
         if isinstance(message, wire.Welcome):
             self.collector.on_job(message.job, message.fingerprint)
         elif isinstance(message, wire.Total):
             self.collector.on_total(message.items)
-            self.settle()
+            self.taken()
         elif isinstance(message, wire.Copied):
             self.collector.on_copied(message.start, message.stop)
             self.doubles += [i for i in range(message.start, message.stop) if i not in self.written]
@@ -70,7 +98,28 @@ class SimSink(Node):
     def perform(self, actions: list[Any]) -> None:
         super().perform(actions)
         if any(isinstance(a, Send) and isinstance(a.message, wire.Ready) for a in actions):
+            self.commit()
             self.settle(again=True)
+
+    def taken(self) -> None:
+        """Something was taken: with a journal, nobody is told before it is committed."""
+        if not self.world.scenario.journal:
+            self.settle()
+        elif not self._committing:
+            self._committing = True
+            self.world.soon(self.committed, self)
+
+    def committed(self) -> None:
+        """It is time for a commit."""
+        if self.alive:
+            self.commit()
+            self.settle()
+
+    def commit(self) -> None:
+        """Have what there is last beyond the end of this process."""
+        self._committing = False
+        if self.world.scenario.journal:
+            self.disk = Disk.of(self.collector, self.written)
 
     def settle(self, again: bool = False) -> None:
         """Send what is due; after a cut the last word may have been lost, so it is said again."""
@@ -82,11 +131,11 @@ class SimSink(Node):
             for receipt in receipts:
                 done = receipt.again is not None or c.done.covers(receipt.start, receipt.stop)
                 assert done, f"a receipt for [{receipt.start}, {receipt.stop}), which is not all here"
-            message = wire.encode(wire.Receipts("job", receipts, c.full, c.limit))
+            message = wire.encode(wire.Receipts(c.job, receipts, c.full, c.limit))
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 self.control.send(0, message)
         if c.finished and (self.finished is None or again):
-            self.finished = wire.Finished("job", c.counted, c.failed, c.duplicates, c.hit)
+            self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit)
             self.control.send(0, wire.encode(self.finished))
 
     def check(self) -> None:

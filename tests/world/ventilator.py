@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zpipe.core import wire
-from zpipe.core.actions import Admit, End, Fill, Reply, Retire
+from zpipe.core.actions import Admit, End, Fill, Reply, Retire, Skip
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
@@ -30,13 +30,33 @@ class Vent(Process):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         s = world.scenario
-        policy = Policy(VERSIONS, expect=s.expect, speculate=s.speculate)
-        self.director = Director("job", policy, Ledger(Chunker(s.chunk), speculate=s.speculate))
+        number = world.serial()
+        # One that comes back may be asked for chunks of another size.
+        chunker = Chunker(s.chunk and max(1, s.chunk + (5 * world.vents) % 7))
+        world.vents += 1
+        self.director = Director(
+            f"job {number}",
+            Policy(VERSIONS, expect=s.expect, speculate=s.speculate),
+            Ledger(chunker, speculate=s.speculate),
+            fingerprint={"task": "f"},
+            base=1000 * number,
+        )
         self.controls: dict[int, Connection] = {}
         self.lanes: dict[int, Connection | None] = {}
         self.tasked: dict[int, bool] = {}
         self.end: End | None = None
         self.names = 0
+
+    def start(self) -> None:
+        """Look at the source: there may be nothing in it."""
+        if not self.world.scenario.items:
+            self.perform(self.director.on_exhausted())
+
+    def vanish(self) -> None:
+        """End at once; whoever was connected finds out."""
+        self.alive = False
+        for connection in self.connections():
+            connection.cut()
 
     def connected(self, connection: Connection) -> None:
         self.names += 1
@@ -45,6 +65,8 @@ class Vent(Process):
         self.inbound.append(connection)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
+        if not self.alive:
+            return
         message, _ = wire.decode(frames)
         if isinstance(message, wire.Returned):
             self.world.recalled += message.upto - message.after
@@ -52,6 +74,8 @@ class Vent(Process):
         self.perform(self.director.on_message(str(connection.name).encode(), message, self.now))
 
     def broken(self, connection: Connection) -> None:
+        if not self.alive:
+            return
         for number, lane in list(self.lanes.items()):
             if lane is connection:
                 self.perform(self.director.on_link_lost(number))
@@ -72,6 +96,8 @@ class Vent(Process):
             elif isinstance(action, Fill):
                 for lane in action.lanes:
                     self.fill(lane)
+            elif isinstance(action, Skip):
+                self.skip()
             elif isinstance(action, End):
                 self.end = action
 
@@ -83,14 +109,15 @@ class Vent(Process):
     def fill(self, number: int) -> None:
         ledger, world = self.director.ledger, self.world
         connection = self.lanes.get(number)
-        if connection is None or number not in ledger.lanes:
+        if connection is None or number not in ledger.lanes or not self.alive:
             return
         if not self.tasked.get(number):
             self.tasked[number] = True
-            connection.send(1, wire.encode(wire.Task("job", wire.JobSpec(wire.TaskSpec("import", "a:b")))))
+            connection.send(1, wire.encode(wire.Task(self.director.job, wire.JobSpec(wire.TaskSpec("import", "a:b")))))
         while self.director.may_issue and ledger.lanes[number].credit > 0:
             chunk = ledger.again(number, self.now)
             if chunk is None:
+                self.skip()
                 left = None if world.scenario.endless else world.scenario.items - ledger.next
                 wanted = ledger.wanted(left)
                 count = wanted if left is None else min(wanted, left)
@@ -98,8 +125,7 @@ class Vent(Process):
                     self.perform(self.director.on_hungry(self.now))
                     break
                 chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], self.now)
-                if left is not None and ledger.next == world.scenario.items:
-                    self.perform(self.director.on_exhausted())
+                self.look()
             if world.chance(world.scenario.refused):
                 ledger.on_refused(chunk)
                 world.soon(lambda: self.fill(number), self)
@@ -110,6 +136,19 @@ class Vent(Process):
             )
             message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
             connection.send(1, wire.encode(message, chunk.payload if body is None else ()))
+
+    def skip(self) -> None:
+        """Pass over what is done already."""
+        ledger = self.director.ledger
+        while ledger.skippable:
+            ledger.on_skipped(self.world.random.randint(1, ledger.skippable))
+            self.look()
+
+    def look(self) -> None:
+        """See whether that was all."""
+        s, ledger = self.world.scenario, self.director.ledger
+        if not s.endless and ledger.next == s.items and not ledger.exhausted:
+            self.perform(self.director.on_exhausted())
 
     def deadline(self) -> float | None:
         return self.director.deadline()

@@ -51,6 +51,9 @@ class Worker(Node):
 
     def perform(self, actions: list[Any]) -> None:
         super().perform(self.intake.after(actions))
+        for message in self.intake.late():
+            self.world.late += 1
+            self.open["results"].send(0, wire.encode(message))
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         if not self.alive or (connection.kind == "lane" and connection is not self.open.get("lane")):
@@ -128,9 +131,7 @@ class Worker(Node):
         self.world.ran(chunk, self.stop)
         hit = next((h for h in self.world.scenario.hits if chunk.start <= h < self.stop), None)
         stop = self.stop if hit is None else hit + 1
-        results = self.open.get("results")
-        if results is not None and self.member.welcome is welcome:
-            self.deliver(results, chunk, welcome.lane, stop, hit, seconds)
+        self.deliver(chunk, welcome, stop, hit, seconds)
         if self.terminated:
             self.perform(self.intake.on_terminate(self.now))
         later, self.later = self.later, []
@@ -139,10 +140,9 @@ class Worker(Node):
                 action()
         self.work()
 
-    def deliver(
-        self, results: Connection, chunk: wire.Chunk, lane: int, stop: int, hit: int | None, seconds: float
-    ) -> None:
-        """Send what became of a chunk's items: flaky ones fail twice and are to be tried again."""
+    def deliver(self, chunk: wire.Chunk, welcome: Any, stop: int, hit: int | None, seconds: float) -> None:
+        """Send what became of a chunk's items, or keep it: flaky ones fail twice and are to be tried again."""
+        job, lane = welcome.job, welcome.lane
         flaky = [i for i in self.world.scenario.flaky if chunk.start <= i < stop and i != hit and chunk.tries < 2]
         self.world.failures += len(flaky)
         sent, at = [], chunk.start
@@ -151,13 +151,18 @@ class Worker(Node):
                 body = b"v" * (index - at)
                 mine = hit if hit is not None and at <= hit < index else None
                 lost = self.world.misfortunes(at, index)
-                sent.append(wire.Result("job", lane, at, index, chunk.attempt, seconds, lost, hit=mine, body=body))
+                sent.append(wire.Result(job, lane, at, index, chunk.attempt, seconds, lost, hit=mine, body=body))
             if index < stop:
                 after = self.world.random.random() * 3
-                sent.append(wire.Result("job", lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))
+                sent.append(wire.Result(job, lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))
             at = index + 1
         messages: list[Any] = [wire.Results(sent)] if self.world.chance(0.3) else sent
+        results = self.open.get("results")
         for message in messages:
+            refused = results is None or (not results.alive and self.world.chance(0.7))
+            if refused or self.member.welcome is not welcome:
+                self.intake.keep(job, message, 1)
+                continue
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 results.send(0, wire.encode(message))
 

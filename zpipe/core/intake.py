@@ -2,6 +2,9 @@
 
 A worker counts the chunks that arrive on its lane. Since a lane keeps its order, the number of the last one started
 tells the ventilator exactly which of the chunks sent down were not.
+
+What was under way when a link was cut is run to its end, and its results are kept: they are still good for the sink of
+that job, whichever lane, ventilator or process of the sink there is by then.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from zpipe.core.member import Action, Close, Member, Open, Send, State
 __all__ = ["Intake"]
 
 
+LATE_BYTES = 64 << 20
+"""Results that are kept while there is nowhere to bring them, at most; what is more is another worker's to make."""
+
+
 class Intake:
     """One worker. Its `member` carries the connection events; this holds chunks until they run, and leaves in order."""
 
@@ -25,6 +32,8 @@ class Intake:
         self.taken = 0
         """How many chunks had arrived when the last one that was started did."""
         self._queue: deque[tuple[int, Any]] = deque()
+        self._late: list[tuple[str, Any]] = []
+        self._late_bytes = 0
 
     def on_chunks(self, chunks: Sequence[Any]) -> None:
         """Chunks came down the lane, in a shape of the caller's. Before Ready and after Leave they are another's."""
@@ -43,6 +52,19 @@ class Intake:
     def waiting(self) -> int:
         """How many chunks have not been started."""
         return len(self._queue)
+
+    def keep(self, job: str, result: Any, size: int) -> None:
+        """A result of a job, in a shape of the caller's and of `size` bytes, can't be delivered now."""
+        if self._late_bytes + size <= LATE_BYTES:
+            self._late.append((job, result))
+            self._late_bytes += size
+
+    def late(self) -> list[Any]:
+        """Return what was kept and can be delivered now: ahead of all else, so that it is not run again."""
+        if not self._late or self.member.state is not State.READY or self.member.welcome is None:
+            return []
+        late, self._late, self._late_bytes = self._late, [], 0
+        return [result for job, result in late if job == self.member.welcome.job]
 
     def on_message(self, message: Any, now: float) -> list[Action]:
         """The ventilator said something on the control connection; a recall is for `on_recall`."""
