@@ -42,6 +42,9 @@ LOOK = 0.005
 QUICK = 0.0005
 """Seconds a chunk takes from which its result is sent at once: the lane is to be filled again in time."""
 
+LINGER = 1000
+"""Milliseconds in which results that were sent may still go out when the links are closed."""
+
 KEPT, KEPT_BYTES = 64, 32_768
 """Results, and bytes of them, that are kept to travel together."""
 
@@ -190,6 +193,8 @@ class Worker:
         now = time.monotonic()
         if event == link.UP:
             self._perform(self._member.on_link_up(name, now))
+            for job, frames in self._intake.late():
+                self._send(frames, job)
         else:
             self._perform(self._intake.after(self._member.on_link_down(name, now)))
 
@@ -219,11 +224,13 @@ class Worker:
         self._loop.add(self._lane, self._on_lane)
 
     def _close_links(self) -> None:
+        self._flush()
+        if self._results is not None:
+            self._results.set(zmq.LINGER, LINGER)  # the sink may be there, and the ventilator alone be gone
         for watch in self._watches:
             watch.close()
         self._watches.clear()
         self._lane = self._results = None
-        self._kept, self._kept_bytes = [], 0
 
     # chunks
 
@@ -318,8 +325,7 @@ class Worker:
             self._give_up(error)
             return
         now = time.monotonic()
-        if self._member.welcome is not welcome:
-            return  # the lane was cut meanwhile: the chunk is another's
+        stands = self._member.welcome is welcome
         each = (now - began) / (outcomes[-1].stop - chunk.start)
         for outcome in outcomes:
             body = wire.inline(outcome.frames)
@@ -335,11 +341,14 @@ class Worker:
                 outcome.again,
                 body,
             )
-            if body is None:
+            if not stands:
+                # The lane was cut meanwhile and the chunk is another's; but if this comes first, it counts.
+                self._put_by(result.job, wire.encode(result, () if body is not None else outcome.frames))
+            elif body is None:
                 self._flush()
-                self._send(wire.encode(result, outcome.frames))
+                self._send(wire.encode(result, outcome.frames), result.job)
             elif not (self._kept or self._intake.waiting):
-                self._send(wire.encode(result))  # the only one, and likely waited for: no detour
+                self._send(wire.encode(result), result.job)  # the only one, and likely waited for: no detour
             else:
                 self._keep(result, len(body), now, quick=now - began < QUICK)
 
@@ -360,13 +369,16 @@ class Worker:
         """Send the results that were kept."""
         if self._kept:
             kept, self._kept, self._kept_bytes = self._kept, [], 0
-            self._send(wire.encode(kept[0] if len(kept) == 1 else wire.Results(kept)))
+            self._send(wire.encode(kept[0] if len(kept) == 1 else wire.Results(kept)), kept[0].job)
 
-    def _send(self, frames: list[wire.Buffer]) -> None:
-        # Refused only when the sink's connection is gone, which its monitor is about to tell: the chunk is then
-        # requeued, by the ventilator, and this outcome is void.
-        if self._results is not None:
-            link.send(self._results, frames)
+    def _send(self, frames: list[wire.Buffer], job: str) -> None:
+        # Refused only when the sink's connection is gone, which its monitor is about to tell.
+        if self._results is None or not link.send(self._results, frames):
+            self._put_by(job, frames)
+
+    def _put_by(self, job: str, frames: list[wire.Buffer]) -> None:
+        """Keep a message to the sink until there is one."""
+        self._intake.keep(job, frames, sum(memoryview(frame).nbytes for frame in frames))
 
     def close(self) -> None:
         """Let the last control message out and close every socket."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zpipe.core import wire
-from zpipe.core.intake import Intake
+from zpipe.core.intake import LATE_BYTES, Intake
 from zpipe.core.member import HUSH, RETRY, Close, Gone, Member, Open, Say, Send, State
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
@@ -221,3 +221,26 @@ def test_a_lane_that_can_not_be_read_is_given_up_without_a_spin() -> None:
     assert not [action for action in member.on_tick(10.5) if isinstance(action, Send)]
     assert [action for action in member.on_tick(11.0) if isinstance(action, Send)]
     assert "can't be read (no chunk)" in member.waiting(11.0)
+
+
+def test_results_that_nobody_could_take_are_kept_for_their_job() -> None:
+    """They are delivered when the links stand again, whatever the lane; those of another job never."""
+    intake = Intake(ready(make()))
+    intake.keep("job", "a", 10)
+    intake.keep("other", "b", 10)
+    intake.after(intake.member.on_link_down("results", 1.0))
+    assert intake.late() == []
+    intake.on_message(welcome(2, 9), 1.0)
+    intake.member.on_link_up("lane", 1.0)
+    assert intake.late() == []
+    intake.member.on_link_up("results", 1.0)
+    assert intake.late() == [("job", "a")]
+    assert intake.late() == []
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """What is more is made again by another worker."""
+    intake = Intake(ready(make()))
+    for name in ("first", "second"):
+        intake.keep("job", name, LATE_BYTES - 1)
+    assert intake.late() == [("job", "first")]

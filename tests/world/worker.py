@@ -51,7 +51,7 @@ class Worker(Node):
 
     def perform(self, actions: list[Any]) -> None:
         super().perform(self.intake.after(actions))
-        for message in self.intake.late():
+        for _, message in self.intake.late():
             self.world.late += 1
             self.open["results"].send(0, wire.encode(message))
 

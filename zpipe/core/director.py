@@ -328,10 +328,8 @@ class Director:
         self._roster.remove(node)
         if node.sink:
             self._sink = None
-            return [
-                Retire(node.lane),
-                Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True),
-            ]
+            told = Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True)
+            return [Retire(node.lane), told] if node.ready else [Retire(node.lane)]
         requeued = self.ledger.on_lost(node.lane)
         # Even if it held nothing: what its lane refused when it was gone already waits for another, too.
         actions: list[Action] = [Retire(node.lane), *self._refill()]
@@ -409,9 +407,10 @@ class Director:
         ledger = self.ledger
         if not ledger.exhausted or not ledger.ahead.count:
             return []
-        return self.on_failed(
+        return self._give_way(
             f"the source has {ledger.next:,} items now, and {ledger.ahead.count:,} behind them are done already: it is "
-            "not the one the job began with. Give it the same items in the same order, or start the job anew"
+            "not the one the job began with. Give it the same items in the same order, or start the job anew",
+            2,
         )
 
     def _total(self) -> list[Action]:

@@ -16,7 +16,7 @@ from typing import Any
 from zpipe.core import wire
 from zpipe.core.member import Action, Close, Member, Open, Send, State
 
-__all__ = ["Intake"]
+__all__ = ["LATE_BYTES", "Intake"]
 
 
 LATE_BYTES = 64 << 20
@@ -59,12 +59,13 @@ class Intake:
             self._late.append((job, result))
             self._late_bytes += size
 
-    def late(self) -> list[Any]:
-        """Return what was kept and can be delivered now: ahead of all else, so that it is not run again."""
-        if not self._late or self.member.state is not State.READY or self.member.welcome is None:
+    def late(self) -> list[tuple[str, Any]]:
+        """Return what was kept and can be delivered now, each with its job: at once, or it will be run again."""
+        welcome = self.member.welcome
+        if not self._late or self.member.state is not State.READY or welcome is None:
             return []
         late, self._late, self._late_bytes = self._late, [], 0
-        return [result for job, result in late if job == self.member.welcome.job]
+        return [(job, result) for job, result in late if job == welcome.job]
 
     def on_message(self, message: Any, now: float) -> list[Action]:
         """The ventilator said something on the control connection; a recall is for `on_recall`."""
