@@ -453,3 +453,34 @@ def test_a_lane_that_was_quick_is_not_flooded_with_slow_chunks() -> None:
         while ledger.lanes[1].credit > 0:
             ledger.issue(1, 1, "lines", [b"x"], 0.0, 1, other)
         assert len(ledger.lanes[1].held) == most
+
+
+def test_what_is_left_of_a_result_that_was_dropped_runs_again() -> None:
+    """A part came from another lane, so the sink drops the whole: it asks for the rest, which is pending."""
+    ledger = make(1, 2, chunk=10)
+    issue(ledger, 1, 10)
+    ledger.on_lost(1)
+    assert ledger.again(2, 1.0) is not None
+    assert ledger.on_receipt(Receipt(0, 5, 1, 1.0, 0, 5), 2.0) is None
+    assert not ledger.waiting
+    assert ledger.on_receipt(Receipt(5, 10, 2, 0.0, 0, 0, 0.0, 2, True), 3.0) is ledger.lanes[2]
+    assert ledger.due(3.0)
+    ledger.check()
+    rest = ledger.again(2, 3.0)
+    assert rest is not None
+    assert (rest.start, rest.stop, rest.skip, rest.tries) == (5, 10, 5, 0)
+    assert ledger.done == 5
+
+
+def test_what_lies_behind_the_limit_is_not_run_again() -> None:
+    """Of a lost chunk that the limit is in only what is wanted is pending."""
+    ledger = make(1, chunk=10)
+    issue(ledger, 1, 10)
+    ledger.on_limit(7)
+    ledger.on_receipt(Receipt(2, 7, 1, 1.0, 0, 5), 1.0)
+    ledger.on_lost(1)
+    ledger.on_ready(2)
+    rest = ledger.again(2, 1.0)
+    assert rest is not None
+    assert (rest.start, rest.stop) == (0, 2)
+    assert ledger.again(2, 1.0) is None

@@ -125,8 +125,9 @@ class Ledger:
         if chunk.got is not None:
             del self._outstanding[chunk.start]
             for gap in chunk.gaps():
-                self._outstanding[gap.start] = gap
-                self._requeue(gap)
+                if self.limit is None or gap.start < self.limit:
+                    self._outstanding[gap.start] = gap
+                    self._requeue(gap)
         elif chunk.crashes:
             self._suspect(chunk)
         else:
