@@ -37,6 +37,7 @@ class World:
         self._draw = self.random.random
         self.now = 0.0
         self.steps = 0
+        self._lively = 0.0
         self._events: list[tuple[float, int, Callable[[], Any], Process | None]] = []
         self._serial = 0
         self._splits: list[tuple[float, tuple[int, ...]]] = []
@@ -47,8 +48,9 @@ class World:
         self.late = 0
         self.vents = 0
         self.crashes = 0
-        self.failures = 0
         self.failed_runs: dict[int, int] = {}
+        self.failed: dict[int, int] = {}
+        """How often an item has failed and was to be tried again."""
         self.doomed: list[int] = []
         self.vent = Vent(self)
         self.sink = SimSink(self)
@@ -98,6 +100,8 @@ class World:
         return b"".join((index % 65_536).to_bytes(2, "big") for index in range(start, start + count))
 
     def service(self, start: int, stop: int) -> float:
+        if self.scenario.pace:
+            return (stop - start) * self.scenario.pace * self._draw()
         return sum(0.001 if i % 7 else 0.2 + i % 5 for i in range(start, stop)) * self._draw()
 
     def misfortunes(self, start: int, stop: int) -> list[wire.Failure]:
@@ -109,6 +113,7 @@ class World:
 
     def ran(self, chunk: wire.Chunk, stop: int) -> None:
         self.tell(f"ran [{chunk.start}, {stop}) attempt {chunk.attempt}")
+        self._lively = self.now
         for index in range(chunk.start, stop):
             self.executions[index] = self.executions.get(index, 0) + 1
 
@@ -185,7 +190,7 @@ class World:
     # the run
 
     def run(self, limit: float = 600.0) -> World:
-        """Run to the end, checking after every step. Raises Crash."""
+        """Run to the end, or until nothing was run for `limit` seconds. Check after every step. Raises Crash."""
         try:
             self._run(limit)
             self.verdict()
@@ -195,7 +200,7 @@ class World:
 
     def _run(self, limit: float) -> None:
         events, by_step = self._events, self._by_step
-        while events and events[0][0] < limit:
+        while events and events[0][0] < self._lively + limit:
             when, _, action, owner = heappop(events)
             self.now = when
             if owner is not None and owner.frozen > when:
@@ -237,6 +242,8 @@ class World:
         assert self.vent.director.phase is Phase.OVER
         if s.hits and s.ordered:
             assert sink.written == list(range(min(s.hits) + 1)), sink.written
+            assert sink.finished is not None
+            assert sink.finished.done == len(sink.written), f"{sink.finished.done} are said to be done"
         elif s.hits:
             assert sink.collector.hit in s.hits, f"ended by item {sink.collector.hit}"
             assert sink.collector.hit in sink.written, "the hit was not written"
@@ -246,3 +253,6 @@ class World:
             assert sink.finished.done == s.items
             assert sorted(set(self.doomed)) == sorted(s.poison), "given up, and not to blame, or the other way round"
         assert not any(worker.alive for worker in self.workers), "a worker never left"
+        if not self.faults and not s.poison and not s.speculate:
+            for index, count in self.executions.items():
+                assert count <= 1 + self.failed.get(index, 0), f"item {index} was run {count} times without need"

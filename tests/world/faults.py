@@ -73,6 +73,8 @@ def plan(seed: int, s: Scenario) -> list[Fault]:
         add("split", 0, rng.choice((1.0, 5.0, 2 * HEARTBEAT)) * rng.random(), group)
     for _ in range(s.freezes):
         add("freeze", rng.randrange(VENTILATOR, s.workers), rng.choice((0.1, 5.0, 2.5 * HEARTBEAT)) * rng.random())
+    for _ in range(s.sink_freezes):
+        add("freeze", SINK, 5.0 * rng.random())
     for _ in range(s.sink_dies):
         add("sink dies", SINK, rng.random())
     for _ in range(s.ventilator_dies):

@@ -18,6 +18,8 @@ class Scenario:
     ordered: bool = False
     reorder: int = 1 << 20
     expect: int = 1
+    pace: float = 0.0
+    """What an item takes (0: some take seconds, most nothing)."""
     hits: tuple[int, ...] = ()
     endless: bool = False
     poison: tuple[int, ...] = ()
@@ -42,6 +44,7 @@ class Scenario:
     splits: int = 0
     """The network falls in two, and heals."""
     freezes: int = 0
+    sink_freezes: int = 0
     terms: int = 0
     clocks: bool = False
     """They differ, and are set now and then."""
@@ -59,6 +62,8 @@ class Scenario:
 
 SCENARIOS = {
     "calm": Scenario(kills=0, cuts=0, doubled=0.0),
+    "calm, one by one": Scenario(kills=0, cuts=0, doubled=0.0, chunk=1, items=80),
+    "calm, big chunks": Scenario(kills=0, cuts=0, doubled=0.0, chunk=12, items=80),
     "kills": Scenario(kills=8, cuts=0),
     "cuts": Scenario(kills=0, cuts=10),
     "ventilator dies": Scenario(ventilator_dies=2),
@@ -104,6 +109,8 @@ SCENARIOS = {
     "partitions in order": Scenario(kills=2, cuts=0, splits=4, workers=4, ordered=True, chunk=8),
     "sleepers": Scenario(kills=1, cuts=1, freezes=7),
     "sleepers, poison": Scenario(kills=1, cuts=1, freezes=4, poison=(3, 20), items=40),
+    "shares": Scenario(items=40, chunk=20, workers=4, pace=0.5, kills=0, cuts=14, sink_freezes=5, chaos=10.0, deaf=0.0),
+    "first in order, one by one": Scenario(hits=(13, 17), items=30, ordered=True, chunk=1, kills=3),
     "clocks": Scenario(clocks=True, slow=True, terms=2),
     "clocks, retries": Scenario(clocks=True, flaky=(1, 2, 17, 18, 40), chunk=4, freezes=3),
     "copies, calm": Scenario(speculate=True, kills=0, cuts=0, laggards=(0, 1), workers=5),
@@ -134,6 +141,7 @@ def drawn(seed: int) -> Scenario:
 
     items = rng.choice((1, 4, 12, 30, 60, 100))
     workers = rng.choice((1, 2, 2, 3, 3, 4, 5))
+    slow = rng.random() < 0.2
     hits = items_of(0.15)
     poison = () if hits else items_of(0.25)
     return Scenario(
@@ -143,11 +151,12 @@ def drawn(seed: int) -> Scenario:
         ordered=rng.random() < 0.4,
         reorder=rng.choice((1 << 20, 10)),
         expect=rng.randint(1, workers) if rng.random() < 0.2 else 1,
+        pace=rng.choice((0.0, 0.0, 0.3)),
         hits=hits,
         endless=bool(hits) and rng.random() < 0.5,
         poison=poison,
         speculate=rng.random() < 0.3,
-        laggards=(0,) if rng.random() < 0.2 else (),
+        laggards=(0,) if rng.random() < 0.2 and not slow else (),
         unlucky=items_of(0.1),
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
@@ -159,9 +168,10 @@ def drawn(seed: int) -> Scenario:
         mutes=some(5),
         splits=some(3),
         freezes=some(5),
+        sink_freezes=some(4),
         terms=some(4),
         clocks=rng.random() < 0.2,
-        slow=rng.random() < 0.2,
+        slow=slow,
         doubled=rng.choice((0.0, 0.05, 0.5)),
         refused=rng.choice((0.0, 0.02, 0.3)),
         deaf=rng.choice((0.0, 0.2, 1.0)),

@@ -6,10 +6,9 @@ all that follows, so each smaller world is tried with the noise of a few seeds.
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from .crash import Crash
@@ -24,8 +23,9 @@ LAST_NOISES = 60
 PLAIN: dict[str, Any] = {
     "clocks": False, "slow": False, "doubled": 0.0, "refused": 0.0, "deaf": 0.0, "ordered": False, "expect": 1,
     "reorder": 1 << 20, "drain_at": None, "endless": False,
+    "speculate": False, "laggards": (), "pace": 0.0,
 }  # fmt: skip
-COUNTS = {"kills": 0, "cuts": 0, "sink_cuts": 0, "mutes": 0, "splits": 0, "freezes": 0, "terms": 0}
+COUNTS = {"kills": 0, "cuts": 0, "sink_cuts": 0, "mutes": 0, "splits": 0, "freezes": 0, "sink_freezes": 0, "terms": 0}
 """What is drawn where no mishaps are given; they always are here."""
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ def ddmin(parts: Sequence[T], fails: Callable[[list[T]], bool]) -> list[T]:
         return []
     while len(parts) > 1:
         edges = [len(parts) * n // pieces for n in range(pieces + 1)]
-        for a, b in itertools.pairwise(edges):
+        for a, b in pairwise(edges):
             rest = parts[:a] + parts[b:]
             if len(rest) < len(parts) and fails(rest):
                 parts, pieces = rest, max(2, pieces - 1)
@@ -53,18 +53,22 @@ def ddmin(parts: Sequence[T], fails: Callable[[list[T]], bool]) -> list[T]:
 class _Reduction:
     """The smallest failing world so far."""
 
-    def __init__(self, crash: Crash, budget: float) -> None:
+    def __init__(self, crash: Crash, budget: int) -> None:
         self.best = crash
         self.kind = crash.kind
-        self.until = time.monotonic() + budget
+        self.left = budget
+
+    def attempt(self, seed: int, scenario: Scenario, faults: Sequence[Fault]) -> Crash | None:
+        """Run a world, if there is one left to be run; return it if it fails in the same way."""
+        self.left -= 1
+        crash = attempt(seed, scenario, faults) if self.left >= 0 else None
+        return crash if crash is not None and crash.kind == self.kind else None
 
     def fails(self, scenario: Scenario, faults: Sequence[Fault], noises: int = NOISES) -> bool:
         """Whether such a world fails in the same way; if so it is the best from now on."""
         for seed in [self.best.seed, *range(noises)]:
-            if time.monotonic() > self.until:
-                return False
-            crash = attempt(seed, scenario, faults)
-            if crash is not None and crash.kind == self.kind:
+            crash = self.attempt(seed, scenario, faults)
+            if crash is not None:
                 self.best = crash
                 return True
         return False
@@ -90,10 +94,8 @@ class _Reduction:
         """Of the noises with which it fails take the one that takes the fewest steps."""
         short = self.best
         for seed in range(LAST_NOISES):
-            if time.monotonic() > self.until:
-                break
-            crash = attempt(seed, short.scenario, short.faults)
-            if crash is not None and crash.kind == self.kind and len(crash.trace) < len(short.trace):
+            crash = self.attempt(seed, short.scenario, short.faults)
+            if crash is not None and len(crash.trace) < len(short.trace):
                 short = crash
         self.best = short
 
@@ -102,13 +104,15 @@ def _simpler(s: Scenario, faults: Sequence[Fault]) -> Iterator[Scenario]:
     for name, value in PLAIN.items():
         if getattr(s, name) != value:
             yield replace(s, **{name: value})
-    for name in ("hits", "poison", "flaky"):
+    for name in ("hits", "poison", "flaky", "unlucky"):
         given = getattr(s, name)
         for n in range(len(given)):
             yield replace(s, **{name: given[:n] + given[n + 1 :]})
     for items in (s.items // 2, s.items * 3 // 4, s.items - 1):
         if 0 < items < s.items:
-            kept = {name: tuple(i for i in getattr(s, name) if i < items) for name in ("hits", "poison", "flaky")}
+            kept = {
+                name: tuple(i for i in getattr(s, name) if i < items) for name in ("hits", "poison", "flaky", "unlucky")
+            }
             yield replace(s, items=items, **kept)
     most = max([fault.who for fault in faults] + [who for fault in faults for who in fault.group], default=SINK)
     if s.workers > max(1, most + 1, s.expect):
@@ -126,8 +130,8 @@ def attempt(seed: int, scenario: Scenario, faults: Sequence[Fault], *, verbose: 
     return None
 
 
-def shrink(crash: Crash, budget: float = 30.0) -> Crash:
-    """Return the smallest world found in `budget` seconds that fails in the same way, with all of its messages."""
+def shrink(crash: Crash, budget: int = 3000) -> Crash:
+    """Return the smallest of `budget` worlds that fails in the same way, with all of its messages."""
     reduction = _Reduction(crash, budget)
     crash.scenario = replace(crash.scenario, **COUNTS)
     while True:

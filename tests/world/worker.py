@@ -112,6 +112,9 @@ class Worker(Node):
         size = chunk.stop - chunk.start
         inside = bytes(payload[0])[2 * chunk.skip : 2 * (chunk.skip + size)]
         assert inside == self.world.payload(chunk.start, size), "the items are not those of the range"
+        if chunk.tries:
+            failed = min(self.world.failed.get(index, 0) for index in range(chunk.start, chunk.stop))
+            assert chunk.tries <= failed, f"[{chunk.start}, {chunk.stop}) is charged {chunk.tries} tries, not {failed}"
         self.busy, self.deaf = True, self.world.chance(self.world.scenario.deaf)
         self.start, self.stop = chunk.start, chunk.stop
         welcome = self.member.welcome
@@ -144,7 +147,8 @@ class Worker(Node):
         """Send what became of a chunk's items, or keep it: flaky ones fail twice and are to be tried again."""
         job, lane = welcome.job, welcome.lane
         flaky = [i for i in self.world.scenario.flaky if chunk.start <= i < stop and i != hit and chunk.tries < 2]
-        self.world.failures += len(flaky)
+        for index in flaky:
+            self.world.failed[index] = self.world.failed.get(index, 0) + 1
         sent, at = [], chunk.start
         for index in [*flaky, stop]:
             if index > at:

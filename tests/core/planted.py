@@ -1,0 +1,119 @@
+"""Bugs to be planted in the core, each a change of a few characters: worlds that miss them would miss others."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from zpipe.core.chunk import Chunk
+from zpipe.core.collector import Collector
+from zpipe.core.director import Director
+from zpipe.core.intake import Intake
+from zpipe.core.ledger import Ledger
+from zpipe.core.ranges import RangeSet
+from zpipe.core.speculation import Speculation
+from zpipe.core.suspects import Suspects
+
+__all__ = ["BUGS", "Bug"]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """In a method, the text `old` is `new`; `scenario` is where to look for it first."""
+
+    owner: type[Any]
+    name: str
+    old: str
+    new: str
+    scenario: str = "both"
+
+    def plant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put it in place for the rest of the test."""
+        module = sys.modules[self.owner.__module__]
+        method = self.owner.__dict__[self.name]
+        source = textwrap.dedent(inspect.getsource(getattr(method, "fget", method)))
+        assert self.old in source, f"{self.owner.__name__}.{self.name} has changed: plant this bug anew"
+        made: dict[str, Any] = {}
+        exec(f"from __future__ import annotations\n{source.replace(self.old, self.new)}", vars(module), made)
+        monkeypatch.setattr(self.owner, self.name, made[self.name])
+
+
+BUGS = {
+    "the dedupe lets all through": Bug(RangeSet, "overlaps", "return i", "return False and i"),
+    "a requeue loses the chunk": Bug(Ledger, "_requeue", "heappush(self._pending, chunk.start)", "pass", "kills"),
+    "a requeue loses it from the books, too": Bug(
+        Ledger,
+        "_pass_on",
+        "self._requeue(chunk)",
+        "del self._outstanding[chunk.start]; self.done += len(chunk) - (chunk.got.count if chunk.got else 0)",
+    ),
+    "a receipt goes ahead of the decision": Bug(
+        Collector,
+        "on_result",
+        "if result.job != self.job:",
+        "self._receipt(result, size)\n    if result.job != self.job:",
+        "shares",
+    ),
+    "a result that has a new part is receipted whole": Bug(
+        Collector, "on_result", "if self.done.covers(start, stop):", "if True:", "shares"
+    ),
+    "a result that has a new part is dropped without a word": Bug(
+        Collector, "on_result", "else:\n            self._ask(result, 0.0, void=True)", "", "shares"
+    ),
+    "the first failure of two runs is the last word": Bug(
+        Collector, "_may_yet_succeed", "copied is None", "True", "copies, failures"
+    ),
+    "of a failure that does not count nothing is said": Bug(
+        Collector,
+        "on_result",
+        "_may_yet_succeed(result):\n        self._ask(result, 0.0, void=True)",
+        "_may_yet_succeed(result):",
+        "copies, failures",
+    ),
+    "a copy dies with the lane of its chunk": Bug(
+        Speculation, "promote", "lane.adopt(chunk, copy.order)", "pass", "copies, chunks"
+    ),
+    "every second receipt is not sent": Bug(
+        Collector, "_receipt", "self._receipts.append", "result.start % 2 and self._receipts.append", "calm"
+    ),
+    "a second try is wanted once only": Bug(
+        Collector, "take_receipts", "if again else receipts", "if False else receipts", "retries, sink cut"
+    ),
+    "nobody is told of chunks that come back": Bug(Director, "_refill", "if lanes else []", "if False else []"),
+    "the bisection forgets a half": Bug(
+        Suspects,
+        "add",
+        "self._outstanding[rest.start] = rest",
+        "pass",
+        "poison in big chunks",
+    ),
+    "the bisection stops short": Bug(Suspects, "add", "len(chunk) > 1", "len(chunk) > 2", "poison in big chunks"),
+    "an item is given up without proof": Bug(Suspects, "add", "chunk.proven and", "", "poison"),
+    "what waits is written as it came": Bug(
+        Collector, "_in_order", "self._waiting.pop(self._next)", "self._waiting.pop(max(self._waiting))", "ordered"
+    ),
+    "the hit itself is not wanted": Bug(
+        Collector, "on_result", "result.hit + 1", "result.hit", "first in order, one by one"
+    ),
+    "part of a chunk has the items of its beginning": Bug(
+        Chunk, "part", "self.skip + start", "start", "poison in big chunks"
+    ),
+    "a late failure is tried again twice": Bug(
+        Ledger, "_on_word", "or chunk.attempt != receipt.attempt", "", "retries, sink cut"
+    ),
+    "a sink that comes back is not believed": Bug(
+        Ledger, "on_done", "list(self._outstanding.values())", "[]", "sink cut"
+    ),
+    "the running chunk is handed back": Bug(
+        Ledger, "_hand_back", "after < chunk.order", "after <= chunk.order", "calm, one by one"
+    ),
+    "chunks under way are handed back": Bug(
+        Ledger, "_hand_back", "chunk.order <= upto", "chunk.order", "calm, one by one"
+    ),
+    "a worker forgets the turn of its lane": Bug(Intake, "after", "self.taken = self.arrived = 0", "pass"),
+}
