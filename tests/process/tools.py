@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,11 +171,19 @@ class Zpipe:
         return self.python("-m", "zpipe", *args, **how)
 
     def python(
-        self, *args: object, folder: Path | None = None, popen: dict[str, Any] | None = None, **env: str
+        self,
+        *args: object,
+        folder: Path | None = None,
+        popen: dict[str, Any] | None = None,
+        before: Sequence[str] = (),
+        **env: str,
     ) -> Node:
-        """Start `python ARGS` with these environment variables besides the usual ones; `popen` as Popen takes it."""
+        """Start `python ARGS` with these environment variables besides the usual ones; `popen` as Popen takes it.
+
+        What is `before` goes ahead of that command.
+        """
         usual = {key: value for key, value in os.environ.items() if not key.startswith(("ZPIPE_", "_ZPIPE_"))}
-        argv = [sys.executable, *map(str, args)]
+        argv = [*before, sys.executable, *map(str, args)]
         name = f"node{len(self.nodes)}"
         node = Node(name, argv, folder or self.folder, {**usual, MARK: self.mark, **env}, popen or {})
         self.nodes.append(node)
