@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -484,3 +487,14 @@ def test_what_lies_behind_the_limit_is_not_run_again() -> None:
     assert rest is not None
     assert (rest.start, rest.stop) == (0, 2)
     assert ledger.again(2, 1.0) is None
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1e9, 1e308, 5e-324])
+def test_a_timing_that_can_not_be_is_not_believed(seconds: float) -> None:
+    """A worker's clock was set while a chunk ran: the sizes of chunks and windows stay as they were."""
+    ledger = make(1, chunk=None)
+    ledger.on_receipt(receipt(issue(ledger, 1), seconds=0.001), 0.0)
+    before = ledger.wanted(None), ledger.chunker.cost(1), ledger.lanes[1].typical, ledger.lanes[1].window
+    ledger.on_receipt(receipt(issue(ledger, 1), seconds=seconds), 0.0)
+    assert (ledger.wanted(None), ledger.chunker.cost(1), ledger.lanes[1].typical, ledger.lanes[1].window) == before
+    assert ledger.done == 2

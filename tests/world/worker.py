@@ -178,7 +178,7 @@ class Worker(Node):
     def measured(self, seconds: float) -> float:
         """How long that was by its clock, which may be set meanwhile."""
         if self.world.scenario.clocks and self.world.chance(0.1):
-            return self.world.random.choice((0.0, -seconds, 1e9, -1e9))
+            return self.world.random.choice((0.0, -seconds, 1e9, float("nan"), float("inf"), 1e308, 5e-324))
         return seconds * self.clock.rate
 
     def check(self) -> None:

@@ -31,6 +31,10 @@ CHOOSY = 1.0
 """Seconds for which an item that failed waits for another worker than the one it failed on."""
 
 
+SHORTEST, LONGEST = 1e-9, 1e9
+"""Seconds that a chunk may be said to have taken; less or more is not believed, but for none at all."""
+
+
 class Ledger:
     """Decides what goes down which lane next, and what becomes of it."""
 
@@ -460,6 +464,8 @@ class Ledger:
         return [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]
 
     def _observe(self, receipt: Receipt, chunk: Chunk) -> None:
+        if not SHORTEST <= receipt.seconds <= LONGEST and receipt.seconds:
+            return  # its clock was set meanwhile, or it is no zpipe worker: such a number would spoil all that follow
         size = max(receipt.size, chunk.size)
         chunk.chunker.observe(receipt.stop - receipt.start, receipt.seconds, size)
         ran = self.lanes.get(receipt.lane)
