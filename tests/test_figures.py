@@ -20,6 +20,7 @@ def figures(**changed: object) -> Figures:
         "endpoint": "ipc",
         "workers": 2,
         "workers_left": 2,
+        "lost": 0,
         "seconds": 3.0,
         "throughput": [LOAD],
         "round_trips": [round_trips(0, [0.0001, 0.0002, 0.0003])],
@@ -65,7 +66,9 @@ def test_table() -> None:
 
 def test_workers_that_went() -> None:
     """Figures taken while workers came or went say so."""
-    assert figures(workers_left=1).text().endswith("1 are there now. Don't trust the figures.")
+    assert "(0 lost, 1 in place of 2 at the end)" in figures(workers_left=1).text()
+    assert "(1 lost, 2 in place of 2 at the end)" in figures(lost=1).text()
+    assert "meanwhile" not in figures().text()
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,8 @@ def measure(pipe: Pipeline, plan: Plan, tell: Tell, *, endpoint: str = "") -> Fi
     Takes the plan's seconds at most, but for what was sent and is on its way. Raises ZpipeError if a result is wrong
     or none comes in time.
     """
-    began, workers, where = time.monotonic(), pipe.workers, environment()
+    engine = pipe._engine
+    began, workers, lost, where = time.monotonic(), engine.workers, engine.lost, environment()
     loads: list[Throughput] = []
     trips: list[RoundTrips] = []
     for payload in plan.payloads:
@@ -202,7 +203,8 @@ def measure(pipe: Pipeline, plan: Plan, tell: Tell, *, endpoint: str = "") -> Fi
         where=where,
         endpoint=endpoint,
         workers=workers,
-        workers_left=pipe.workers,
+        workers_left=engine.workers,
+        lost=engine.lost - lost,
         seconds=time.monotonic() - began,
         throughput=loads,
         round_trips=trips,

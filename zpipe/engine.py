@@ -181,6 +181,11 @@ class Engine:
         return self._ventilator.director.workers
 
     @property
+    def lost(self) -> int:
+        """Workers that went without leave so far."""
+        return self._ventilator.director.counts.lost
+
+    @property
     def slots(self) -> int:
         """Workers that are ready now, or that there are to be of its own if those are more."""
         return max(self.workers, self._workers)

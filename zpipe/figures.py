@@ -54,14 +54,17 @@ class RoundTrips(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """All that was found. `workers` were there at the start and `workers_left` at the end; `seconds` is how long it
-    took from then to then. `where` is what figures depend on; `endpoint` how messages travelled.
+    """All that was found.
+
+    `workers` were there at the start and `workers_left` at the end, `seconds` later; `lost` of them went without leave
+    meanwhile. `where` is what figures depend on, `endpoint` how messages travelled.
     """
 
     where: dict[str, Any]
     endpoint: str
     workers: int
     workers_left: int
+    lost: int
     seconds: float
     throughput: list[Throughput]
     round_trips: list[RoundTrips]
@@ -90,8 +93,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         if self.round_trips:
             parts.append(_table([_TRIPS, *map(_trips_row, self.round_trips)]))
         parts.append(f"Each of {self.checked:,} results was the right one. {self.seconds:.1f} s.")
-        if self.workers_left != self.workers:
-            parts.append(f"Workers came or went meanwhile: {self.workers_left} are there now. Don't trust the figures.")
+        if self.lost or self.workers_left != self.workers:
+            changed = f"{self.lost} lost, {self.workers_left} in place of {self.workers} at the end"
+            parts.append(f"Workers came or went meanwhile ({changed}): measure again before you trust the figures.")
         return "\n\n".join(parts)
 
 

@@ -14,7 +14,7 @@ def test_a_table_and_an_object(zpipe: Zpipe) -> None:
     shown = zpipe.start("bench", "--workers", "2", *QUICK)
     told = zpipe.start("bench", "--workers", "1", *QUICK, "--chunk", "5", "--transport", "tcp", "--json").ended(0)
     found = json.loads(told.out)
-    assert (found["workers"], found["workers_left"]) == (1, 1)
+    assert (found["workers"], found["workers_left"], found["lost"]) == (1, 1, 0)
     assert found["endpoint"].startswith("tcp://127.0.0.1:")
     assert [(one["payload"], one["chunk"]) for one in found["throughput"]] == [(0, 5)]
     assert found["throughput"][0]["items_per_second"] > 0
