@@ -40,8 +40,11 @@ WARM, END = 0.3, 0.9
 LARGEST = 128 << 20
 """Bytes of the largest payload: results of twice that fail."""
 
-DISTINCT, DISTINCT_BYTES = 16, 32 << 20
-"""How many different payloads there are, unless they take more than so many bytes; never less than two."""
+DISTINCT, DISTINCT_BYTES = 32_768, 32 << 20
+"""Different payloads, unless they take more than so many bytes; never less than two.
+
+More than are in a chunk: an object that is in a pickle a second time takes next to nothing.
+"""
 
 BLOCK = 4096
 """Results that are taken and checked together, at most."""
@@ -116,7 +119,8 @@ class _Payloads:
 
     def __init__(self, size: int) -> None:
         many = max(2, min(DISTINCT, DISTINCT_BYTES // max(size, 1)))
-        self._made = [os.urandom(size) for _ in range(many)] if size else []
+        whole = os.urandom(size + many)
+        self._made = [whole[n : n + size] for n in range(many)] if size else []
         self.size = size
 
     def __getitem__(self, n: int) -> Any:
