@@ -82,7 +82,7 @@ class Tally:
 
 
 def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
-    """Parse the options all benchmarks have, and `more`: a name and its default each."""
+    """Parse the options all benchmarks have, and `more`: a name and its default each, of arguments what they are."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of tables")
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each is run, in turn (%(default)s)")
@@ -90,7 +90,9 @@ def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
         "--calm", type=float, default=0.3, help="cores others may use during a round that counts (%(default)s)"
     )
     for name, default in more.items():
-        if isinstance(default, bool):
+        if isinstance(default, tuple):
+            parser.add_argument(name, nargs="+", metavar=default)
+        elif isinstance(default, bool):
             parser.add_argument(f"--{name}", action="store_true")
         else:
             parser.add_argument(f"--{name}", type=type(default), default=default, help="(%(default)s)")
