@@ -17,15 +17,17 @@ from zpipe import endpoints, link
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.local import LocalSlots, private_folder
+from zpipe.outlet import Outlet
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
+from zpipe.recorder import Recorder
 from zpipe.sink import Sink, SinkNode
 from zpipe.slots import Config
 from zpipe.sources import Source
 from zpipe.summary import Summary
 from zpipe.ventilator import Ventilator
 
-__all__ = ["run_job", "run_sink", "run_ventilator"]
+__all__ = ["finish_job", "run_job", "run_sink", "run_ventilator"]
 
 GRACE = 1.0
 """Seconds local workers have to leave after the job's end before they are killed."""
@@ -131,6 +133,7 @@ def run_job(
     results_port: int = 0,
     letters: Output | None = None,
     fingerprint: dict[str, str] | None = None,
+    recorder: Recorder | None = None,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
@@ -167,8 +170,18 @@ def run_job(
             else:
                 ventilator.on_finished(message)
 
+        if recorder is not None:
+            stack.callback(recorder.close)
         sink = Sink(
-            loop, context, output, deliver=deliver, say=say, ordered=ordered, heartbeat=heartbeat, letters=letters
+            loop,
+            context,
+            output,
+            deliver=deliver,
+            say=say,
+            ordered=ordered,
+            heartbeat=heartbeat,
+            letters=letters,
+            recorder=recorder,
         )
         stack.callback(sink.close)
         slots: LocalSlots | None = None
@@ -186,10 +199,12 @@ def run_job(
                         say,
                     )
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
+            before = sink.collector.counted
             drive = _Drive(loop, progress, interrupts)
             ventilator.start(sink)
+            sink.settle()  # it may have been done but for its end
             _spin(drive, ventilator, slots if bind is None else None)
-            return _conclude(drive, ventilator, sink)
+            return _conclude(drive, ventilator, sink, before)
         finally:
             ventilator.close()
             if slots is not None:
@@ -230,8 +245,11 @@ def _spin(drive: _Drive, ventilator: Ventilator, slots: LocalSlots | None) -> No
                 ventilator.abort("all local workers have ended before the job was done; see above why", 1)
 
 
-def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summary:
-    """Make the summary of a job that has ended, abandoning the output if the job is not whole."""
+def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None, before: int = 0) -> Summary:
+    """Make the summary of a job that has ended, abandoning the output if the job is not whole.
+
+    `before` of its items were done when it was resumed.
+    """
     ended, ledger, director = ventilator.ended, ventilator.ledger, ventilator.director
     assert ended is not None
     finished = director.finished
@@ -244,10 +262,11 @@ def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summa
     quiet = sink is not None and isinstance(sink.error, OutputClosed)
     return Summary(
         done=done,
+        before=before,
         failed=failed,
         total=total if ledger.exhausted else None,
         seconds=seconds,
-        items_per_second=done / seconds if seconds > 0 else 0.0,
+        items_per_second=(done - before) / seconds if seconds > 0 else 0.0,
         workers=director.counts.joined,
         lost=director.counts.lost,
         requeued=ledger.requeued,
@@ -262,6 +281,17 @@ def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None) -> Summa
         closed=quiet,
         note=sink.abandon() if sink is not None and ended.error else "",
     )
+
+
+def finish_job(output: Output, recorder: Recorder, *, ordered: bool, letters: Output | None = None) -> Summary:
+    """Bring a job to its end whose results are all in the journal: what is not in place yet is put there."""
+    with contextlib.ExitStack() as stack:
+        stack.push(_abandon(output))
+        stack.callback(recorder.close)
+        collector = recorder.resume(output, ordered=ordered)
+        recorder.finish(Outlet(output, letters).finish)
+        done = collector.counted
+        return Summary(done=done, before=done, failed=collector.failed, total=collector.total, hit=collector.hit)
 
 
 def run_ventilator(
@@ -318,6 +348,7 @@ def run_sink(
     heartbeat: float = 10.0,
     patience: float | None = None,
     letters: Output | None = None,
+    recorder: Recorder | None = None,
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
@@ -329,6 +360,8 @@ def run_sink(
         interrupts = stack.enter_context(_Interrupts(loop))
         context = link.make_context()
         stack.callback(context.destroy, 1000)
+        if recorder is not None:
+            stack.callback(recorder.close)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
         node = SinkNode(
             loop,
@@ -340,10 +373,13 @@ def run_sink(
             heartbeat=heartbeat,
             patience=patience,
             letters=letters,
+            recorder=recorder,
         )
         stack.callback(node.close)
         node.start(bind, advertise)
         sink, collector = node.sink, node.sink.collector
+        before = collector.counted
+        sink.settle()  # it may have been done but for its end
         drive = _Drive(loop, progress, interrupts)
 
         def snapshot() -> Snapshot:
@@ -374,10 +410,11 @@ def run_sink(
         seconds = time.monotonic() - drive.began
         return Summary(
             done=collector.counted,
+            before=before,
             failed=collector.failed,
             total=collector.total,
             seconds=seconds,
-            items_per_second=collector.counted / seconds if seconds > 0 else 0.0,
+            items_per_second=(collector.counted - before) / seconds if seconds > 0 else 0.0,
             duplicates=collector.duplicates,
             hit=collector.hit,
             interrupted=stopped and not whole,

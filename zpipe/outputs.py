@@ -22,9 +22,23 @@ import msgspec
 from zpipe import serialize
 from zpipe.core.wire import Buffer, Encoding
 from zpipe.errors import OutputError, UsageError
+from zpipe.journal import Mark
 from zpipe.traces import trace_text
 
-__all__ = ["CallOutput", "FileOutput", "FoldOutput", "Format", "Output", "OutputClosed", "StreamOutput", "open_output"]
+__all__ = [
+    "CallOutput",
+    "FileOutput",
+    "FoldOutput",
+    "Format",
+    "Output",
+    "OutputClosed",
+    "StandingOutput",
+    "StreamOutput",
+    "is_direct",
+    "is_stdout",
+    "open_output",
+    "stands",
+]
 
 Format = Literal["json", "raw", "pickle"]
 """How results are written: a line of JSON each, a line of text each, or a pickle each."""
@@ -36,6 +50,7 @@ _STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 _MENDS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place you may write to"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or choose another output"),
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another output",
     errno.ENOENT: "make its folder first",
     errno.EBUSY: "let it end, or choose another output",
     errno.EISDIR: "name a file inside it",
@@ -136,30 +151,50 @@ class StreamOutput(_ByteOutput):
 class FileOutput(_ByteOutput):
     """Records collected in `<path>.partial` and moved to `path`, synced to disk, once the job is whole.
 
-    The partial file is locked while it is written; one left behind by an earlier run is begun anew. A file that is
-    replaced passes its permissions on; a symbolic link stays one, its target is replaced. What is no regular file (a
-    device, a FIFO) is written to directly. Raises UsageError when `path` can't be written, or another run writes it.
+    The partial file is locked while it is written; one left behind by an earlier run is begun anew, or with a `mark`
+    of it cut to that and gone on with. A file that is replaced passes its permissions on; a symbolic link stays one,
+    its target is replaced. What is no regular file (a device, a FIFO) is written to directly. `live`: so is `path`.
+    Raises UsageError when `path` can't be written, another run writes it, or what is there is not what was marked.
     """
 
-    def __init__(self, path: str | os.PathLike[str], encoding: Format) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], encoding: Format, mark: Mark | None = None, *, live: bool = False
+    ) -> None:
         name = os.fspath(path)
-        self._target = target = Path(os.path.realpath(name) if Path(name).is_symlink() else name)
-        self._partial = target.with_name(f"{target.name}.partial") if target.name else target
-        self._direct = _is_direct(name)
+        self._target = target = _target(name)
+        self._partial = target if live else _partial(target)
+        self.direct = is_direct(name)
+        """Whether it is no regular file."""
         try:
             # Appending matters for /dev/fd/N alone: it may be a file that the shell opened with >>.
-            file = open(name, "ab", _BUFFER) if self._direct else _open_partial(target, self._partial)  # noqa: SIM115
+            file = open(name, "ab", _BUFFER) if self.direct else _open_partial(target, self._partial, mark)  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"can't write {name}: {_reason(error)}") from None
         super().__init__(file, name, encoding)
 
+    def mark(self) -> Mark:
+        """Hand what was written to the system, and return how far that is. Raises OutputError."""
+        self.flush()
+        try:
+            return Mark.of(self._file.fileno(), self._file.tell())
+        except OSError as error:
+            self._fail(error)
+
+    def sync(self) -> None:
+        """Wait until what was handed to the system is on the disk; from any thread. Raises OutputError."""
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            self._fail(error)
+
     def finish(self) -> None:
         """Sync the records to disk and put them in place under the output's name. Raises OutputError."""
         self.flush()
-        if not self._direct:
+        if not self.direct:
             try:
                 os.fsync(self._file.fileno())
-                self._partial.replace(self._target)
+                if self._partial != self._target:
+                    self._partial.replace(self._target)
             except OSError as error:
                 self._fail(error, cut=False)
             _sync_folder(self._target.parent)
@@ -167,18 +202,38 @@ class FileOutput(_ByteOutput):
 
     def abandon(self) -> str:
         """Keep the partial file, unless it is empty, and say where it is."""
-        if self._direct or self._file.closed:
+        if self.direct or self._file.closed:
             return super().abandon()
         with contextlib.suppress(OSError):
             self._file.flush()
         size = os.fstat(self._file.fileno()).st_size
-        if not size:
+        if not size and self._partial != self._target:
             # Before the lock goes, or the file removed could be another run's.
             with contextlib.suppress(OSError):
                 self._partial.unlink()
         self._close()
         cut = " (its last record may be cut short)" if self._cut else ""
-        return f"the results so far are in {self._partial}{cut}" if size else ""
+        return f"the results so far are in {self._partial}{cut}" if size and self._partial != self._target else ""
+
+
+class StandingOutput:
+    """A file that stands already: nothing more is written."""
+
+    def __init__(self, encoding: Format) -> None:
+        self.encoding: Encoding = encoding
+
+    def write(self, frames: Sequence[Buffer]) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> str:
+        """Keep what there is."""
+        return ""
 
 
 class _ValueOutput:
@@ -245,6 +300,28 @@ class FoldOutput(_ValueOutput):
             ) from error
         self._started = True
 
+    def snapshot(self) -> bytes | None:
+        """Return what is folded so far as a pickle, None if it can't be pickled."""
+        try:
+            return serialize.dump_whole((self._started, self.value))
+        except Exception:  # noqa: BLE001 - whatever a value's own methods raise
+            return None
+
+    def restore(self, data: bytes) -> None:
+        """Go on from a snapshot. Raises UsageError when it can't be read here."""
+        try:
+            self._started, self.value = serialize.loads([data])
+        except Exception as error:
+            raise UsageError(
+                f"the folded value in the journal can't be unpickled here: {_told(error)}; make the modules that "
+                "define it importable, as they were"
+            ) from error
+
+    @property
+    def target(self) -> Output | None:
+        """Where the folded value is written."""
+        return self._target
+
     def finish(self) -> None:
         """Write the folded value. Raises OutputError when there is none, or it can't be written as asked."""
         if not self._started:
@@ -258,16 +335,27 @@ class FoldOutput(_ValueOutput):
         return "" if self._target is None else self._target.abandon()
 
 
-def open_output(path: str | None, format: Format, fold: tuple[_Reducer, bool, Any] | None = None) -> Output:  # noqa: A002
+def open_output(
+    path: str | None,
+    format: Format,  # noqa: A002
+    fold: tuple[_Reducer, bool, Any] | None = None,
+    mark: Mark | None = None,
+) -> Output:
     """Return the output for `path` (None or "-": standard output).
 
     With `fold`, which is (reducer, has_initial, initial), one folded value is written in place of a record for
-    each item. Raises UsageError when the output can't be written, or pickles would go to a terminal.
+    each item. With a `mark` a file is gone on with from there. Raises UsageError when the output can't be written, or
+    pickles would go to a terminal.
     """
-    if path in _STDOUT_NAMES and format == "pickle" and os.isatty(1):
+    if is_stdout(path) and format == "pickle" and os.isatty(1):
         raise UsageError("pickles can't be shown on a terminal; give --output FILE, or another --format")
-    target = StreamOutput(format) if path is None or path in _STDOUT_NAMES else FileOutput(path, format)
+    target = StreamOutput(format) if is_stdout(path) else FileOutput(path or "", format, mark)
     return target if fold is None else FoldOutput(*fold, target)
+
+
+def is_stdout(path: str | None) -> bool:
+    """Tell whether an output of this name is standard output."""
+    return path in _STDOUT_NAMES
 
 
 def _record(value: Any, encoding: Encoding) -> bytes:
@@ -305,30 +393,71 @@ def _reason(error: OSError) -> str:
     return f"{error.strerror or error}; {_MENDS.get(error.errno or 0, 'choose another output')}"
 
 
-def _is_direct(name: str) -> bool:
+def stands(path: str, mark: Mark) -> bool:
+    """Tell whether a file that was written up to `mark` has been moved into place."""
+    target = _target(path)
+    if _partial(target).exists() or not target.is_file():
+        return False
+    with target.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return size == mark.size and Mark.of(file.fileno(), size) == mark
+
+
+def _target(name: str) -> Path:
+    return Path(os.path.realpath(name) if Path(name).is_symlink() else name)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial") if target.name else target
+
+
+def is_direct(name: str) -> bool:
     """Tell whether opening `name` itself is right: it is no regular file that could be replaced."""
     descriptor = name.startswith(("/dev/fd/", "/dev/std", "/proc/"))
     return descriptor or name.endswith("/") or (Path(name).exists() and not Path(name).is_file())
 
 
-def _open_partial(target: Path, partial: Path) -> BinaryIO:
-    """Return the partial file, locked and empty. Raises OSError, EBUSY when another run has the lock."""
+def _open_partial(target: Path, partial: Path, mark: Mark | None) -> BinaryIO:
+    """Return the partial file, locked, and empty or cut to `mark`.
+
+    Raises OSError, EBUSY when another run has the lock, and UsageError when it is not the one that was marked.
+    """
     replaced = target.stat().st_mode & 0o777 if target.exists() else None
     if replaced is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "it is read-only")
     while True:
         with contextlib.ExitStack() as undo:
-            # It is emptied under its lock only: it may be another run's.
-            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            # It is emptied under its lock only: it may be another run's. It is read to mark how far it was written.
+            fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             file = undo.enter_context(open(fd, "wb", _BUFFER))
             _lock(fd)
             # The run that had the lock may have moved its file into place since it was opened here.
             if partial.exists() and os.path.samestat(os.fstat(fd), partial.stat()):
-                file.truncate(0)
+                _cut(partial, fd, mark)
+                file.seek(0, os.SEEK_END)
                 if replaced is not None:
                     os.fchmod(fd, replaced)
                 undo.pop_all()
                 return file
+
+
+def _cut(partial: Path, fd: int, mark: Mark | None) -> None:
+    """Leave of a file what was marked. Raises UsageError when that is not there, or not what it was."""
+    size = os.fstat(fd).st_size
+    if mark is not None and mark.size:
+        wrong = ""
+        if size < mark.size:
+            wrong = f"{mark.size:,} bytes were written, and it has {size:,}"
+        elif Mark.of(fd, mark.size) != mark:
+            wrong = "it was changed since"
+        if wrong:
+            if not size:
+                partial.unlink()
+            raise UsageError(
+                f"{partial} is not what the journal says it is: {wrong}. Put it back as it was, or start the job anew "
+                "with another --journal and --output"
+            )
+    os.ftruncate(fd, mark.size if mark is not None else 0)
 
 
 def _lock(fd: int) -> None:

@@ -20,7 +20,9 @@ from zpipe.core.collector import Collector
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
 from zpipe.dialog import Dialog
 from zpipe.errors import OutputError, WireError
+from zpipe.outlet import Outlet
 from zpipe.outputs import Output
+from zpipe.recorder import Recorder
 from zpipe.versions import host_name, our_versions
 
 __all__ = ["Sink", "SinkNode"]
@@ -39,7 +41,7 @@ class Sink:
     """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end.
 
     `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of.
-    `letters` gets the dead letters.
+    `letters` gets the dead letters. With a `recorder` a receipt is sent once what it tells of is in the journal.
     """
 
     def __init__(
@@ -54,13 +56,17 @@ class Sink:
         heartbeat: float = 10.0,
         write: Callable[[wire.Result, Sequence[wire.Buffer]], None] | None = None,
         letters: Output | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._loop, self._output, self._deliver, self._say = loop, output, deliver, say
-        self._letters = letters
-        self.letters = letters is not None
+        self._loop, self._deliver, self._say = loop, deliver, say
+        self._outlet = Outlet(output, letters)
+        self._recorder = recorder
+        self.letters = letters is not None or recorder is not None
         """Whether it wants the failed items' dead letters."""
         self._write = write
-        self.collector = Collector(ordered=ordered)
+        self.collector = Collector(ordered=ordered) if recorder is None else recorder.resume(output, ordered=ordered)
+        if recorder is not None:
+            recorder.start(loop, self.settle)
         self.finished: wire.Finished | None = None
         self.error: OutputError | None = None
         self.endpoint = self._bound = ""
@@ -100,9 +106,7 @@ class Sink:
         self._write_out()
         self.settle()
         if not more and self._dirty and self.finished is None:
-            self._guard(self._output.flush)
-            if self._letters is not None:
-                self._guard(self._letters.flush)
+            self._guard(self._outlet.flush)
             self._dirty = False
         return more and self.finished is None
 
@@ -138,6 +142,8 @@ class Sink:
                 # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
                 payload = [frame if len(frame) >= wire.INLINE_BYTES else bytes(frame) for frame in payload]
         self._unwritten += self.collector.on_result(result, payload, size)
+        if self._recorder is not None and self.collector.waits(result.start):
+            self._recorder.waits(result, payload)
 
     def _write_out(self) -> None:
         """Write what counts and has not been written."""
@@ -148,10 +154,10 @@ class Sink:
                 continue
             if result.failures:
                 self._tell(result.failures)
-                if self._letters is not None:
-                    self._guard(partial(self._letters.write, [failure.letter for failure in result.failures]))
             self._dirty = True
-            self._guard(partial(self._output.write, records))
+            self._guard(partial(self._outlet.write, result, records))
+            if self._recorder is not None:
+                self._recorder.wrote(result, records)
 
     def _guard(self, write: Callable[[], object]) -> None:
         """Write; the first failure ends the job, and nothing is written after it."""
@@ -177,19 +183,34 @@ class Sink:
             self._deliver(self.finished)
         if collector.finished and collector.hit is not None:
             self._conclude()  # first: a job that is being drained must not end for want of receipts, having found it
-        receipts = collector.take_receipts(again=again)
+        receipts = self._recorded(collector.take_receipts(again=again))
         if receipts or again or collector.full != self._full:
             self._full = collector.full
-            self._deliver(wire.Receipts(collector.job, receipts, collector.full, collector.limit))
+            limit = collector.limit if self._recorder is None else self._recorder.limit
+            self._deliver(wire.Receipts(collector.job, receipts, collector.full, limit))
         if collector.finished:
             self._conclude()
+
+    def _recorded(self, receipts: list[wire.Receipt]) -> list[wire.Receipt]:
+        """Give receipts to the journal, if there is one; return those that may be sent."""
+        if self._recorder is None:
+            return receipts
+        if self.finished is not None:
+            return [] if self.error is not None else receipts
+        self._write_out()
+        found: list[wire.Receipt] = []
+        self._guard(partial(self._recorder.exchange, receipts, found))
+        return found
 
     def _conclude(self) -> None:
         if self.finished is None:
             self._write_out()
-            if self._letters is not None:
-                self._guard(self._letters.finish)
-            self._guard(self._output.finish)
+            if self._recorder is None:
+                self._guard(self._outlet.finish)
+            elif self._recorder.idle:
+                self._guard(partial(self._recorder.finish, self._outlet.finish))
+            elif self.error is None:
+                return  # it is done when all of it is in the journal
             if self.error is None:
                 self._finish("")
 
@@ -201,11 +222,13 @@ class Sink:
 
     def held(self) -> wire.Held:
         """Return what there is of the job already."""
-        return self.collector.held
+        return self.collector.held if self._recorder is None else self._recorder.held
 
     def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
         """This is the job."""
         self.collector.on_job(job, fingerprint)
+        if self._recorder is not None:
+            self._guard(self._recorder.on_job)
 
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
@@ -220,8 +243,8 @@ class Sink:
         """The job is not whole: keep what there is; return where it is, or nothing."""
         if self.finished is not None and not self.finished.error:
             return ""
-        kept = [self._output.abandon(), self._letters.abandon() if self._letters is not None else ""]
-        return "; ".join(filter(None, kept))
+        kept = self._outlet.abandon()
+        return kept if self._recorder is None else "; ".join(filter(None, [kept, self._recorder.hint]))
 
     def close(self) -> None:
         """Close the socket."""
@@ -245,10 +268,19 @@ class SinkNode:
         heartbeat: float = 10.0,
         patience: float | None = None,
         letters: Output | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._loop, self._context, self._say, self._url, self._heartbeat = loop, context, say, url, heartbeat
         self.sink = Sink(
-            loop, context, output, deliver=self._send, say=say, ordered=ordered, heartbeat=heartbeat, letters=letters
+            loop,
+            context,
+            output,
+            deliver=self._send,
+            say=say,
+            ordered=ordered,
+            heartbeat=heartbeat,
+            letters=letters,
+            recorder=recorder,
         )
         self.advertised = ""
         self.gone: Gone | None = None

@@ -20,14 +20,15 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     `done` counts the items whose outcome was received, `failed` those of them that are dead letters, `total` all
     items of the job (None: the source was not read to its end). `seconds` is how long it took, `items_per_second`
-    the mean. `workers` ever joined and `lost` of them went without leave; `requeued` chunks were sent again, `retried`
-    tries of items failed and were made again, and `duplicates` results were dropped. `copies` of slow chunks were run,
-    and `copies_won` of them were done first. `hit` is the index of the item that ended the job, `error` why it could
-    not be done ("" when it could) and `status` that error's exit status. `closed`: whoever read the results has gone.
-    `note` says where the output is.
+    the mean; `before` of those done were so when it was resumed. `workers` ever joined and `lost` of them went without
+    leave; `requeued` chunks were sent again, `retried` tries of items failed and were made again, and `duplicates`
+    results were dropped. `copies` of slow chunks were run, and `copies_won` of them were done first. `hit` is the index
+    of the item that ended the job, `error` why it could not be done ("" when it could) and `status` that error's exit
+    status. `closed`: whoever read the results has gone. `note` says where the output is.
     """
 
     done: int
+    before: int = 0
     failed: int = 0
     total: int | None = None
     seconds: float = 0.0
@@ -58,7 +59,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     def line(self) -> str:
         """Return the one line that tells a person all this, "zpipe: " ahead of it and no newline behind."""
+        if self.before == self.done > 0 and not self.error:
+            failed = f", {self.failed:,} failed" if self.failed else ""
+            return f"zpipe: {self._count()}, all of them before{failed}"
         parts = [f"{self._count()} in {self.seconds:,.1f} s ({rate_text(self.items_per_second)} items/s)"]
+        if self.before:
+            parts.append(f"{self.before:,} of them before")
         if self.hit is not None:
             parts.append(f"ended by item {self.hit:,}")
         if self.failed:

@@ -222,6 +222,12 @@ def output_options(function: F) -> F:
                 metavar="FILE",
                 help="Write items that failed for good to FILE, a line of JSON each; --resubmit FILE runs them again.",
             ),
+            click.option(
+                "--journal",
+                metavar="FILE",
+                help="Keep in FILE what is done. After any crash the same command, or zpipe resume FILE, goes on "
+                "from there, and nothing is done twice.",
+            ),
             click.option("--initial", metavar="JSON", help="What the fold begins with; by default the first value."),
             click.option(
                 "--json",
@@ -369,9 +375,16 @@ def lane_ports(text: str | None) -> range:
 
 
 def sink_output(
-    *, output: str | None, format_: str, raw: bool, reduce_: str | None, initial: str | None, **_: Any
+    *,
+    output: str | None,
+    format_: str,
+    raw: bool,
+    reduce_: str | None,
+    initial: str | None,
+    opened: Any = None,
+    **_: Any,
 ) -> Any:
-    """Return the output that was asked for. Raises UsageError and TaskError."""
+    """Return the output that was asked for, as the journal `opened` has left it. Raises UsageError and TaskError."""
     from zpipe import outputs, tasks
 
     if raw and format_ == "pickle":
@@ -384,10 +397,15 @@ def sink_output(
         fold = (reducer, initial is not None, _json(initial))
     elif initial is not None:
         raise UsageError("--initial goes with --reduce")
-    return outputs.open_output(output, "raw" if raw else format_, fold)  # type: ignore[arg-type]
+    format_ = "raw" if raw else format_
+    if opened is None:
+        return outputs.open_output(output, format_, fold)  # type: ignore[arg-type]
+    from zpipe import resumption
+
+    return resumption.open_output(opened, "output", output, format_, fold)  # type: ignore[arg-type]
 
 
-def letters_output(*, dead_letters: str | None, output: str | None, **_: Any) -> Any:
+def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:
     """Return where dead letters go, if they were asked for. Raises UsageError."""
     from zpipe import outputs
 
@@ -395,7 +413,11 @@ def letters_output(*, dead_letters: str | None, output: str | None, **_: Any) ->
         return None
     if dead_letters in (output, "-") or (output in (None, "-") and dead_letters == "/dev/stdout"):
         raise UsageError(f"--dead-letters {dead_letters} is where the results go; give a file of its own")
-    return outputs.open_output(dead_letters, "raw")
+    if opened is None:
+        return outputs.open_output(dead_letters, "raw")
+    from zpipe import resumption
+
+    return resumption.open_output(opened, "letters", dead_letters, "raw")
 
 
 def _json(text: str | None) -> Any:

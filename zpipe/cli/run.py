@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
 
-from zpipe.cli import options
+from zpipe.cli import journalling, options
 from zpipe.endpoints import bindable
 
 __all__ = ["command"]
@@ -49,8 +50,9 @@ the item's index and attempt.
 @options.node_options
 def command(**given: Any) -> None:
     """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
-    from zpipe.drive import run_job
+    from zpipe.drive import finish_job, run_job
     from zpipe.errors import UsageError
+    from zpipe.recorder import Recorder
     from zpipe.slots import cores
 
     workers = cores() if given["workers"] is None else given["workers"]
@@ -62,22 +64,34 @@ def command(**given: Any) -> None:
         )
     bind = bindable(given["bind"], insecure=given["insecure"]) if given["bind"] is not None else None
     ports = options.lane_ports(given["lane_ports"])
-    spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)
-    output, letters = options.sink_output(**given), options.letters_output(**given)
-    summary = run_job(
-        source,
-        spec,
-        output,
-        policy,
-        options.progress(given["quiet"], given["output"]),
-        workers=workers,
-        bind=bind,
-        ordered=given["ordered"],
-        chunk=given["chunk"],
-        heartbeat=given["heartbeat"],
-        lane_ports=ports,
-        fingerprint=options.job_fingerprint(spec, **given),
-        results_port=given["results_port"],
-        letters=letters,
-    )
+    spec, policy = options.job_spec(**given), options.policy(**given)
+    fingerprint = options.job_fingerprint(spec, **given)
+    journal = journalling.open_journal("run", given, fingerprint)
+    with contextlib.ExitStack() as stack:
+        if journal is not None:
+            stack.callback(journal.close)
+        over = journal is not None and journal.state.stage != "open"
+        source = None if over else options.open_source(**given)
+        output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
+        recorder = Recorder(journal, output, letters) if journal is not None else None
+        if recorder is not None and over:
+            summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters)
+        else:
+            summary = run_job(
+                source,
+                spec,
+                output,
+                policy,
+                options.progress(given["quiet"], given["output"]),
+                workers=workers,
+                bind=bind,
+                ordered=given["ordered"],
+                chunk=given["chunk"],
+                heartbeat=given["heartbeat"],
+                lane_ports=ports,
+                fingerprint=fingerprint,
+                results_port=given["results_port"],
+                letters=letters,
+                recorder=recorder,
+            )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

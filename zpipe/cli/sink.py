@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
 
-from zpipe.cli import options
+from zpipe.cli import journalling, options
 from zpipe.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
 from zpipe.errors import UsageError
 
@@ -41,6 +42,7 @@ Examples:
 def command(**given: Any) -> None:
     """Collect the results of the job whose ventilator is at URL."""
     from zpipe.drive import run_sink
+    from zpipe.recorder import Recorder
 
     url = connectable(given["url"])
     default = f"{url}.results" if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"
@@ -51,16 +53,21 @@ def command(**given: Any) -> None:
         )
     bind = bindable(given["bind"] or default, RESULTS_PORT, insecure=given["insecure"])
     advertise = connectable(given["advertise"], RESULTS_PORT) if given["advertise"] else ""
-    output, letters = options.sink_output(**given), options.letters_output(**given)
-    summary = run_sink(
-        output,
-        options.progress(given["quiet"], given["output"]),
-        url=url,
-        bind=bind,
-        advertise=advertise,
-        ordered=given["ordered"],
-        heartbeat=given["heartbeat"],
-        patience=given["connect_timeout"],
-        letters=letters,
-    )
+    journal = journalling.open_journal("sink", given, {})
+    with contextlib.ExitStack() as stack:
+        if journal is not None:
+            stack.callback(journal.close)
+        output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
+        summary = run_sink(
+            output,
+            options.progress(given["quiet"], given["output"]),
+            url=url,
+            bind=bind,
+            advertise=advertise,
+            ordered=given["ordered"],
+            heartbeat=given["heartbeat"],
+            patience=given["connect_timeout"],
+            letters=letters,
+            recorder=Recorder(journal, output, letters) if journal is not None else None,
+        )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

@@ -83,6 +83,15 @@ class Collector:
         self._waiting[result.start] = (result, payload, size)
         self._waiting_bytes += size
 
+    def waits(self, start: int) -> bool:
+        """Whether the result that begins with this item waits for its turn to be written."""
+        return start in self._waiting
+
+    @property
+    def next(self) -> int:
+        """The item up to which results have been returned for writing, in order."""
+        return self._next
+
     def on_result(self, result: Result, payload: Payload, size: int) -> Sequence[tuple[Result, Payload]]:
         """Take a result of `size` bytes; return what is to be written now, in this order."""
         if result.job != self.job:

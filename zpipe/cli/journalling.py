@@ -1,0 +1,42 @@
+"""What the commands with a --journal share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from zpipe.errors import UsageError
+
+__all__ = ["open_journal"]
+
+
+def open_journal(command: str, given: dict[str, Any], fingerprint: dict[str, str]) -> Any:
+    """Return the journal that was asked for, None if none was. Raises UsageError."""
+    path = given["journal"]
+    if path is None:
+        return None
+    from zpipe import resumption
+
+    files = [given[name] for name in ("output", "dead_letters") if given[name] is not None]
+    if any(os.path.abspath(path) == os.path.abspath(file) for file in files):  # noqa: PTH100
+        raise UsageError(f"--journal {path} is where results go; give a file of its own")
+    line = ["zpipe", *sys.argv[1:]]
+    return resumption.open_journal(path, fingerprint, _shown(given), command, resumption.recorded(given), line)
+
+
+def _shown(given: dict[str, Any]) -> dict[str, str]:
+    """Return the options that say how and where results go."""
+    from zpipe import outputs
+
+    found = {"--format": "raw" if given["raw"] else given["format_"]}
+    if given["ordered"]:
+        found["--ordered"] = "given"
+    for name, option in (("output", "--output"), ("dead_letters", "--dead-letters")):
+        path = given[name]
+        if path is not None and not outputs.is_stdout(path):
+            found[option] = os.path.abspath(path)  # noqa: PTH100 - a text, as it is told and kept
+    for name, option in (("reduce_", "--reduce"), ("initial", "--initial")):
+        if given[name] is not None:
+            found[option] = given[name]
+    return found

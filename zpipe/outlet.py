@@ -1,0 +1,38 @@
+"""All that a sink writes, as one: results, dead letters. Knows what goes where, not when, nor what counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zpipe.core.wire import Buffer, Result
+from zpipe.outputs import Output
+
+__all__ = ["Outlet"]
+
+
+class Outlet:
+    """`output` gets results, `letters` the dead letters among them."""
+
+    def __init__(self, output: Output, letters: Output | None = None) -> None:
+        self.output, self._letters = output, letters
+        self._sides = [side for side in (letters,) if side is not None]
+
+    def write(self, result: Result, records: Sequence[Buffer]) -> None:
+        """Write a result. Raises OutputError."""
+        if self._letters is not None and result.failures:
+            self._letters.write([failure.letter for failure in result.failures])
+        self.output.write(records)
+
+    def flush(self) -> None:
+        """Make what was written visible. Raises OutputError."""
+        for made in (self.output, *self._sides):
+            made.flush()
+
+    def finish(self) -> None:
+        """Make all of it stand: the job is whole. Raises OutputError."""
+        for made in (*self._sides, self.output):
+            made.finish()
+
+    def abandon(self) -> str:
+        """Keep what there is of a job that is not whole; say in a sentence where."""
+        return "; ".join(filter(None, [made.abandon() for made in (self.output, *self._sides)]))
