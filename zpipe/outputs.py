@@ -34,6 +34,7 @@ __all__ = [
     "OutputClosed",
     "StandingOutput",
     "StreamOutput",
+    "copy",
     "is_direct",
     "is_stdout",
     "open_output",
@@ -391,6 +392,23 @@ def _told(error: Exception) -> str:
 
 def _reason(error: OSError) -> str:
     return f"{error.strerror or error}; {_MENDS.get(error.errno or 0, 'choose another output')}"
+
+
+def copy(path: str, mark: Mark, target: Output) -> None:
+    """Write what a file, whole or not yet, has up to its `mark` to another output. Raises UsageError."""
+    partial = _partial(_target(path))
+    try:
+        file = (partial if partial.exists() else _target(path)).open("rb")
+    except OSError as error:
+        raise UsageError(f"can't read {path}: {error.strerror}; the journal holds how much of it was written") from None
+    with file:
+        left = mark.size
+        if os.fstat(file.fileno()).st_size < left or Mark.of(file.fileno(), left) != mark:
+            raise UsageError(f"{file.name} is not what the journal says it is: it was changed since")
+        while left:
+            data = file.read(min(left, _BUFFER))
+            target.write([data])
+            left -= len(data)
 
 
 def stands(path: str, mark: Mark) -> bool:

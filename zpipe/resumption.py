@@ -6,10 +6,14 @@ refused, by name; how many workers there are, how large chunks are, or how often
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
+from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 import zpipe
 from zpipe import outputs
@@ -17,7 +21,7 @@ from zpipe.errors import UsageError
 from zpipe.fingerprint import differences
 from zpipe.journal import Journal, Origin
 
-__all__ = ["open_journal", "open_output", "recorded"]
+__all__ = ["export", "open_journal", "open_output", "origin_of", "recorded", "shown"]
 
 
 def open_journal(
@@ -87,6 +91,76 @@ def open_output(
             "changed since. Put it back, or run the job anew with another --journal"
         )
     return outputs.open_output(path, format_, fold, mark)
+
+
+def origin_of(path: str) -> Origin:
+    """Return what the journal at `path` is of. Raises UsageError."""
+    return _read(path).origin
+
+
+def _read(path: str) -> Journal:
+    journal = Journal(path, reading=True)
+    if not journal.origin.command:
+        journal.close()
+        raise UsageError(f"no job has used {path} as its journal yet; nothing is lost with it")
+    return journal
+
+
+def shown(path: str, *, as_json: bool) -> str:
+    """Return what the journal at `path` tells, as lines for a person or one JSON object. Raises UsageError."""
+    with contextlib.closing(_read(path)) as journal:
+        origin, state = journal.origin, journal.state
+        done = sum(
+            min(stop, state.limit or stop) - start for start, stop in journal.done if start < (state.limit or stop)
+        )
+        if as_json:
+            told = {
+                "job": origin.job, "command": origin.line, "folder": origin.folder, "version": origin.version,
+                "stage": state.stage, "done": done, "failed": state.failed, "total": state.total, "hit": state.hit,
+                "ranges": list(journal.done), "fingerprint": origin.fingerprint, "outputs": origin.outputs,
+                "written": {name: mark.size for name, mark in state.marks.items()},
+            }  # fmt: skip
+            return msgspec.json.encode(told).decode() + "\n"
+        of = f" of {state.total:,}" if state.total is not None and state.total != done else ""
+        failed = f", {state.failed:,} failed" if state.failed else ""
+        went = "finished" if journal.finished else f"go on with: zpipe resume {shlex.quote(path)}"
+        rows = [
+            ("command", origin.line),
+            ("folder", origin.folder),
+            (
+                "begun",
+                time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(origin.began)) + f", zpipe {origin.version}",
+            ),
+            *origin.fingerprint.items(),
+            ("done", f"{done:,}{of} items{failed}; {went}"),
+            *((f"{name} file", f"{mark.size:,} bytes") for name, mark in state.marks.items()),
+        ]
+        return "".join(f"{name:14}{text}\n" for name, text in rows)
+
+
+def export(path: str, *, failed: bool, fold: Callable[[dict[str, Any]], Any]) -> None:
+    """Write a journal's results to standard output, or its dead letters. Raises UsageError and OutputError.
+
+    `fold(given)` returns the fold of a job with these options, if it is one.
+    """
+    with contextlib.closing(_read(path)) as journal:
+        given, mark = journal.origin.given, journal.state.marks.get("output")
+        if failed:
+            target = outputs.open_output(None, "raw")
+            for _, letter in journal.letters:
+                target.write([letter])
+        else:
+            format_: outputs.Format = "raw" if given["raw"] else given["format_"]
+            target = outputs.open_output(None, format_, fold(given))
+            if mark is not None:
+                outputs.copy(os.path.join(journal.origin.folder, given["output"]), mark, target)  # noqa: PTH118
+            if isinstance(target, outputs.FoldOutput) and journal.fold is not None:
+                target.restore(journal.fold)
+            for result, payload in journal.kept():
+                waits = given["ordered"] and result.start >= journal.state.next
+                if not waits and (journal.state.limit is None or result.start < journal.state.limit):
+                    target.write(payload)
+        target.finish()
 
 
 def recorded(given: dict[str, Any]) -> dict[str, Any]:

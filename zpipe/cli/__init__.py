@@ -21,6 +21,8 @@ COMMANDS = {
     "ventilator": "Read a job's items and send them out to workers.",
     "worker": "Work for the ventilator at URL, on all cores.",
     "sink": "Collect the results of the job at URL.",
+    "resume": "Go on with a job that has a journal.",
+    "journal": "Look into a journal.",
     "bench": "Measure what a pipeline can do, here or over a network.",
 }
 

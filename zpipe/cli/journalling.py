@@ -40,3 +40,33 @@ def _shown(given: dict[str, Any]) -> dict[str, str]:
         if given[name] is not None:
             found[option] = given[name]
     return found
+
+
+def recorded(path: str, failed: bool) -> tuple[str, dict[str, Any]]:
+    """Return the command that a journal is of, with its options, in whose folder this process is then.
+
+    `failed`: the items that failed are made ones that are not done. Raises UsageError.
+    """
+    from zpipe import resumption
+
+    path = os.path.abspath(path)  # noqa: PTH100
+    origin = resumption.origin_of(path)
+    try:
+        os.chdir(origin.folder)
+    except OSError as error:
+        raise UsageError(
+            f"the job of {path} was begun in {origin.folder}, which can't be entered: {error.strerror}; give the "
+            "command itself where it belongs now"
+        ) from None
+    if failed:
+        from zpipe import reopening
+
+        reopening.reopen(path, fold_of)
+    return origin.command, {**origin.given, "journal": path}
+
+
+def fold_of(given: dict[str, Any]) -> Any:
+    """Return the fold of a journal's job, None if it has none, as `options.sink_output` does. Raises TaskError."""
+    from zpipe.cli import options
+
+    return options.fold(given["reduce_"], given["initial"])

@@ -385,24 +385,31 @@ def sink_output(
     **_: Any,
 ) -> Any:
     """Return the output that was asked for, as the journal `opened` has left it. Raises UsageError and TaskError."""
-    from zpipe import outputs, tasks
+    from zpipe import outputs
 
     if raw and format_ == "pickle":
         raise UsageError("--raw and --format pickle are both given; give one")
-    fold = None
-    if reduce_ is not None:
-        reducer = tasks.import_object(reduce_)
-        if not callable(reducer):
-            raise UsageError(f"--reduce {reduce_} is no function")
-        fold = (reducer, initial is not None, _json(initial))
-    elif initial is not None:
-        raise UsageError("--initial goes with --reduce")
+    folded = fold(reduce_, initial)
     format_ = "raw" if raw else format_
     if opened is None:
-        return outputs.open_output(output, format_, fold)  # type: ignore[arg-type]
+        return outputs.open_output(output, format_, folded)  # type: ignore[arg-type]
     from zpipe import resumption
 
-    return resumption.open_output(opened, "output", output, format_, fold)  # type: ignore[arg-type]
+    return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
+
+
+def fold(reduce_: str | None, initial: str | None) -> Any:
+    """Return (reducer, has_initial, initial), or None. Raises UsageError and TaskError."""
+    from zpipe import tasks
+
+    if reduce_ is None:
+        if initial is not None:
+            raise UsageError("--initial goes with --reduce")
+        return None
+    reducer = tasks.import_object(reduce_)
+    if not callable(reducer):
+        raise UsageError(f"--reduce {reduce_} is no function")
+    return reducer, initial is not None, _json(initial)
 
 
 def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:
