@@ -15,6 +15,7 @@ import os
 import queue
 import shlex
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from zpipe.link import Loop
 
 __all__ = ["Recorder"]
+
+LONGEST = 0.1
+"""Seconds of lag that are made up for at most, by letting more wait at the workers."""
 
 SMALL = 4096
 """Bytes of a fold's value that are written with every commit."""
@@ -63,6 +67,9 @@ class Recorder:
         self._fold_size = 0
         self._letters: list[tuple[int, bytes]] = []
         self._receipts: list[Receipt] = []
+        self._since = [0.0, 0.0]
+        self.lag = 0.0
+        """Seconds from a result's arrival to its receipt, smoothed."""
         self._under_way: tuple[list[Receipt], Batch] | None = None
         self._ready: list[Receipt] = []
         self._error: BaseException | None = None
@@ -170,7 +177,10 @@ class Recorder:
         if self._error is not None:
             raise self._error
         asked = [receipt for receipt in receipts if receipt.again is not None]
-        self._receipts += [receipt for receipt in receipts if receipt.again is None]
+        fresh = [receipt for receipt in receipts if receipt.again is None]
+        if fresh and not self._receipts:
+            self._since[1] = time.monotonic()
+        self._receipts += fresh
         self._advance()
         ready += self._ready
         ready += asked  # those tell of nothing that could be lost: what is to be tried again is not done
@@ -228,6 +238,7 @@ class Recorder:
         batch.drop += self._drop
         self._keep, self._drop = {}, []
         self._under_way, self._receipts = (self._receipts, batch), []
+        self._since[0] = self._since[1]
         self._batches.put(batch)
 
     def _snapshot(self, batch: Batch) -> None:
@@ -271,6 +282,8 @@ class Recorder:
             for start, stop in batch.ranges:
                 self._done.add(start, stop)
             self._committed = batch.state
+            took = time.monotonic() - self._since[0]
+            self.lag = min(LONGEST, 0.9 * self.lag + 0.1 * took if self.lag else took)
             self._ready += receipts
             self._under_way = None
         self._settled()

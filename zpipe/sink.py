@@ -186,8 +186,10 @@ class Sink:
         receipts = self._recorded(collector.take_receipts(again=again))
         if receipts or again or collector.full != self._full:
             self._full = collector.full
-            limit = collector.limit if self._recorder is None else self._recorder.limit
-            self._deliver(wire.Receipts(collector.job, receipts, collector.full, limit))
+            limit, lag = collector.limit, 0.0
+            if self._recorder is not None:
+                limit, lag = self._recorder.limit, self._recorder.lag
+            self._deliver(wire.Receipts(collector.job, receipts, collector.full, limit, lag))
         if collector.finished:
             self._conclude()
 

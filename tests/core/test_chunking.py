@@ -105,3 +105,12 @@ def test_a_least_size_holds_unless_items_are_quick() -> None:
     for _ in range(40):
         quick.observe(5, 5e-6, 10)
     assert quick.size(None, 4) == 20
+
+
+def test_a_lane_is_deeper_by_what_the_journal_takes() -> None:
+    """More waits at a worker while a sink's receipts come late, and of long chunks none does all the same."""
+    assert window(0.002, 1.0) == 5
+    assert window(0.002, 1.0, 0.010) == 10
+    assert (window(0.012, 1.0), window(0.012, 1.0, 0.015)) == (2, 3)
+    assert (window(0.1, 1.0), window(0.1, 1.0, 0.02)) == (1, 2)
+    assert window(1.0, 1.0, 0.02) == 1

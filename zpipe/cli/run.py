@@ -71,7 +71,7 @@ def command(**given: Any) -> None:
         if journal is not None:
             stack.callback(journal.close)
         over = journal is not None and journal.state.stage != "open"
-        source = None if over else options.open_source(**given)
+        source: Any = None if over else options.open_source(**given)
         output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
         recorder = Recorder(journal, output, letters) if journal is not None else None
         if recorder is not None and over:

@@ -34,6 +34,9 @@ EVENNESS = 0.95
 WAITING = 0.070
 """Chunks that take longer than this have none waiting behind them: the round trip is a hundredth of that at most."""
 
+LAGGING = 10
+"""Chunks that take this many times what a commit to the sink's journal does have none waiting either."""
+
 LANE_SECONDS = 0.010
 """What is in flight on a lane takes about this long at most, or is one chunk with another waiting."""
 
@@ -104,12 +107,14 @@ class Chunker:
         return int(self._items * min(seconds / self._seconds, size / max(self._bytes, 1.0)))
 
 
-def window(seconds: float, size: float) -> int:
+def window(seconds: float, size: float, lag: float = 0.0) -> int:
     """Chunks to keep in flight on a lane whose chunks take `seconds` and weigh `size` bytes each.
 
-    One runs, and as many wait behind it as cover the round trip; what waits behind a straggler is recalled.
+    One runs, and as many wait behind it as cover the round trip; what waits behind a straggler is recalled. `lag` is
+    how many seconds of that trip the sink needs until what it has is in its journal.
     """
-    if seconds >= LANE_SECONDS:
-        return 1 if seconds >= WAITING else 2
-    chunks = math.ceil(LANE_SECONDS / seconds) if seconds * LANE_CHUNKS > LANE_SECONDS else LANE_CHUNKS
+    cover = LANE_SECONDS + lag
+    if seconds >= cover:
+        return 1 if seconds >= max(WAITING, LAGGING * lag) else 2
+    chunks = math.ceil(cover / seconds) if seconds * LANE_CHUNKS > cover else LANE_CHUNKS
     return max(2, min(chunks, int(LANE_BYTES / max(size, 1.0))))

@@ -372,6 +372,7 @@ class Director:
     def on_receipts(self, message: wire.Receipts, now: float) -> list[Action]:
         """The sink has these. Lanes with new credit are the ledger's to tell; leaving workers may go now."""
         was_full, self.ledger.full = self.ledger.full, message.full
+        self.ledger.lag = message.lag
         if message.limit is not None:
             self.ledger.on_limit(message.limit)
         actions: list[Action] = []

@@ -30,8 +30,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_suspects", "asked", "held", "leaving", "load", "number", "recalled", "receipts", "sent", "shallow", "shared",
-        "since", "size", "solo", "spare", "typical", "window",
+        "_suspects", "asked", "held", "lag", "leaving", "load", "number", "recalled", "receipts", "sent", "shallow",
+        "shared", "since", "size", "solo", "spare", "typical", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, suspects: list[int]) -> None:
@@ -44,6 +44,7 @@ class Lane:
         self.load = 0.0
         """Seconds that what it holds is likely to take."""
         self.receipts = 0
+        self.lag = 0.0
         self.leaving = False
         self.recalled = False
         self.asked = 0.0
@@ -60,7 +61,7 @@ class Lane:
         if self.leaving or self.recalled or self.solo or self.spare is not None:
             return 0
         held = len(self.held)
-        if held > 1 and self.load >= LANE_SECONDS:
+        if held > 1 and self.load >= LANE_SECONDS + self.lag:
             return 0
         return (1 if self.shallow or self._suspects else self.window) - held
 
@@ -111,8 +112,8 @@ class Lane:
         running = self.running
         return running is not None and len(running) > 1 and self.since + PATIENCE <= now
 
-    def observe(self, seconds: float, size: int) -> None:
-        """Smooth the chunk service time and weight, and set the window by them.
+    def observe(self, seconds: float, size: int, lag: float = 0.0) -> None:
+        """Smooth the chunk service time and weight, and set the window by them and the sink's `lag`.
 
         Of the time it is the median, followed by small steps (Robbins and Monro, 1951): stragglers hardly move it.
         """
@@ -122,6 +123,7 @@ class Lane:
             self.typical = seconds
         self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
         self.receipts += 1
+        self.lag = lag
         # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
         # a task that holds the interpreter gives nothing back.
-        self.window = min(window(self.typical, self.size), 1 + self.receipts)
+        self.window = min(window(self.typical, self.size, lag), 1 + self.receipts)

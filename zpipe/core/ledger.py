@@ -48,6 +48,8 @@ class Ledger:
         """The job is being drained: nothing new, only what is in flight already."""
         self.full = False
         """The sink's reorder buffer is at its bound: nothing new, only what fills the gap."""
+        self.lag = 0.0
+        """Seconds that the sink takes until what it has received is in its journal, if it has one."""
         self.limit: int | None = None
         """Items from this index on are not wanted any more (early stop in input order)."""
         self.done = 0
@@ -470,7 +472,7 @@ class Ledger:
         chunk.chunker.observe(receipt.stop - receipt.start, receipt.seconds, size)
         ran = self.lanes.get(receipt.lane)
         if ran is not None:
-            ran.observe(receipt.seconds, size)
+            ran.observe(receipt.seconds, size, self.lag)
 
     def _settle(self, chunk: Chunk, now: float | None = None, sender: int = 0) -> Lane | None:
         """Forget a chunk that has all its receipts, the last from the lane `sender`; return the lane it was on.

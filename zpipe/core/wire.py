@@ -360,13 +360,15 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Receipts(_Header, frozen=True, tag="receipts"):
     """What the sink took since the last one. `full`: hold new chunks back, the reorder buffer is at its bound.
 
-    `limit`, once set, is the index behind the first hit in input order: nothing from there on is wanted.
+    `limit`, once set, is the index behind the first hit in input order: nothing from there on is wanted. `lag`: how
+    many seconds a result waits for its receipt, since it has to be in the sink's journal first.
     """
 
     job: str
     receipts: list[Receipt]
     full: bool = False
     limit: int | None = None
+    lag: float = 0.0
 
 
 class Total(_Header, frozen=True, tag="total"):
