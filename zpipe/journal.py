@@ -20,7 +20,7 @@ import fcntl
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -300,6 +300,27 @@ class Journal:
                 self._run("INSERT OR REPLACE INTO meta VALUES ('fold', ?)", (batch.fold,))
             self._put("state", batch.state)
         self.state = batch.state
+
+    def reopen(
+        self, state: State, done: RangeSet, moves: Mapping[int, tuple[wire.Result, Sequence[_Buffer]] | None]
+    ) -> None:
+        """Have this state, these items done and no dead letters, and in place of each kept result what it `moves` to.
+
+        Raises OutputError.
+        """
+        with self._transaction():
+            self._run("DELETE FROM letters")
+            self._run("DELETE FROM done")
+            self._many("INSERT INTO done VALUES (?, ?)", list(done))
+            for start, moved in moves.items():
+                if moved is None or moved[0].start != start:
+                    self._run("DELETE FROM kept WHERE start = ?", (start,))
+                    self._run("DELETE FROM more WHERE start = ?", (start,))
+            for moved in moves.values():
+                if moved is not None:
+                    self._keep(*moved)
+            self._put("state", state)
+        self.state, self.done = state, done
 
     def _keep(self, result: wire.Result, payload: Sequence[_Buffer]) -> None:
         header = wire.encode(msgspec.structs.replace(result, body=None))[0]

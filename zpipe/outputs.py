@@ -411,10 +411,10 @@ def copy(path: str, mark: Mark, target: Output) -> None:
             left -= len(data)
 
 
-def stands(path: str, mark: Mark) -> bool:
-    """Tell whether a file that was written up to `mark` has been moved into place."""
+def stands(path: str, mark: Mark, *, final: bool = False) -> bool:
+    """Tell whether a file that was written up to `mark` has been moved into place; `final`: that was seen to be so."""
     target = _target(path)
-    if _partial(target).exists() or not target.is_file():
+    if (_partial(target).exists() and not final) or not target.is_file():
         return False
     with target.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

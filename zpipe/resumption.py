@@ -83,7 +83,7 @@ def open_output(
         if journal.finished and os.path.exists(path):  # noqa: PTH110 - as it was typed
             standing = outputs.StandingOutput(format_)
             return standing if fold is None else outputs.FoldOutput(fold[0], fold[1], fold[2], standing)
-    elif outputs.stands(path, mark):
+    elif outputs.stands(path, mark, final=journal.finished):
         return outputs.StandingOutput(format_)
     elif journal.finished:
         raise UsageError(

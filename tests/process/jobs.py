@@ -186,6 +186,14 @@ def no_predicate(value: Any) -> bool:
     raise RuntimeError("a predicate that raises")
 
 
+def fail_unless_mended(item: int) -> int:
+    """Note the item, and fail for 0, 5, 10 and so on, unless there is a file `mended`."""
+    note("noted", item)
+    if item % 5 == 0 and not Path("mended").exists():
+        raise ValueError("not mended")
+    return item
+
+
 def fail_on_seven_slowly(item: int) -> int:
     """Take 50 ms, and fail for 7."""
     time.sleep(0.05)

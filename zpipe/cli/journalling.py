@@ -61,7 +61,7 @@ def recorded(path: str, failed: bool) -> tuple[str, dict[str, Any]]:
     if failed:
         from zpipe import reopening
 
-        reopening.reopen(path, fold_of)
+        reopening.reopen(path)
     return origin.command, {**origin.given, "journal": path}
 
 
