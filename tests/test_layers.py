@@ -21,7 +21,7 @@ LEVELS = [
     {"held", "futures"},
     {"link", "commands", "progress", "outcomes", "broken"},
     {"dialog", "tasks", "records", "retries", "sources", "outputs", "summary", "functions", "notices"},
-    {"handover", "outlet", "recorder", "reopening", "resumption"},
+    {"handover", "joblog", "outlet", "recorder", "reopening", "resumption"},
     {"runner", "lines", "feeder", "maps", "submits"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"slots"},

@@ -54,6 +54,7 @@ class CommandTask:
         self._words = _script(template) if shell else _words(template)
         self._program: str | None = None
         self._environment = dict(os.environb)  # a plain one: os.environ costs as much as starting the program
+        self._template = template if _IN_WORDS.search(template) else f"{template} {{}}"
 
     def prepare(self) -> None:
         """Make ready for items: to be called once, in the process that runs them.
@@ -76,6 +77,14 @@ class CommandTask:
         if status:
             raise CommandFailed(_ending(status, err), status, out, err)
         return {"stdout": out, "stderr": err, "exit": 0}
+
+    def line(self, item: Any) -> str:
+        """Return the command for an item as one could type it, for a person to read."""
+        try:
+            value = _argument(item)
+        except (TypeError, ValueError):  # one that can't be an argument has failed
+            return self._template
+        return _IN_WORDS.sub(lambda found: shlex.quote(os.fsdecode(_VALUES[found[0]](value))), self._template)
 
 
 def _words(template: str) -> list[_Word]:

@@ -132,6 +132,7 @@ def run_job(
     lane_ports: Sequence[int] = (),
     results_port: int = 0,
     letters: Output | None = None,
+    joblog: Output | None = None,
     fingerprint: dict[str, str] | None = None,
     recorder: Recorder | None = None,
 ) -> Summary:
@@ -140,9 +141,9 @@ def run_job(
     Raises UsageError for an address that can't be bound. Whatever goes wrong later is told in the summary.
     """
     with contextlib.ExitStack() as stack:
-        stack.push(_abandon(output))
-        if letters is not None:
-            stack.push(_abandon(letters))
+        for made in (output, letters, joblog):
+            if made is not None:
+                stack.push(_abandon(made))
         url = bind or f"ipc://{stack.enter_context(private_folder())}/control"
         loop = link.Loop()
         stack.callback(loop.close)
@@ -181,6 +182,7 @@ def run_job(
             ordered=ordered,
             heartbeat=heartbeat,
             letters=letters,
+            joblog=joblog,
             recorder=recorder,
         )
         stack.callback(sink.close)
@@ -348,13 +350,14 @@ def run_sink(
     heartbeat: float = 10.0,
     patience: float | None = None,
     letters: Output | None = None,
+    joblog: Output | None = None,
     recorder: Recorder | None = None,
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
-        stack.push(_abandon(output))
-        if letters is not None:
-            stack.push(_abandon(letters))
+        for made in (output, letters, joblog):
+            if made is not None:
+                stack.push(_abandon(made))
         loop = link.Loop()
         stack.callback(loop.close)
         interrupts = stack.enter_context(_Interrupts(loop))
@@ -373,6 +376,7 @@ def run_sink(
             heartbeat=heartbeat,
             patience=patience,
             letters=letters,
+            joblog=joblog,
             recorder=recorder,
         )
         stack.callback(node.close)

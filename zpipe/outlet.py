@@ -1,4 +1,4 @@
-"""All that a sink writes, as one: results, dead letters. Knows what goes where, not when, nor what counts."""
+"""All that a sink writes, as one: results, dead letters, the job log. Knows what goes where, not when."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ __all__ = ["Outlet"]
 
 
 class Outlet:
-    """`output` gets results, `letters` the dead letters among them."""
+    """`output` gets results, `letters` the dead letters among them, `joblog` a line for each of their items."""
 
-    def __init__(self, output: Output, letters: Output | None = None) -> None:
-        self.output, self._letters = output, letters
-        self._sides = [side for side in (letters,) if side is not None]
+    def __init__(self, output: Output, letters: Output | None = None, joblog: Output | None = None) -> None:
+        self.output, self._letters, self._joblog = output, letters, joblog
+        self._sides = [side for side in (letters, joblog) if side is not None]
 
     def write(self, result: Result, records: Sequence[Buffer]) -> None:
         """Write a result. Raises OutputError."""
         if self._letters is not None and result.failures:
             self._letters.write([failure.letter for failure in result.failures])
+        if self._joblog is not None:
+            self._joblog.write([result.log])
         self.output.write(records)
 
     def flush(self) -> None:

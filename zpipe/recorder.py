@@ -259,7 +259,7 @@ class Recorder:
     def _state(self, stage: Stage) -> State:
         c = self._collector
         assert c is not None
-        marks = {name: made.mark() for name, made in self._files.items()}
+        marks = {**self.journal.state.marks, **{name: made.mark() for name, made in self._files.items()}}
         return State(next=c.next, failed=c.failed, limit=c.limit, hit=c.hit, total=c.total, marks=marks, stage=stage)
 
     def _commit(self) -> None:

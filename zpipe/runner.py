@@ -21,6 +21,7 @@ import msgspec
 from zpipe import context, outcomes, records, serialize, tasks
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
 from zpipe.errors import CommandFailed, TaskError, WireError
+from zpipe.joblog import Clock
 from zpipe.retries import Rule
 from zpipe.traces import message_text, trace_text
 
@@ -40,7 +41,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     `frames` are the records or values, `failures` the failed items in order of index, `hit` the index of the item
     that ended the job. A failure's traceback is empty where the records have it. With `again` there is no outcome: the
-    items failed, and are to be tried again in so many seconds.
+    items failed, and are to be tried again in so many seconds. `log` are lines for the job log, if there is one.
     """
 
     start: int
@@ -49,6 +50,7 @@ class Outcome(msgspec.Struct, frozen=True):
     failures: list[Failure] = []
     hit: int | None = None
     again: float | None = None
+    log: bytes = b""
 
 
 class Runner:
@@ -70,6 +72,9 @@ class Runner:
             self._task = _refusal(error)  # of many functions' callers, only this one's are to hear of it
         if state:
             tasks.share(self._task, state)
+        self._clock = Clock(spec.task.name) if spec.joblog else None
+        if self._clock is not None:
+            self._task = self._clock.timed(self._task)
         self._batch: records.Batch | None = None
         self._pending: Iterator[Any] = iter(())
         self._apply = _applications[spec.task.call](self._task)
@@ -99,6 +104,8 @@ class Runner:
         if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
             items, unread = _read(self._spec, chunk, frames)
         batch = records.Batch(start, items, attempt=chunk.attempt)
+        if self._clock is not None:
+            self._clock.clear()
         if chunk.doom:
             unread = deque((position, self._given_up(chunk.doom)) for position in range(stop - start))
         pending = iter(items)
@@ -176,7 +183,9 @@ class Runner:
     def _written(self, part: records.Batch, hit: int | None) -> Outcome:
         stop = part.start + len(part.values)
         mine = hit if hit is not None and part.start <= hit < stop else None
-        return Outcome(part.start, stop, self._encode(part, mine), self._failures(part), mine)
+        frames = self._encode(part, mine)
+        log = self._clock.lines(part) if self._clock is not None else b""
+        return Outcome(part.start, stop, frames, self._failures(part), mine, log=log)
 
     def _parted(self, batch: records.Batch, stop: int, outcome: Callable[[records.Batch], Outcome]) -> list[Outcome]:
         """Return the outcomes of the items up to `stop`: those between any that are to be tried again, and these."""

@@ -41,7 +41,8 @@ class Sink:
     """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end.
 
     `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of.
-    `letters` gets the dead letters. With a `recorder` a receipt is sent once what it tells of is in the journal.
+    `letters` gets the dead letters, `joblog` a line for each item. With a `recorder` a receipt is sent once what it
+    tells of is in the journal.
     """
 
     def __init__(
@@ -56,13 +57,16 @@ class Sink:
         heartbeat: float = 10.0,
         write: Callable[[wire.Result, Sequence[wire.Buffer]], None] | None = None,
         letters: Output | None = None,
+        joblog: Output | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self._loop, self._deliver, self._say = loop, deliver, say
-        self._outlet = Outlet(output, letters)
+        self._outlet = Outlet(output, letters, joblog)
         self._recorder = recorder
         self.letters = letters is not None or recorder is not None
         """Whether it wants the failed items' dead letters."""
+        self.joblog = joblog is not None
+        """Whether it wants lines for a job log."""
         self._write = write
         self.collector = Collector(ordered=ordered) if recorder is None else recorder.resume(output, ordered=ordered)
         if recorder is not None:
@@ -270,6 +274,7 @@ class SinkNode:
         heartbeat: float = 10.0,
         patience: float | None = None,
         letters: Output | None = None,
+        joblog: Output | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         self._loop, self._context, self._say, self._url, self._heartbeat = loop, context, say, url, heartbeat
@@ -282,6 +287,7 @@ class SinkNode:
             ordered=ordered,
             heartbeat=heartbeat,
             letters=letters,
+            joblog=joblog,
             recorder=recorder,
         )
         self.advertised = ""
@@ -300,6 +306,7 @@ class SinkNode:
                 output.encoding,
                 self.sink.held(),
                 self.sink.letters,
+                self.sink.joblog,
             )
 
         self.member = Member(join, ("lane",), url=url, now=time.monotonic(), patience=patience)

@@ -71,6 +71,10 @@ class LocalSink(Protocol):
     def letters(self) -> bool:
         """Whether it wants dead letters."""
 
+    @property
+    def joblog(self) -> bool:
+        """Whether it wants lines for a job log."""
+
     def held(self) -> wire.Held:
         """Return what there is of the job already."""
 
@@ -169,7 +173,8 @@ class Ventilator:
         self._source.start(self._loop.wake)
         if sink is not None:
             director = self.director
-            self._perform(director.on_local_sink(sink.endpoint, sink.encoding, sink.letters, sink.held()))
+            wants = (sink.endpoint, sink.encoding, sink.letters, sink.held())
+            self._perform(director.on_local_sink(*wants, joblog=sink.joblog))
             sink.on_job(director.job, director.fingerprint)
         if self._source.exhausted:
             self._exhausted()
@@ -504,9 +509,10 @@ class Ventilator:
     def _job_spec(self, number: int) -> wire.JobSpec:
         if self._tasks is not None:
             return self._tasks.spec(number)
-        encoding, letters = self.director.encoding, self.director.letters
-        if encoding is not None and (encoding, letters) != (self._spec.encoding, self._spec.letters):
-            self._spec = msgspec.structs.replace(self._spec, encoding=encoding, letters=letters)
+        director, spec = self.director, self._spec
+        wanted = (director.encoding, director.letters, director.joblog)
+        if wanted[0] is not None and wanted != (spec.encoding, spec.letters, spec.joblog):
+            self._spec = msgspec.structs.replace(spec, encoding=wanted[0], letters=wanted[1], joblog=wanted[2])
         return self._spec
 
     # what a person may want to know

@@ -340,6 +340,7 @@ class Worker:
                 outcome.hit,
                 outcome.again,
                 body,
+                outcome.log,
             )
             if not stands:
                 # The lane was cut meanwhile and the chunk is another's; but if this comes first, it counts.

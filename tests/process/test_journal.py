@@ -35,7 +35,7 @@ def test_killed_again_and_again(zpipe: Zpipe, more: tuple[str, ...]) -> None:
 
     The last start is `zpipe resume`, from another folder.
     """
-    job = (*JOB, "--output", "out", "--dead-letters", "dead", *more)
+    job = (*JOB, "--output", "out", "--dead-letters", "dead", "--joblog", "log", *more)
     chance = random.Random(7)
     for some in (1, 90, 170):
         kept = kill_once_it_has(zpipe, zpipe.start(*job), len(zpipe.noted()) + chance.randrange(some, some + 30))
@@ -47,6 +47,9 @@ def test_killed_again_and_again(zpipe: Zpipe, more: tuple[str, ...]) -> None:
     lines = (zpipe.folder / "out").read_text().splitlines()
     assert (lines if "--ordered" in more else sorted(lines, key=LINES.index)) == LINES
     assert (zpipe.folder / "dead").read_text() == ""
+    header, *log = (zpipe.folder / "log").read_text().splitlines()
+    assert header.split("\t")[0] == "Seq"
+    assert sorted(int(line.split("\t")[0]) for line in log) == list(range(1, 401))
     assert len(zpipe.noted()) == len(LINES) - kept
     assert zpipe.run(*job).err == ""
     assert (zpipe.folder / "out").read_text().splitlines() == lines

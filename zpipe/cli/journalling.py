@@ -18,7 +18,7 @@ def open_journal(command: str, given: dict[str, Any], fingerprint: dict[str, str
         return None
     from zpipe import resumption
 
-    files = [given[name] for name in ("output", "dead_letters") if given[name] is not None]
+    files = [given[name] for name in ("output", "dead_letters", "joblog") if given[name] is not None]
     if any(os.path.abspath(path) == os.path.abspath(file) for file in files):  # noqa: PTH100
         raise UsageError(f"--journal {path} is where results go; give a file of its own")
     line = ["zpipe", *sys.argv[1:]]
@@ -32,7 +32,7 @@ def _shown(given: dict[str, Any]) -> dict[str, str]:
     found = {"--format": "raw" if given["raw"] else given["format_"]}
     if given["ordered"]:
         found["--ordered"] = "given"
-    for name, option in (("output", "--output"), ("dead_letters", "--dead-letters")):
+    for name, option in (("output", "--output"), ("dead_letters", "--dead-letters"), ("joblog", "--joblog")):
         path = given[name]
         if path is not None and not outputs.is_stdout(path):
             found[option] = os.path.abspath(path)  # noqa: PTH100 - a text, as it is told and kept

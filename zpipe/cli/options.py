@@ -21,6 +21,7 @@ __all__ = [
     "job_fingerprint",
     "job_options",
     "job_spec",
+    "joblog_output",
     "letters_output",
     "node_options",
     "open_source",
@@ -221,6 +222,11 @@ def output_options(function: F) -> F:
                 "--dead-letters",
                 metavar="FILE",
                 help="Write items that failed for good to FILE, a line of JSON each; --resubmit FILE runs them again.",
+            ),
+            click.option(
+                "--joblog",
+                metavar="FILE",
+                help="Write a line for each item to FILE as it is done, in the columns of GNU parallel's --joblog.",
             ),
             click.option(
                 "--journal",
@@ -425,6 +431,26 @@ def letters_output(*, dead_letters: str | None, output: str | None, opened: Any 
     from zpipe import resumption
 
     return resumption.open_output(opened, "letters", dead_letters, "raw")
+
+
+def joblog_output(
+    *, joblog: str | None, output: str | None, dead_letters: str | None, opened: Any = None, **_: Any
+) -> Any:
+    """Return where the job log goes, if it was asked for. Raises UsageError."""
+    from zpipe import joblog as joblogs
+    from zpipe import outputs
+
+    if joblog is None or (opened is not None and opened.state.stage != "open"):
+        return None
+    if joblog in ("-", output, dead_letters):
+        raise UsageError(f"--joblog {joblog} is where results go; give a file of its own")
+    mark = opened.state.marks.get("joblog") if opened is not None else None
+    made = outputs.FileOutput(joblog, "raw", mark, live=True)
+    if made.direct and opened is not None:
+        raise UsageError(f"--joblog {joblog} is no regular file: with --journal it has to be one, to be cut back")
+    if mark is None:
+        made.write([joblogs.HEADER])
+    return made
 
 
 def _json(text: str | None) -> Any:

@@ -73,7 +73,8 @@ def command(**given: Any) -> None:
         over = journal is not None and journal.state.stage != "open"
         source: Any = None if over else options.open_source(**given)
         output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
-        recorder = Recorder(journal, output, letters) if journal is not None else None
+        joblog = options.joblog_output(**given, opened=journal)
+        recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         if recorder is not None and over:
             summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters)
         else:
@@ -92,6 +93,7 @@ def command(**given: Any) -> None:
                 fingerprint=fingerprint,
                 results_port=given["results_port"],
                 letters=letters,
+                joblog=joblog,
                 recorder=recorder,
             )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

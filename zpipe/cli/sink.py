@@ -58,6 +58,7 @@ def command(**given: Any) -> None:
         if journal is not None:
             stack.callback(journal.close)
         output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
+        joblog = options.joblog_output(**given, opened=journal)
         summary = run_sink(
             output,
             options.progress(given["quiet"], given["output"]),
@@ -68,6 +69,7 @@ def command(**given: Any) -> None:
             heartbeat=given["heartbeat"],
             patience=given["connect_timeout"],
             letters=letters,
-            recorder=Recorder(journal, output, letters) if journal is not None else None,
+            joblog=joblog,
+            recorder=Recorder(journal, output, letters, joblog) if journal is not None else None,
         )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

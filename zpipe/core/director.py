@@ -58,6 +58,7 @@ class Director:
         self.fingerprint = fingerprint or {}
         self.phase = Phase.GATHERING
         self.counts = _Counts()
+        self._local_joblog = False
         self.finished: wire.Finished | None = None
         self.sink_line = "zpipe sink URL --output FILE"
         """The command line that starts this job's sink, once the address is known."""
@@ -83,6 +84,13 @@ class Director:
         if self.local_sink is not None:
             return self.local_sink[2]
         return self._sink is not None and self._sink.sink is not None and self._sink.sink.letters
+
+    @property
+    def joblog(self) -> bool:
+        """Whether the sink wants lines for a job log."""
+        if self.local_sink is not None:
+            return self._local_joblog
+        return self._sink is not None and self._sink.sink is not None and self._sink.sink.joblog
 
     @property
     def may_issue(self) -> bool:
@@ -215,9 +223,11 @@ class Director:
         actions.append(Admit(identity, self._sink.lane))
         return [*actions, *self._resume(join.held), *self._refill(), *self._closing()]
 
-    def on_local_sink(self, endpoint: str, encoding: wire.Encoding, letters: bool, held: wire.Held) -> list[Action]:
+    def on_local_sink(
+        self, endpoint: str, encoding: wire.Encoding, letters: bool, held: wire.Held, *, joblog: bool = False
+    ) -> list[Action]:
         """A sink of this very process takes part, which may have a part of the job already."""
-        self.local_sink = (endpoint, encoding, letters)
+        self.local_sink, self._local_joblog = (endpoint, encoding, letters), joblog
         meeting = meet(held, self.job, self.fingerprint, met=False, done=0)
         if meeting.outcome is Outcome.GIVE_WAY:
             return self._give_way(f"the journal: {meeting.why}", 2)

@@ -127,6 +127,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """Names of exceptions, `ValueError` or `module.Name`, whose items are tried again (none: all but a few)."""
     letters: bool = False
     """Failures come with a line for the dead letters."""
+    joblog: bool = False
+    """Results come with a line for the job log for each item."""
     unwrap: bool = False
     """Items are those that dead letters hold."""
     setup: bool = False
@@ -192,6 +194,7 @@ class SinkJoin(_Header, frozen=True, tag="sink"):
     encoding: Encoding
     held: Held = Held()
     letters: bool = False
+    joblog: bool = False
 
 
 class Welcome(_Header, frozen=True, tag="welcome"):
@@ -317,7 +320,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Result(_Header, frozen=True, tag="result"):
     """Outcomes of items `[start, stop)`: `seconds` is how long the worker took, `hit` the index that ends the job.
 
-    With `again` there are none: the items are to be tried again, in so many seconds.
+    With `again` there are none: the items are to be tried again, in so many seconds. `log` are the items' lines for the
+    job log, if there is one.
     """
 
     job: str
@@ -330,6 +334,7 @@ class Result(_Header, frozen=True, tag="result"):
     hit: int | None = None
     again: float | None = None
     body: memoryview | None = None
+    log: bytes = b""
 
 
 class Results(_Header, frozen=True, tag="results"):
