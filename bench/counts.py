@@ -2,9 +2,9 @@
 
 Messages, bytes, bytes that are copied on their way out, calls of functions (Python's and C's, made from Python) and
 memory blocks that stay, in the process that embeds the pipeline; and calls in a worker's runner. A few counts depend
-on how messages happen to meet (a chunk that is recalled from a slow worker is sent twice, say); so a limit is well
-above what is counted, and below what one call for each item, or one byte more each way, would make it. Exit status 1
-if a limit is passed: `.ci/run` runs this.
+on how messages happen to meet (on a busy machine one chunk in ten is recalled from its worker and sent again); so a
+limit is well above what is counted, and below what one call for each item, or everything sent twice, would make it.
+Exit status 1 if a limit is passed: `.ci/run` runs this.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ WORKERS = 2
 
 LIMITS = {
     "chunks of 1,000: messages a chunk": 2.4,
-    "chunks of 1,000: bytes a chunk": 10_000.0,
+    "chunks of 1,000: bytes a chunk": 16_000.0,
     "chunks of 1,000: calls an item": 0.7,
     "chunks of 1,000: calls an item in the runner": 1.3,
     "chunks of 1: messages a chunk": 2.4,
-    "chunks of 1: bytes a chunk": 200.0,
+    "chunks of 1: bytes a chunk": 220.0,
     "chunks of 1: calls a chunk": 350.0,
     "chunks of 1: memory blocks that stay a chunk": 3.0,
     "1 MiB there and back: messages an item": 4.5,
-    "1 MiB there and back: bytes an item's byte": 2.9,
+    "1 MiB there and back: bytes an item's byte": 3.5,
     "1 MiB there and back: bytes copied on the way out an item's byte": 0.1,
 }
 """What each count may be at most."""
