@@ -26,26 +26,26 @@ class Hand(Protocol):
 
 
 class PipelineFuture(Future[T]):
-    """A future of the standard's. `hand` is asked before a thread waits for it."""
+    """A future of the standard's. Its `hand`, to be set, is asked before a thread waits for it."""
 
-    def __init__(self, hand: Hand) -> None:
-        super().__init__()
-        self._hand = hand
-        self._told = False
-        self.heard = False
-        """Whether somebody's callback is to be called."""
+    hand: Hand
+    settled = False
+    """Whether its outcome is about to be there, or is."""
+    heard = False
+    """Whether somebody's callback is to be called."""
+    _told = False
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn` called with the future once it is done."""
         self.heard = True
         super().add_done_callback(fn)
-        self._hand.look()
+        self.hand.look()
 
     def done(self) -> bool:
         """Tell whether it has been cancelled or is finished."""
         if self.is_over():
             return True
-        self._hand.look()
+        self.hand.look()
         return False
 
     def is_over(self) -> bool:
@@ -56,26 +56,26 @@ class PipelineFuture(Future[T]):
         """Have the hand told once it is done."""
         if not self._told:
             self._told = True
-            super().add_done_callback(self._hand.on_done)
+            super().add_done_callback(self.hand.on_done)
 
-    # Asking first whether it is done would take the lock once more, and an interrupt right then leaves that locked.
+    # To ask first whether it is done would take its lock once more, and an interrupt right then leaves that locked.
 
     def result(self, timeout: float | None = None) -> T:
         """Return the result, waiting for it."""
-        return super().result(self._help(timeout))
+        return super().result(timeout if self.settled else self._help(timeout))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what was raised, waiting for it."""
-        return super().exception(self._help(timeout))
+        return super().exception(timeout if self.settled else self._help(timeout))
 
     def _help(self, timeout: float | None) -> float | None:
         """Lend a hand for `timeout` seconds at most; return how many are left."""
         if timeout is None:
-            self._hand.lend(self, None)
+            self.hand.lend(self, None)
             return None
         if timeout <= 0:
-            self._hand.look()
+            self.hand.look()
             return timeout
         end = time.monotonic() + timeout
-        self._hand.lend(self, timeout)
+        self.hand.lend(self, timeout)
         return max(0.0, end - time.monotonic())

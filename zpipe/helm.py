@@ -74,7 +74,7 @@ class Helm:
         """Have nobody help any more; return when nobody does."""
         self._over = True
         self._ring()
-        with self._leading:
+        with self._leading, self.lock:
             if self._bell is not None:
                 os.close(self._bell)
                 self._bell = None
@@ -99,12 +99,12 @@ class Helm:
 
     def dispatch(self) -> bool:
         """Send what was submitted, if a worker is idle and nobody else is at it; return whether it was sent."""
-        if self._over or self.lock.locked():
-            return False
         work = self._work
-        if not work.tickets and not work.maps and len(work.submits.queue) == 1:
+        if len(work.submits.queue) != 1 or self._over or self.lock.locked():
+            return False
+        if not (work.tickets or work.maps):
             call = self._offer
-        elif (self.leader or not self.out) and self._ventilator.ledger.in_flight < self._ventilator.director.workers:
+        elif self.leader and self._ventilator.ledger.in_flight < self._ventilator.director.workers:
             call = self._feed
         else:
             return False
@@ -112,7 +112,8 @@ class Helm:
             if not self.lock.acquire(blocking=False):
                 return False
             try:
-                self._help(call)
+                if not self._over:
+                    self._help(call)
             finally:
                 self.lock.release()
         return not work.submits.queue
@@ -255,5 +256,5 @@ class Helm:
 
     def orphan(self) -> None:
         """Have nobody help, in a forked child, where whoever held a lock is no more."""
-        self._over = True
+        self._over, self.out, self.leader = True, False, 0
         self.lock, self._leading = threading.Lock(), threading.Lock()

@@ -152,7 +152,8 @@ class Pipeline(Executor):
         BrokenPipeline if the pipeline has ended before its time.
         """
         engine = self._engine
-        future: PipelineFuture[T] = PipelineFuture(engine.helm)
+        future: PipelineFuture[T] = PipelineFuture()
+        future.hand = engine.helm
         with engine.lock:
             engine.check()
             try:

@@ -58,6 +58,7 @@ def _begin(future: Future[Any]) -> bool:
 
 
 def _settle(future: _Future, value: Any, error: BaseException | None) -> None:
+    future.settled = True
     try:
         if error is not None:
             future.set_exception(error)

@@ -59,6 +59,19 @@ def test_whatever_can_not_be_pickled_fails_its_own_future(pipe: zpipe.Pipeline) 
     assert pipe.submit(chores.double, 21).result(PATIENCE) == 42
 
 
+def test_ctrl_c_while_a_function_is_pickled_is_raised(pipe: zpipe.Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the script's to hear of, not some future's."""
+
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipe._engine.functions, "find", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pipe.submit(chores.double, 1)
+    assert pipe.submit(chores.double, 1).result(PATIENCE) == 2
+
+
 def test_leaving_from_a_task_is_an_exception_like_any_other(pipe: zpipe.Pipeline) -> None:
     """SystemExit is the future's exception, and both workers live on."""
     before = {pid for _, pid in pipe.map(chores.with_pid, range(200), chunksize=1)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -190,3 +191,49 @@ def test_the_open_file_limit_is_raised() -> None:
     link.raise_limits()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert soft == min(hard, 1_048_576)
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="a socket is lent with Linux's epoll")
+def test_a_socket_may_be_lent_to_another_thread(loop: link.Loop, context: Any) -> None:
+    """While it is, the loop goes on without it, even one that waits already; then what comes is the loop's again."""
+    pair, other = Pair(loop, context), Pair(loop, context)
+    stop = threading.Event()
+
+    def turn() -> None:
+        while not stop.is_set():
+            loop.turn(None)
+
+    loop.turn(0)
+    thread = threading.Thread(target=turn)
+    thread.start()
+    try:
+        for n in range(3):
+            assert loop.lend(pair.pull)
+            assert link.send(pair.push, [b"lent"])
+            assert pair.pull.poll(DEADLINE * 1000)
+            assert link.send(other.push, [b"other"])
+            wait_until(lambda n=n: len(other.got) == n + 1)
+            assert len(pair.got) == n
+            assert link.receive(pair.pull) == [b"lent"]
+            assert link.receive(pair.pull) is None
+            loop.take_back(pair.pull)
+            assert link.send(pair.push, [b"back"])
+            wait_until(lambda n=n: len(pair.got) == n + 1)
+    finally:
+        stop.set()
+        loop.wake()
+        thread.join(DEADLINE)
+    loop.again(pair.pull)
+    assert not loop.lend(pair.pull)
+    assert loop.pressing
+    for one in (pair, other):
+        loop.remove(one.pull)
+        loop.remove(one.pull)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait while another thread turns the loop."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.002)
