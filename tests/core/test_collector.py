@@ -72,6 +72,16 @@ def test_one_failure_of_two_runs_is_not_the_last_word() -> None:
         assert take(collector, first) == [], "a duplicate now"
 
 
+def test_an_item_of_two_runs_fails_if_it_failed_in_both() -> None:
+    """What failed in either run alone is run again; every run that does not count narrows it down."""
+    collector = make()
+    collector.on_copied(0, 3)
+    for lane, failed in ((1, (0,)), (2, (1,))):
+        assert take(collector, msgspec.structs.replace(result(0, 3, failures=failed), lane=lane)) == []
+    assert take(collector, msgspec.structs.replace(result(0, 3, failures=(0, 1)), lane=3)) == [0, 1, 2]
+    assert collector.failed == 2
+
+
 def test_failures_count_at_once_where_no_copy_runs() -> None:
     """Of other items, or of these once they are done."""
     collector = make()

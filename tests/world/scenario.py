@@ -156,7 +156,7 @@ def drawn(seed: int) -> Scenario:
         endless=bool(hits) and rng.random() < 0.5,
         poison=poison,
         speculate=rng.random() < 0.3,
-        laggards=(0,) if rng.random() < 0.2 and not slow else (),
+        laggards=(0,) if rng.random() < 0.2 and workers > 1 and not slow else (),
         unlucky=items_of(0.1),
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,

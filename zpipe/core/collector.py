@@ -3,7 +3,8 @@
 A result counts if none of its items has counted before; one that has is a duplicate and is dropped, and receipted
 again since the first receipt may have been lost. One that only overlaps what is done is dropped too, since payloads
 are opaque here and can't be parted: the rest of its items are asked for again. That takes two ventilators, one after
-the other, which made other chunks of the same items.
+the other, which made other chunks of the same items, or two runs of a chunk that part. A result with failures while a
+copy of its items runs does not count either, unless another run has failed on the same ones.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Collector:
         self._receipts: list[Receipt] = []
         self._asked: dict[tuple[int, int], Receipt] = {}
         self._copied: dict[int, int] = {}
-        self._failed: dict[int, tuple[int, int]] = {}
+        self._failed: dict[int, dict[tuple[int, int], set[int]]] = {}
 
     def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
         """A ventilator says which job it is. One that nothing has come of yet is forgotten for another."""
@@ -143,12 +144,14 @@ class Collector:
             self._copied[start] = stop
 
     def _may_yet_succeed(self, result: Result) -> bool:
-        """Whether this is the first of two runs to fail: the other's outcome counts."""
+        """Whether this run has failed on items on which no other has: another may do them, or has done."""
         copied = next((a for a, b in self._copied.items() if a < result.stop and result.start < b), None)
         if copied is None:
             return False
-        run = (result.lane, result.attempt)
-        return self._failed.setdefault(copied, run) == run
+        runs, this = self._failed.setdefault(copied, {}), (result.lane, result.attempt)
+        runs[this] = {failure.index for failure in result.failures}
+        others: set[int] = set().union(*(failed for run, failed in runs.items() if run != this))
+        return not runs[this] <= others
 
     def _forget_done(self) -> None:
         covers = self.done.covers
