@@ -26,6 +26,7 @@ LEVELS = [
     {"ventilator", "worker", "sink", "results", "work"},
     {"slots"},
     {"local", "helm"},
+    {"steering"},
     {"drive", "engine"},
     {"pipeline"},
     {"oneliners", "async_pipeline", "joblib", "pool", "benchmark"},

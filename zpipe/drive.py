@@ -16,7 +16,7 @@ from typing import Any
 from zpipe import endpoints, link
 from zpipe.core import wire
 from zpipe.core.policy import Policy
-from zpipe.local import LocalSlots, private_folder
+from zpipe.local import LocalSlots, announce, private_folder
 from zpipe.outlet import Outlet
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
@@ -144,7 +144,8 @@ def run_job(
         for made in (output, letters, joblog):
             if made is not None:
                 stack.push(_abandon(made))
-        url = bind or f"ipc://{stack.enter_context(private_folder())}/control"
+        folder = stack.enter_context(private_folder())
+        url = bind or f"ipc://{folder}/control"
         loop = link.Loop()
         stack.callback(loop.close)
         interrupts = stack.enter_context(_Interrupts(loop))
@@ -192,6 +193,7 @@ def run_job(
             slots = LocalSlots(loop, Config(url, workers, heartbeat, terse=True), say)
         try:
             reach = ventilator.bind(url)
+            announce(folder, ventilator.bound)
             if bind is not None:
                 progress.say(f"listening; start workers with: zpipe worker {reach}")
                 if workers:
@@ -227,7 +229,7 @@ def _spin(drive: _Drive, ventilator: Ventilator, slots: LocalSlots | None) -> No
             exact=exact,
             workers=ventilator.director.workers,
             elapsed=time.monotonic() - drive.began,
-            started=ventilator.director.may_issue,
+            started=ventilator.director.begun,
             note=ventilator.waiting() if time.monotonic() >= hush else "",
         )
 
@@ -330,6 +332,7 @@ def run_ventilator(
         )
         stack.callback(ventilator.close)
         url = ventilator.bind(bind)
+        announce(stack.enter_context(private_folder()), ventilator.bound)
         progress.say(
             f"listening; start a sink with: {ventilator.director.sink_line}, and workers with: zpipe worker {url}"
         )

@@ -1,4 +1,7 @@
-"""Workers of this very process: the supervisor it starts for them, and the private folder their sockets are in."""
+"""Workers of this very process: the supervisor it starts for them, and the private folder their sockets are in.
+
+The folder is also how a job is found by its process: its name has the pid.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from zpipe import link
+from zpipe import endpoints, link
 from zpipe.slots import Config
 
-__all__ = ["LocalSlots", "private_folder"]
+__all__ = ["LocalSlots", "announce", "jobs_here", "private_folder"]
+
+ADDRESS = "address"
+"""A file in the private folder that says where the control socket is bound."""
 
 
 class LocalSlots:
@@ -93,11 +99,41 @@ class LocalSlots:
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
     """A folder only this user can enter, for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="zpipe-", dir=_short_folder()))
+    folder = Path(tempfile.mkdtemp(prefix=f"zpipe-{os.getpid()}-", dir=_short_folder()))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def announce(folder: Path, bound: str) -> None:
+    """Leave word in this process's private folder where its job's control socket is bound."""
+    (folder / ADDRESS).write_text(endpoints.reachable(bound, "127.0.0.1"))
+
+
+def jobs_here() -> dict[int, str]:
+    """Return the control addresses of the jobs that this user's processes on this machine run, by pid."""
+    found = {}
+    for folder in sorted(Path(_short_folder() or tempfile.gettempdir()).glob("zpipe-*-*")):
+        pid = folder.name.split("-")[1]
+        with contextlib.suppress(OSError):  # it has gone meanwhile, or is another user's
+            if not pid.isdecimal() or folder.stat().st_uid != os.getuid() or not _alive(int(pid)):
+                continue
+            if (folder / ADDRESS).exists():
+                found[int(pid)] = (folder / ADDRESS).read_text()
+            elif (folder / "control").exists():
+                found[int(pid)] = f"ipc://{folder}/control"
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _short_folder() -> str | None:

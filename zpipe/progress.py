@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-__all__ = ["BarProgress", "LineProgress", "Progress", "QuietProgress", "Rate", "Snapshot", "make_progress", "rate_text"]
+__all__ = [
+    "BarProgress",
+    "LineProgress",
+    "Progress",
+    "QuietProgress",
+    "Rate",
+    "Snapshot",
+    "in_words",
+    "make_progress",
+    "rate_text",
+]
 
 PREFIX = "zpipe: "
 REDRAW = 0.1
@@ -138,7 +148,7 @@ class LineProgress:
             self._next = now + self._every
             if snapshot.started:
                 self._shown = snapshot.done
-                self.say(_in_words(snapshot, self._rate.per_second(now)))
+                self.say(in_words(snapshot, self._rate.per_second(now)))
         if snapshot.note != self._note or now >= self._next_note:
             self._note = snapshot.note
             self._next_note = now + self._every if snapshot.note else math.inf
@@ -154,7 +164,7 @@ class LineProgress:
         if self._shown not in (None, snapshot.done):
             self._shown = None
             mean = snapshot.done / snapshot.elapsed if snapshot.elapsed > 0 else 0.0
-            self.say(_in_words(snapshot, mean))
+            self.say(in_words(snapshot, mean))
 
     def deadline(self, now: float, /) -> float:
         """Return when the next line is due, or the next look: a note is told soon, and the start marks the rate's."""
@@ -221,7 +231,7 @@ def make_progress(quiet: bool, stream: TextIO | None, *, shared: bool = False) -
     return BarProgress(stream) if terminal and not shared else LineProgress(stream)
 
 
-def _in_words(snapshot: Snapshot, rate: float) -> str:
+def in_words(snapshot: Snapshot, rate: float) -> str:
     """Return a snapshot in words, at `rate` items a second."""
     return ", ".join([_count(snapshot, " of ") + _percent(snapshot, " ({})"), *_facts(snapshot, rate)])
 

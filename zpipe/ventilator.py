@@ -17,7 +17,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Retire, Skip, Tell
+from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
@@ -142,6 +142,7 @@ class Ventilator:
         self._lanes: dict[int, _Lane] = {}
         self._awaited: int | None = None
         self._dry = False
+        self._began = time.monotonic()
         self._malformed: set[bytes] = set()
 
     # setting up
@@ -280,6 +281,8 @@ class Ventilator:
                 self._share(action.lanes)
             elif isinstance(action, Reply):
                 self._reply(action.identity, action.message)
+            elif isinstance(action, Report):
+                self._reply(action.identity, self.state())
             elif isinstance(action, Inform):
                 assert self._sink is not None
                 self._sink.on_copied(action.message.start, action.message.stop)
@@ -517,8 +520,29 @@ class Ventilator:
 
     # what a person may want to know
 
+    def state(self) -> wire.State:
+        """Where the job is, for whoever asks for it from outside."""
+        director, ledger = self.director, self.ledger
+        total, exact = self.total()
+        return wire.State(
+            director.job,
+            director.phase.value,
+            ledger.done,
+            ledger.failed,
+            total,
+            exact,
+            director.workers,
+            ledger.in_flight,
+            time.monotonic() - self._began,
+            director.paused,
+            director.draining,
+            self.waiting(),
+        )
+
     def waiting(self) -> str:
         """What the job waits for, as a sentence, empty when it is at work."""
+        if self.director.paused:
+            return self.director.waiting(str(os.getpid()) if self.url.startswith("ipc://") else self.url)
         dry = self._dry or self._awaited is not None
         if dry and not self.ledger.in_flight and self.director.phase is Phase.RUNNING:
             return (

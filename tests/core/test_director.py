@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from zpipe.core import wire
-from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Retire, Skip, Tell
+from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Halt, Policy
 from zpipe.core.roster import LINK
+from zpipe.errors import WireError
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
 LOCAL = ("ipc://results", "json", False)
@@ -439,3 +440,49 @@ def test_a_job_is_halted_at_once_or_drained() -> None:
         if not now:
             rest = wire.Receipts("job", [wire.Receipt(1, 2, lane, 0.1, 0, 1)])
             assert of(End, director.on_receipts(rest, 0.0)) == [End("halted: 1 of 1 items have failed", 1)]
+
+
+def ask(director: Director, wish: str) -> list[Any]:
+    """Have somebody who is no node ask for something."""
+    return director.on_message(b"somebody", wire.Ask(wish), 0.0)  # type: ignore[arg-type]
+
+
+def test_a_paused_job_sends_nothing_until_it_is_unpaused() -> None:
+    """Whoever joins or dies meanwhile; what came back goes out then, and what is due is not looked at before."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    assert ask(director, "pause") == [Report(b"somebody")]
+    assert not director.may_issue
+    assert "paused; to go on: zpipe unpause 4711" in director.waiting("4711")
+    other = enter(director, 2)
+    director.on_link_lost(lane)
+    assert director.on_hungry(0.0) == []
+    director.on_tick(1e9)
+    assert director.deadline() is None
+    assert ask(director, "pause") == [Report(b"somebody")]
+    assert ask(director, "unpause") == [Report(b"somebody"), Fill([other])]
+    assert director.may_issue
+    assert ask(director, "unpause") == [Report(b"somebody")]
+    assert director.ledger.again(other, 1e9) is not None
+
+
+def test_a_job_is_cancelled_or_drained() -> None:
+    """At once, or once what is in flight is done, a pause ending with it; a drain can be cancelled, and not paused."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    ask(director, "pause")
+    actions = ask(director, "drain")
+    assert of(Tell, actions)[0].text == "cancelled: finishing what is in flight"
+    assert of(End, actions) == []
+    assert ask(director, "pause") == ask(director, "status") == [Report(b"somebody")]
+    assert (director.draining, director.paused) == (True, False)
+    assert of(End, ask(director, "cancel")) == [End("cancelled", 130)]
+    assert ask(director, "status") == [Reply(b"somebody", wire.Bye("cancelled"))]
+
+
+def test_a_wish_that_is_not_known_is_refused() -> None:
+    """By the codec: the director never sees one."""
+    with pytest.raises(WireError, match="no zpipe message"):
+        wire.decode(wire.encode(wire.Ask("dance")))  # type: ignore[arg-type]

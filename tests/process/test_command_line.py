@@ -13,7 +13,7 @@ from process.tools import LOCAL, Zpipe, free_port
 
 import zpipe as package
 
-COMMANDS = ("run", "ventilator", "worker", "sink", "bench")
+COMMANDS = ("run", "ventilator", "worker", "sink", "status", "pause", "unpause", "cancel", "bench")
 
 
 def test_help_teaches_by_example(zpipe: Zpipe) -> None:

@@ -58,6 +58,12 @@ class World:
         self.vent.start()
         if scenario.drain_at is not None:
             self.at(scenario.drain_at, lambda: self.vent.perform(self.vent.director.on_drain("drained", 130)))
+        if scenario.cancel_at is not None:
+            self.at(scenario.cancel_at, lambda: self.vent.asked("cancel"))
+        for _ in range(scenario.pauses):
+            begin = self._draw() * scenario.chaos
+            self.at(begin, lambda: self.vent.asked("pause"))
+            self.at(begin + self._draw() * 5.0, lambda: self.vent.asked("unpause"))
         self.faults = list(plan(seed, scenario) if faults is None else faults)
         for fault in self.faults:
             if not fault.step:
@@ -234,7 +240,7 @@ class World:
         assert end is not None, f"the job never ended: {self.vent.director.waiting('URL')!r}"
         if s.sink_dies and not s.journal and end.error:
             return
-        if s.drain_at is not None and end.error:
+        if (s.drain_at is not None or s.cancel_at is not None) and end.error:
             assert end.status == 130, end
             assert sink.stopped or (sink.gone and sink.gone.error), "the sink was never told that the job has failed"
             return

@@ -30,6 +30,8 @@ class Scenario:
     unlucky: tuple[int, ...] = ()
     """Items of which every second run fails for good."""
     drain_at: float | None = None
+    cancel_at: float | None = None
+    pauses: int = 0
     chaos: float = 30.0
     """Until when mishaps happen."""
     kills: int = 4
@@ -122,6 +124,11 @@ SCENARIOS = {
     "copies, failures": Scenario(speculate=True, unlucky=(0, 7, 14), kills=2, cuts=2, laggards=(0, 1), workers=5),
     "copies, first in order": Scenario(speculate=True, hits=(35, 49), items=90, ordered=True, kills=3, laggards=(0,)),
     "copies, drain": Scenario(speculate=True, drain_at=3.0, items=300, kills=3, laggards=(0, 1), workers=5),
+    "pauses": Scenario(pauses=3, kills=4, cuts=4, terms=2, chaos=10.0),
+    "pauses, copies": Scenario(pauses=3, speculate=True, kills=3, sink_cuts=2, laggards=(0,), chaos=10.0, chunk=3),
+    "pauses, retries": Scenario(pauses=4, flaky=tuple(range(0, 60, 5)), kills=3, chaos=10.0, workers=2),
+    "pauses, drain": Scenario(pauses=4, drain_at=4.0, items=300, kills=3, chaos=6.0),
+    "cancel": Scenario(cancel_at=3.0, items=300, kills=3, cuts=3),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
 
@@ -160,6 +167,8 @@ def drawn(seed: int) -> Scenario:
         unlucky=items_of(0.1),
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
+        cancel_at=rng.random() * 10 if rng.random() < 0.05 else None,
+        pauses=some(3),
         chaos=rng.choice((3.0, 10.0, 30.0)),
         kills=some(6),
         cuts=some(8),

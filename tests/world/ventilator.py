@@ -73,6 +73,15 @@ class Vent(Process):
             self.world.shared += message.cut > 0
         self.perform(self.director.on_message(str(connection.name).encode(), message, self.now))
 
+    def asked(self, wish: Any) -> None:
+        """A person asks for something, on a connection that is gone before the answer."""
+        if not self.alive:
+            return
+        self.world.tell(f"{wish}, please")
+        message, _ = wire.decode(wire.encode(wire.Ask(wish)))
+        self.perform(self.director.on_message(b"0", message, self.now))
+        assert self.director.paused == (wish == "pause") or self.director.draining or self.end is not None
+
     def broken(self, connection: Connection) -> None:
         if not self.alive:
             return
@@ -126,6 +135,7 @@ class Vent(Process):
                     break
                 chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], self.now)
                 self.look()
+            assert not self.director.paused, "a chunk is sent in a pause"
             if world.chance(world.scenario.refused):
                 ledger.on_refused(chunk)
                 world.soon(lambda: self.fill(number), self)

@@ -23,8 +23,15 @@ COMMANDS = {
     "sink": "Collect the results of the job at URL.",
     "resume": "Go on with a job that has a journal.",
     "journal": "Look into a journal.",
+    "status": "Tell where a job is.",
+    "pause": "Have a job send nothing more for now.",
+    "unpause": "Have a paused job go on.",
+    "cancel": "End a job.",
     "bench": "Measure what a pipeline can do, here or over a network.",
 }
+
+STEERING = dict.fromkeys(("status", "pause", "unpause", "cancel"), "steering")
+"""Commands that share a module."""
 
 
 class _Group(click.Group):
@@ -36,7 +43,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"zpipe.cli.{name}").command
+        module = importlib.import_module(f"zpipe.cli.{STEERING.get(name, name)}")
+        command: click.Command = getattr(module, name if name in STEERING else "command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

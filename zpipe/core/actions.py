@@ -6,7 +6,7 @@ import msgspec
 
 from zpipe.core import wire
 
-__all__ = ["Action", "Admit", "End", "Fill", "Inform", "Lost", "Reply", "Retire", "Skip", "Tell"]
+__all__ = ["Action", "Admit", "End", "Fill", "Inform", "Lost", "Reply", "Report", "Retire", "Skip", "Tell"]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -14,6 +14,12 @@ class Reply(msgspec.Struct, frozen=True):
 
     identity: bytes
     message: wire.Control
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Send this control connection the job's state: some of it only the shell knows."""
+
+    identity: bytes
 
 
 class Inform(msgspec.Struct, frozen=True):
@@ -67,4 +73,4 @@ class End(msgspec.Struct, frozen=True):
     status: int = 1
 
 
-Action = Reply | Inform | Admit | Retire | Fill | Skip | Lost | Tell | End
+Action = Reply | Report | Inform | Admit | Retire | Fill | Skip | Lost | Tell | End

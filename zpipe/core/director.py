@@ -11,14 +11,17 @@ from typing import Any
 import msgspec
 
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Retire, Skip, Tell
+from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
 from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
 
-__all__ = ["Director", "Phase"]
+__all__ = ["INTERRUPTED", "Director", "Phase"]
+
+INTERRUPTED = 130
+"""Exit status of a job that a person has ended."""
 
 
 class Phase(Enum):
@@ -67,6 +70,8 @@ class Director:
         self._sink_session = ""
         self._fit = False
         self._drain: tuple[str, int] | None = None
+        self.paused = False
+        """Nothing is sent; what workers have they finish."""
         self._bye: wire.Bye | None = wire.Bye()
 
     # what the shell asks
@@ -95,7 +100,17 @@ class Director:
     @property
     def may_issue(self) -> bool:
         """Whether chunks may go out."""
-        return self.phase is Phase.RUNNING
+        return self.phase is Phase.RUNNING and not self.paused
+
+    @property
+    def begun(self) -> bool:
+        """Whether chunks went out."""
+        return self.phase is not Phase.GATHERING
+
+    @property
+    def draining(self) -> bool:
+        """Whether the job ends once what is in flight is done."""
+        return self._drain is not None
 
     @property
     def workers(self) -> int:
@@ -140,6 +155,8 @@ class Director:
             return self.on_receipts(message, now) if self._is_sink(identity) and message.job == self.job else []
         if isinstance(message, wire.Finished):
             return self.on_finished(message) if self._is_sink(identity) and message.job == self.job else []
+        if isinstance(message, wire.Ask):
+            return self._on_ask(identity, message.wish)
         if not isinstance(message, wire.Ready | wire.Returned | wire.Leave | wire.Unfit):
             return []
         node = self._roster.get(message.lane)
@@ -153,6 +170,25 @@ class Director:
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message.taken)
         return self._on_unfit(node, message.reason)
+
+    def _on_ask(self, identity: bytes, wish: str) -> list[Action]:
+        """A person asks for the state of the job, or for another one; the answer is the state that comes of it."""
+        answer = Report(identity)
+        if wish == "cancel":
+            return [answer, *self.on_failed("cancelled", INTERRUPTED)]
+        if wish == "drain":
+            why, status = ("its sink was interrupted", 1) if self._is_sink(identity) else ("cancelled", INTERRUPTED)
+            told = [] if self.draining else [Tell(f"{why}: finishing what is in flight", error=True)]
+            return [*told, answer, *self.on_drain(why, status)]
+        if wish == "pause" and not self.draining:
+            self.paused = True
+        elif wish == "unpause" and self.paused:
+            return [answer, *self._unpause()]
+        return [answer]
+
+    def _unpause(self) -> list[Action]:
+        self.paused = False
+        return self._refill()
 
     def on_malformed(self, identity: bytes, error: str) -> list[Action]:
         """A control connection sent what is no zpipe message of this protocol."""
@@ -288,11 +324,14 @@ class Director:
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        dates = [date for date in (self._roster.deadline(), self.ledger.deadline()) if date is not None]
+        ledger = None if self.paused else self.ledger.deadline()
+        dates = [date for date in (self._roster.deadline(), ledger) if date is not None]
         return min(dates, default=None)
 
     def on_hungry(self, now: float) -> list[Action]:
         """There is a worker without a chunk, and nothing to issue."""
+        if self.paused:
+            return []
         return self._recall(self.ledger.hungry(now), items=True) + self._copy(now)
 
     def _copy(self, now: float) -> list[Action]:
@@ -324,6 +363,8 @@ class Director:
             for node in late
         ]
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
+        if self.paused:
+            return told
         if self.ledger.due(now):
             told += self._refill()
         told += self._recall(self.ledger.overdue(now), items=self.ledger.dry)
@@ -435,7 +476,8 @@ class Director:
             return []
         self._drain = (error, status)
         self.ledger.closed = True
-        return self._closing()
+        # What is in flight may wait for another worker.
+        return (self._unpause() if self.paused else []) + self._closing()
 
     def _closing(self) -> list[Action]:
         if self.phase not in (Phase.GATHERING, Phase.RUNNING):
@@ -481,6 +523,8 @@ class Director:
             return self._no_sink()
         if self.phase is Phase.CLOSING:
             return "all results are in; waiting for the sink to finish its output"
+        if self.paused:
+            return f"paused; to go on: zpipe unpause {url}"
         linking = sum(not node.ready and not node.sink for node in self._roster)
         if linking and not self.workers:
             sink = self._sink_endpoint()

@@ -8,6 +8,7 @@ or results in one message; a large one, or one with out-of-band buffers, follows
                                                            Finished
     control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Total, Copied,
                                                            Stop, Bye
+    control  (anybody) DEALER → ROUTER (ventilator)        Ask; the answer is a State
     lane     (ventilator) PUSH → PULL (one worker)         Task, then Chunk and Chunks of it
     results  (worker) PUSH → PULL (sink)                   Result, Results
 
@@ -32,6 +33,7 @@ from zpipe.errors import WireError
 __all__ = [
     "MAX_FRAMES",
     "PROTOCOL",
+    "Ask",
     "Buffer",
     "Bye",
     "Call",
@@ -59,6 +61,7 @@ __all__ = [
     "Results",
     "Returned",
     "SinkJoin",
+    "State",
     "Stop",
     "Task",
     "TaskSpec",
@@ -409,6 +412,32 @@ class Finished(_Header, frozen=True, tag="finished"):
     error: str = ""
 
 
+class Ask(_Header, frozen=True, tag="ask"):
+    """A person wants this of the job; or a sink that is told to stop wants it drained. `State` answers."""
+
+    wish: Literal["status", "pause", "unpause", "drain", "cancel"]
+
+
+class State(_Header, frozen=True, tag="state"):
+    """Where a job is: its `phase` in a word, `items` with an outcome of a `total` (None: not known; `exact` or not).
+
+    `in_flight` are chunks, `seconds` the time it has been there, `note` what it waits for.
+    """
+
+    job: str
+    phase: str
+    items: int
+    failed: int
+    total: int | None
+    exact: bool
+    workers: int
+    in_flight: int
+    seconds: float
+    paused: bool = False
+    draining: bool = False
+    note: str = ""
+
+
 class Bye(_Header, frozen=True, tag="bye"):
     """Ventilator → worker or sink: nothing more is wanted of you. `failed` is why, if the job went wrong."""
 
@@ -431,6 +460,8 @@ Control = (
     | Copied
     | Stop
     | Finished
+    | Ask
+    | State
     | Bye
 )
 Message = Control | Task | Forget | Chunk | Chunks | Result | Results
