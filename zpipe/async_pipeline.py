@@ -97,7 +97,7 @@ class AsyncPipeline:
         return self._pipe.workers
 
     def resize(self, workers: int) -> None:
-        """Have this many worker processes here from now on; those too many leave after their chunk."""
+        """Have this many worker processes here from now on; those too many leave after the item they are at."""
         self._pipe.resize(workers)
 
     async def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

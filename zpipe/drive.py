@@ -400,7 +400,12 @@ def run_sink(
                 note=node.waiting(),
             )
 
-        stopped = False
+        stopped = draining = False
+
+        def drain() -> None:
+            nonlocal draining
+            draining = True
+            node.drain()
 
         def stop() -> None:
             nonlocal stopped
@@ -410,9 +415,15 @@ def run_sink(
         with _shown(progress, snapshot):
             while node.gone is None and not stopped:
                 now = drive.turn(node.deadline(), snapshot)
-                drive.interrupted(stop, stop, "stopping; what has come so far is kept")
+                if node.may_drain:
+                    drive.interrupted(drain, stop)
+                else:
+                    drive.interrupted(stop, stop, "stopping; what has come so far is kept")
                 node.on_tick(now)
+                if draining and node.gone is None and not node.may_drain and node.sink.finished is None:
+                    stop()  # there is nobody any more to drain the job
         whole = sink.finished is not None and not sink.finished.error
+        stopped = stopped or draining
         error = "" if whole else _why_not(node, stopped)
         seconds = time.monotonic() - drive.began
         return Summary(

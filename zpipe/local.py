@@ -71,7 +71,7 @@ class LocalSlots:
         return False
 
     def resize(self, slots: int) -> None:
-        """Have this many workers: new ones start, those too many leave after their chunk."""
+        """Have this many workers: new ones start, those too many leave after the item they are at."""
         with contextlib.suppress(OSError):
             os.write(self._orders, b"%d\n" % slots)
 

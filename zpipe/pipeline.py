@@ -130,7 +130,7 @@ class Pipeline(Executor):
         return self._engine.broken is not None
 
     def resize(self, workers: int) -> None:
-        """Have this many worker processes here from now on; those too many leave after their chunk."""
+        """Have this many worker processes here from now on; those too many leave after the item they are at."""
         if workers < 0:
             raise ValueError(f"{workers} workers can't be: give a number from 0 on")
         engine = self._engine

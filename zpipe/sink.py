@@ -400,8 +400,17 @@ class SinkNode:
         self._perform(self.member.on_tick(now))
         self._control.retry()
 
+    @property
+    def may_drain(self) -> bool:
+        """Whether a ventilator is there to send nothing more to workers, so that this sink gets what they have."""
+        return self.member.state is State.READY and self.sink.finished is None
+
+    def drain(self) -> None:
+        """The person wants this sink to end: the ventilator is to end the job once what is in flight is done."""
+        self._send(wire.Ask("drain"))
+
     def interrupt(self) -> None:
-        """The person wants this sink to end: the job can't go on without it, and its ventilator is told so."""
+        """The person wants this sink to end now: the job can't go on without it, and its ventilator is told so."""
         c = self.sink.collector
         if self.sink.finished is None and c.job:
             self._send(wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, "its sink was interrupted"))

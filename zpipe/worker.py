@@ -126,7 +126,7 @@ class Worker:
                 self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
                 now = self._turned = time.monotonic()
                 if self.terminated and self.gone is None:
-                    self._perform(self._intake.on_terminate(now))
+                    self._perform(self._intake.on_terminate(now, self._cut))
                 due = self._member.deadline()
                 if due is not None and due <= now:
                     self._perform(self._intake.after(self._member.on_tick(now)))
@@ -134,7 +134,7 @@ class Worker:
         return self.gone
 
     def terminate(self) -> None:
-        """Ask the worker to leave after the chunk it is running. Safe from a signal handler."""
+        """Ask the worker to leave after the item it is at. Safe from a signal handler."""
         self.terminated = True
         self._loop.wake()
         self._ring()
@@ -163,7 +163,7 @@ class Worker:
 
     def _look_after(self) -> None:
         if self.terminated:
-            self._perform(self._intake.on_terminate(time.monotonic()))
+            self._perform(self._intake.on_terminate(time.monotonic(), self._cut))
         self._control.read()
         if self._kept and time.monotonic() >= self._kept_since + LOOK:
             self._flush()
@@ -210,6 +210,7 @@ class Worker:
                 self._say(action.text)
             elif isinstance(action, Gone):
                 self.gone = action
+                self._cut()  # nobody wants what runs any more
 
     def _open(self, welcome: wire.Welcome) -> None:
         self._lane = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
@@ -325,6 +326,7 @@ class Worker:
             self._give_up(error)
             return
         now = time.monotonic()
+        self._member.stir(now)
         stands = self._member.welcome is welcome
         each = (now - began) / (outcomes[-1].stop - chunk.start)
         for outcome in outcomes:

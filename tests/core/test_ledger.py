@@ -163,6 +163,18 @@ def test_a_leaving_worker_hands_back_what_it_has_not_taken() -> None:
     assert list(ledger.lanes[1].held) == [taken.start]
 
 
+def test_a_leaving_worker_hands_back_items_of_its_chunk() -> None:
+    """Those it has not started are others', on the same attempt; the chunk ends before them."""
+    ledger = make(1, 2)
+    chunk = issue(ledger, 1, 10)
+    assert ledger.on_leave(1, taken=1, cut=4) == 1
+    assert (chunk.start, chunk.stop) == (0, 4)
+    pieces = [ledger.again(2, 0.0), ledger.again(2, 0.0)]
+    assert [(piece.start, piece.stop, piece.attempt) for piece in pieces if piece] == [(4, 7, 1), (7, 10, 1)]
+    assert ledger.on_receipt(receipt(chunk), 0.0) is ledger.lanes[1]
+    ledger.check()
+
+
 def test_a_late_receipt_from_a_lost_lane_counts() -> None:
     """A result that outlived its worker saves the second run, wherever the chunk is by then."""
     ledger = make(1, 2)

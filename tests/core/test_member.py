@@ -187,9 +187,28 @@ def test_the_intake_counts_what_it_starts_of_one_lane() -> None:
     assert ready_again[-1] == Send(wire.Ready(9))
     intake.on_chunks(["d", "e"])
     intake.start()
-    assert intake.on_terminate(2.0) == [Send(wire.Leave(9, 1))]
+    assert intake.on_terminate(2.0, lambda: 0) == [Send(wire.Leave(9, 1))]
     intake.on_chunks(["f"])
     assert intake.start() is None, "a leaving worker takes no more"
+
+
+def test_a_leaving_worker_hands_back_items_once() -> None:
+    """What is left of its chunk is told with its leave; asked again it says and leaves nothing more."""
+    intake = Intake(ready(make()))
+    intake.on_chunks(["a"])
+    intake.start()
+    assert intake.on_terminate(2.0, lambda: 5) == [Send(wire.Leave(1, 1, 5))]
+    assert intake.on_terminate(3.0, pytest.fail) == []
+
+
+def test_a_leaving_member_has_its_time_from_the_end_of_its_work() -> None:
+    """A long item does not use it up: the receipt of its result can still come."""
+    member = ready(make())
+    member.on_leave(wire.Leave(1, 1), 0.0)
+    member.stir(100.0)
+    assert member.on_tick(100.1) == []
+    assert member.deadline() == 110.0
+    assert Gone() in member.on_tick(110.0)
 
 
 def test_a_recalled_worker_gives_back_what_it_has_not_started() -> None:

@@ -403,3 +403,12 @@ def wait_for(name: str) -> None:
     """Wait until there is a file."""
     while not Path(name).exists():
         time.sleep(0.01)
+
+
+def noted_gate(item: int) -> int:
+    """Note the item, and the process if it is the first to have one, which waits until `go` is there."""
+    note("noted", item)
+    if first_time("begun"):
+        note("pids", os.getpid())
+        wait_for("go")
+    return item

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import pytest
-from process.tools import LINUX, LOCAL, Node, Zpipe, alive, records, wait_until
+from process.tools import LINUX, LOCAL, Node, Zpipe, alive, records, values, wait_until
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -87,7 +88,8 @@ def test_an_interrupt_while_nothing_runs(zpipe: Zpipe) -> None:
     assert not list(zpipe.folder.glob("out*"))
 
 
-def test_a_ventilator_that_is_interrupted(zpipe: Zpipe) -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_ventilator_that_is_interrupted(zpipe: Zpipe, number: int) -> None:
     """It drains; the sink keeps what is done and says why there is no more, and the worker leaves."""
     ventilator = zpipe.start(
         "ventilator", "jobs:noted_slow", "--range", "0:1000", "--chunk", "1", "--bind", f"{LOCAL}:0"
@@ -96,7 +98,7 @@ def test_a_ventilator_that_is_interrupted(zpipe: Zpipe) -> None:
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
     worker = zpipe.start("worker", url, "--slots", "2")
     wait_until(lambda: len(zpipe.noted()) >= 4, "items under way")
-    ventilator.signal(signal.SIGINT)
+    ventilator.signal(number)
     ventilator.ended(130)
     sink.ended(1)
     assert "the job ended before it was whole: interrupted" in sink.err
@@ -106,17 +108,61 @@ def test_a_ventilator_that_is_interrupted(zpipe: Zpipe) -> None:
     assert [record["value"] for record in found] == sorted(zpipe.noted())
 
 
-def test_a_sink_that_is_interrupted(zpipe: Zpipe) -> None:
-    """It keeps what it has in a .partial file and ends with 130; the job can't go on, and all are told why."""
-    ventilator = zpipe.start("ventilator", "jobs:nap", "--range", "0:100000", "--bind", f"{LOCAL}:0")
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_sink_that_is_interrupted(zpipe: Zpipe, number: int) -> None:
+    """It has the job drained: what workers have begun it receives and keeps; the job ends, and all are told why."""
+    job = ("jobs:noted_slow", "--range", "0:1000", "--chunk", "1")
+    ventilator = zpipe.start("ventilator", *job, "--bind", f"{LOCAL}:0")
+    url = ventilator.url()
+    sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
+    worker = zpipe.start("worker", url, "--slots", "2")
+    wait_until(lambda: len(zpipe.noted()) >= 4, "items under way")
+    sink.signal(number)
+    sink.ended(130)
+    assert "interrupted: finishing what is in flight; once more to stop now" in sink.err
+    assert "the results so far are in out.partial" in sink.err
+    for node in (ventilator, worker):
+        assert "its sink was interrupted" in node.ended(1).err
+    found = records((zpipe.folder / "out.partial").read_text())
+    assert [record["value"] for record in found] == sorted(zpipe.noted())
+
+
+def test_a_sink_that_is_interrupted_twice(zpipe: Zpipe) -> None:
+    """It waits for nothing: what has come is kept."""
+    ventilator = zpipe.start("ventilator", "jobs:stuck_at_first", "--range", "0:9", "--bind", f"{LOCAL}:0")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
     worker = zpipe.start("worker", url, "--slots", "1")
-    partial = zpipe.folder / "out.partial"
-    wait_until(lambda: partial.exists() and partial.stat().st_size > 500, "the first results")
+    wait_until((zpipe.folder / "begun").exists, "the item that is stuck")
+    sink.signal(signal.SIGTERM)
+    sink.said("finishing what is in flight")
+    assert sink.process.poll() is None
     sink.signal(signal.SIGTERM)
     sink.ended(130)
-    assert "the results so far are in out.partial" in sink.err
-    assert all(record["value"] == record["item"] for record in records(partial.read_text()))
-    for node in (ventilator, worker):
-        assert "its sink was interrupted" in node.ended(1).err
+    ventilator.ended(1)
+    (zpipe.folder / "go").touch()
+    worker.ended(1)
+
+
+@pytest.mark.parametrize("to", ["supervisor", "slot"])
+def test_a_worker_that_is_told_to_leave_in_a_long_chunk(zpipe: Zpipe, to: str) -> None:
+    """It finishes its item, not its chunk: the rest is another's; what it has done is delivered, once."""
+    job = ("jobs:noted_gate", "--range", "0:40", "--chunk", "20")
+    ventilator = zpipe.start("ventilator", *job, "--bind", f"{LOCAL}:0")
+    url = ventilator.url()
+    sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
+    worker = zpipe.start("worker", url, "--slots", "1")
+    (pid,) = wait_until(zpipe.task_pids, "the first item")
+    if to == "supervisor":
+        worker.signal(signal.SIGTERM)
+    else:
+        os.kill(pid, signal.SIGTERM)
+    ventilator.said("leaves")
+    (zpipe.folder / "go").touch()
+    worker.ended(0)
+    assert len(zpipe.noted()) == 1, "the item that it was at"
+    other = zpipe.start("worker", url, "--slots", "1")
+    for node in (ventilator, sink, other):
+        node.ended(0)
+    assert values((zpipe.folder / "out").read_text()) == list(range(40))
+    assert sorted(zpipe.noted()) == list(range(40)), "each was run once"

@@ -135,8 +135,9 @@ class Worker(Node):
         hit = next((h for h in self.world.scenario.hits if chunk.start <= h < self.stop), None)
         stop = self.stop if hit is None else hit + 1
         self.deliver(chunk, welcome, stop, hit, seconds)
+        self.member.stir(self.now)
         if self.terminated:
-            self.perform(self.intake.on_terminate(self.now))
+            self.perform(self.intake.on_terminate(self.now, lambda: 0))
         later, self.later = self.later, []
         for action in later:
             if self.alive:
@@ -173,7 +174,7 @@ class Worker(Node):
     def terminate(self) -> None:
         self.terminated = True
         if self.alive and not (self.busy and self.deaf):
-            self.perform(self.intake.on_terminate(self.now))
+            self.perform(self.intake.on_terminate(self.now, self.cut))
 
     def measured(self, seconds: float) -> float:
         """How long that was by its clock, which may be set meanwhile."""

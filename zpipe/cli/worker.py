@@ -21,7 +21,7 @@ Examples:
   zpipe worker tcp://head:5557 --slots 4 --connect-timeout 60
   zpipe worker tcp://head:5557 --stay            keep working, job after job
 
-Stop it with Ctrl-C or SIGTERM: each slot finishes the chunk it is running and hands the rest back.
+Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands the rest back.
 """,
 )
 @click.argument("url", envvar="ZPIPE_URL")

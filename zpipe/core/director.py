@@ -168,7 +168,7 @@ class Director:
             self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
             return self._refill()
         if isinstance(message, wire.Leave):
-            return self._on_leave(node, message.taken)
+            return self._on_leave(node, message.taken, message.cut)
         return self._on_unfit(node, message.reason)
 
     def _on_ask(self, identity: bytes, wish: str) -> list[Action]:
@@ -396,9 +396,9 @@ class Director:
         lanes = [number for number, lane in self.ledger.lanes.items() if lane.credit > 0]
         return [Fill(lanes)] if lanes else []
 
-    def _on_leave(self, node: Node, taken: int) -> list[Action]:
+    def _on_leave(self, node: Node, taken: int, cut: int) -> list[Action]:
         node.leaving = True
-        back = self.ledger.on_leave(node.lane, taken)
+        back = self.ledger.on_leave(node.lane, taken, cut)
         told: list[Action] = []
         if back:
             told = [Tell(f"{node.name} leaves; {back} chunks it had not started go to others"), *self._refill()]

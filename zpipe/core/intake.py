@@ -89,10 +89,14 @@ class Intake:
             self._queue.clear()
         return actions
 
-    def on_terminate(self, now: float) -> list[Action]:
-        """Asked to go (SIGTERM): hand back what was not started, and wait for the receipts of the rest."""
-        welcome = self.member.welcome
-        leave = wire.Leave(welcome.lane, self.taken) if welcome is not None else None
+    def on_terminate(self, now: float, cut: Callable[[], int]) -> list[Action]:
+        """Asked to go (SIGTERM): hand back what was not started, and wait for the receipts of the rest.
+
+        What `cut` leaves of the running chunk is handed back too, as for `on_recall`.
+        """
+        welcome, leave = self.member.welcome, None
+        if welcome is not None and self.member.state is State.READY:
+            leave = wire.Leave(welcome.lane, self.taken, cut())
         self._queue.clear()
         return self.after(self.member.on_leave(leave, now))
 

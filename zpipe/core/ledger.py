@@ -99,13 +99,16 @@ class Ledger:
     def _suspect(self, chunk: Chunk) -> None:
         self._suspects.add(chunk)
 
-    def on_leave(self, number: int, taken: int) -> int:
-        """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back."""
+    def on_leave(self, number: int, taken: int, cut: int = 0) -> int:
+        """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back.
+
+        With a `cut` it hands back that chunk's items from there on too.
+        """
         lane = self.lanes.get(number)
         if lane is None:
             return 0
         lane.leaving = True
-        back = self._hand_back(lane, taken, lane.sent)
+        back = self._hand_back(lane, taken, lane.sent) + self._cut(lane, taken, cut)
         self.requeued += back
         return back
 
@@ -232,18 +235,23 @@ class Ledger:
         lane.recalled = False
         lane.shallow = True
         back = self._hand_back(lane, after, upto)
-        if lane.spare is not None and lane.spare.order == after and lane.spare.start < cut < lane.spare.stop:
+        shared = self._cut(lane, after, cut)
+        lane.shared = not shared  # nothing more is to be had of it
+        return back + shared
+
+    def _cut(self, lane: Lane, order: int, cut: int) -> bool:
+        """The worker of a lane leaves the items from `cut` on of the chunk it runs; return whether it is so."""
+        if lane.spare is not None and lane.spare.order == order and lane.spare.start < cut < lane.spare.stop:
             lane.spare.stop = cut
-        running = next((chunk for chunk in lane.held.values() if chunk.order == after), None)
+        running = next((chunk for chunk in lane.held.values() if chunk.order == order), None)
         if running is None or not running.start < cut < running.stop:
-            lane.shared = True  # nothing more is to be had of it
-            return back
+            return False
         rest = running.cut(cut)
         rest.attempt -= 1
         if running.got is not None and running.got.covers(running.start, running.stop):
             self._settle(running)
         self._share_out(rest)
-        return back + 1
+        return True
 
     def _share_out(self, rest: Chunk) -> None:
         """Make a pending chunk of what one worker hands back, or several, one for each that is idle and one for it."""

@@ -225,6 +225,11 @@ class Member:
             return [Send(message)]
         return self._go()
 
+    def stir(self, now: float) -> None:
+        """There was something to do until now: if the node is leaving, its time to settle that begins here."""
+        if self.state is State.LEAVING:
+            self._since = now
+
     def _go(self) -> list[Action]:
         self.state = State.GONE
         return [Close(), Gone()]

@@ -256,10 +256,14 @@ class Returned(_Header, frozen=True, tag="returned"):
 
 
 class Leave(_Header, frozen=True, tag="leave"):
-    """The worker takes no more: of the chunks sent down its lane it has started none after the `taken`-th."""
+    """The worker takes no more: of the chunks sent down its lane it has started none after the `taken`-th.
+
+    Of that, which is running, it won't run the items from index `cut` on (0: it runs all of them).
+    """
 
     lane: int
     taken: int
+    cut: int = 0
 
 
 class Unfit(_Header, frozen=True, tag="unfit"):
