@@ -182,6 +182,8 @@ class Worker:
                 pass
             self._perform(self._intake.on_recall(message, self._cut))
             return
+        if isinstance(message, wire.Bye):
+            self._cut()  # nobody wants what runs any more
         self._perform(self._intake.on_message(message, time.monotonic()))
 
     def _cut(self) -> int:
@@ -210,7 +212,6 @@ class Worker:
                 self._say(action.text)
             elif isinstance(action, Gone):
                 self.gone = action
-                self._cut()  # nobody wants what runs any more
 
     def _open(self, welcome: wire.Welcome) -> None:
         self._lane = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
