@@ -523,7 +523,7 @@ class TestSummary:
         assert b"\n" not in data
         assert json.loads(data) == {
             "done": 3, "failed": 1, "total": 3, "seconds": 0.0, "items_per_second": 0.0, "workers": 2, "lost": 0,
-            "requeued": 0, "retried": 0, "duplicates": 4, "copies": 0, "copies_won": 0, "hit": 0,
+            "before": 0, "requeued": 0, "retried": 0, "duplicates": 4, "copies": 0, "copies_won": 0, "hit": 0,
             "interrupted": False, "error": "a\nb", "note": "",
             "exit_status": 1,
         }  # fmt: skip

@@ -271,7 +271,7 @@ class Ledger:
         One that workers have ended over goes ahead of others, but only down a lane that holds nothing.
         """
         lane = self.lanes[number]
-        if not lane.busy and (suspect := self._suspects.take()) is not None:
+        if not lane.held and lane.spare is None and (suspect := self._suspects.take()) is not None:
             lane.solo = True
             return self._hold(suspect, lane, now)
         found, aside = None, []

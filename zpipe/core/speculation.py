@@ -51,7 +51,8 @@ class Speculation:
         """When `plan` is next worth asking."""
         self._outstanding = outstanding
         self._lanes = lanes
-        self._planned: dict[int, Chunk] = {}
+        self.planned: dict[int, Chunk] = {}
+        """The lanes that are to be given a copy now, and of what."""
         self._losers: list[int] = []
 
     # which
@@ -61,9 +62,9 @@ class Speculation:
         self.look = inf
         idle = self._idle(now)
         slow = self._slow(now) if idle else []
-        room = max(1, len(self._lanes) // SHARE) - len(self.doubles()) - len(self._planned)
+        room = max(1, len(self._lanes) // SHARE) - len(self.doubles()) - len(self.planned)
         planned = dict(zip(idle, slow[: max(0, room)], strict=False))
-        self._planned.update(planned)
+        self.planned.update(planned)
         return planned
 
     def _idle(self, now: float) -> list[int]:
@@ -73,7 +74,7 @@ class Speculation:
         idle = [
             lane
             for lane in self._lanes.values()
-            if not lane.busy and not lane.leaving and lane.typical <= most and lane.number not in self._planned
+            if not lane.busy and not lane.leaving and lane.typical <= most and lane.number not in self.planned
         ]
         numbers = [lane.number for lane in sorted(idle, key=lambda lane: lane.typical)]
         # As many are about to get what others have been asked for.
@@ -81,7 +82,7 @@ class Speculation:
 
     def _slow(self, now: float) -> list[Chunk]:
         """The chunks worth a copy, those that are likely to end last first. Notes when there may be more."""
-        planned = {chunk.start for chunk in self._planned.values()}
+        planned = {chunk.start for chunk in self.planned.values()}
         slow = []
         for lane in self._lanes.values():
             chunk = lane.running
@@ -98,14 +99,9 @@ class Speculation:
                 self.look = min(self.look, due)
         return [chunk for _, _, chunk in sorted(slow)]
 
-    @property
-    def planned(self) -> bool:
-        """Whether there are copies to be sent."""
-        return bool(self._planned)
-
     def take(self, lane: Lane, now: float) -> Chunk | None:
         """Return the copy that is to go down this lane now, if any: it has it."""
-        chunk = self._planned.pop(lane.number, None)
+        chunk = self.planned.pop(lane.number, None)
         if chunk is None or lane.busy or chunk.copied or self._outstanding.get(chunk.start) is not chunk:
             return None
         if chunk.lane in (0, lane.number):
@@ -140,7 +136,7 @@ class Speculation:
 
     def on_lost(self, lane: Lane) -> None:
         """The worker of a lane is gone."""
-        self._planned.pop(lane.number, None)
+        self.planned.pop(lane.number, None)
         self.end(lane)
 
     def promote(self, chunk: Chunk) -> None:
