@@ -20,7 +20,7 @@ LEVELS = [
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal"},
     {"held", "futures"},
     {"link", "commands", "progress", "outcomes", "broken"},
-    {"dialog", "tasks", "records", "retries", "sources", "outputs", "summary", "functions", "notices"},
+    {"dialog", "tasks", "records", "retries", "sources", "walk", "outputs", "summary", "functions", "notices"},
     {"handover", "joblog", "outlet", "recorder", "reopening", "resumption"},
     {"runner", "lines", "feeder", "maps", "submits"},
     {"ventilator", "worker", "sink", "results", "work"},

@@ -6,7 +6,6 @@ whoever takes never waits for the generator, and a generator that never comes ba
 
 from __future__ import annotations
 
-import glob
 import inspect
 import os
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 from zpipe.errors import SourceError, TaskError, UsageError
 from zpipe.sources import Batch, failure, length_of, pack, pass_over
+from zpipe.walk import matches
 
 __all__ = ["FeederSource", "callable_source", "glob_source"]
 
@@ -210,8 +210,8 @@ class FeederSource:
 def glob_source(pattern: str, root: str | os.PathLike[str] | None = None) -> FeederSource:
     """Return the paths of the files that match `pattern`, relative to `root` if the pattern is; `**` is any depth.
 
-    Folders are left out, and so is what begins with a dot, unless the pattern has the dot. Paths come as the file
-    system lists them. Raises UsageError for an empty pattern and a `root` that is no folder.
+    Folders are left out, and so is what begins with a dot, unless the pattern has the dot. Paths come sorted, folder
+    by folder. Raises UsageError for an empty pattern and a `root` that is no folder.
     """
     if not pattern:
         raise UsageError("an empty pattern matches no file: give one such as 'data/**/*.csv'")
@@ -220,7 +220,7 @@ def glob_source(pattern: str, root: str | os.PathLike[str] | None = None) -> Fee
     base = "" if root is None else os.fspath(root)
 
     def walk() -> Iterator[str]:
-        for path in glob.iglob(pattern, root_dir=root, recursive=True):  # noqa: PTH207 - Path.glob takes no absolute pattern
+        for path in matches(pattern, base):
             if os.path.isfile(os.path.join(base, path)):  # noqa: PTH113, PTH118 - a Path per file costs more
                 yield path
 
