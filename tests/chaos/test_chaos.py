@@ -16,7 +16,7 @@ EVERY = 50
 
 def test_a_storm_on_this_host(tmp_path: Path) -> None:
     """Workers are killed, stopped, told to go and replaced: the output is whole, and in order."""
-    report = Storm(41, tmp_path, items=ITEMS, every=EVERY, hosts=[Host()] * 4).run()
+    report = Storm(47, tmp_path, items=ITEMS, every=EVERY, hosts=[Host()] * 4).run()
     assert report.happened.total() >= 2, report
     assert report.runs >= ITEMS
 
@@ -28,7 +28,7 @@ def test_a_storm_over_cables(tmp_path: Path) -> None:
         pytest.skip(unfit)
     cables = Cables(3, delay=0.005, loss=0.01)
     try:
-        report = Storm(48, tmp_path, items=ITEMS, every=EVERY, hosts=[cables.head, *cables.hosts]).run()
+        report = Storm(50, tmp_path, items=ITEMS, every=EVERY, hosts=[cables.head, *cables.hosts]).run()
     finally:
         cables.close()
     assert report.happened["pull"], report

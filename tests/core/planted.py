@@ -93,7 +93,7 @@ BUGS = {
         "poison in big chunks",
     ),
     "the bisection stops short": Bug(Suspects, "add", "len(chunk) > 1", "len(chunk) > 2", "poison in big chunks"),
-    "an item is given up without proof": Bug(Suspects, "add", "chunk.proven and", "", "poison"),
+    "an item is given up without proof": Bug(Suspects, "add", "chunk.proven and", "", "one is deadly"),
     "what waits is written as it came": Bug(
         Collector, "_in_order", "self._waiting.pop(self._next)", "self._waiting.pop(max(self._waiting))", "ordered"
     ),

@@ -11,7 +11,7 @@ from world.clock import Clock
 from world.hunt import hunt, main
 from world.shrink import attempt, ddmin, shrink
 
-SEEDS = 12
+SEEDS = 10
 DRAWN = 1560
 PARTS = 10
 """The drawn worlds are run in so many tests."""

@@ -83,8 +83,8 @@ SCENARIOS = {
     "all die": Scenario(journal=True, sink_dies=2, ventilator_dies=2, items=120),
     "all die, big chunks": Scenario(journal=True, sink_dies=2, ventilator_dies=2, items=150, chunk=13, terms=2),
     "all die, in order": Scenario(journal=True, sink_dies=2, ventilator_dies=2, ordered=True, reorder=20, sink_cuts=2),
-    "both": Scenario(kills=6, cuts=6, workers=4, items=150),
-    "ordered": Scenario(kills=4, cuts=6, ordered=True, items=120),
+    "both": Scenario(kills=6, cuts=6, workers=4, items=100),
+    "ordered": Scenario(kills=4, cuts=6, ordered=True, items=80),
     "tight reorder": Scenario(kills=4, cuts=4, ordered=True, items=120, reorder=12, chunk=3),
     "sink cut": Scenario(kills=2, cuts=4, sink_cuts=4),
     "drains": Scenario(kills=2, cuts=2, terms=6, workers=4),
@@ -98,7 +98,7 @@ SCENARIOS = {
     "no items": Scenario(items=0, kills=1, cuts=1),
     "one worker": Scenario(workers=1, kills=3, cuts=5, sink_cuts=2, terms=2),
     "sink dies": Scenario(sink_dies=1),
-    "retries": Scenario(flaky=tuple(range(0, 90, 4)), items=90, kills=4, cuts=4, terms=2),
+    "retries": Scenario(flaky=tuple(range(0, 45, 4)), items=45, kills=4, cuts=4, terms=2),
     "retries in order": Scenario(flaky=(0, 1, 2, 30, 59), items=60, kills=4, cuts=4, ordered=True, chunk=7),
     "retries, sink cut": Scenario(flaky=(5, 6, 40), items=60, kills=2, cuts=2, sink_cuts=4, chunk=5),
     "retries, drain": Scenario(flaky=tuple(range(0, 400, 9)), items=400, drain_at=5.0, kills=3),
@@ -129,6 +129,7 @@ SCENARIOS = {
     "pauses, retries": Scenario(pauses=4, flaky=tuple(range(0, 60, 5)), kills=3, chaos=10.0, workers=2),
     "pauses, drain": Scenario(pauses=4, drain_at=4.0, items=300, kills=3, chaos=6.0),
     "cancel": Scenario(cancel_at=3.0, items=300, kills=3, cuts=3),
+    "one is deadly": Scenario(poison=(3,), items=16, chunk=8, workers=4, kills=12, cuts=4, chaos=10.0, deaf=1.0),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
 }
 
