@@ -1,8 +1,15 @@
-"""Settings of all tests: no time limit on a single example, since the machine may be busy with others."""
+"""Settings of all tests: no time limit on an example, as the machine may be busy, and no key of whoever runs them."""
 
 from __future__ import annotations
+
+import os
+import tempfile
 
 from hypothesis import settings
 
 settings.register_profile("zpipe", deadline=None, print_blob=True)
 settings.load_profile("zpipe")
+
+# Of all processes that tests start, too: a key in the default place would be used by every one that binds to TCP.
+os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "zpipe-tests-have-no-key")
+os.environ.pop("ZPIPE_KEY_FILE", None)

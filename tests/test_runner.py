@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import zpipe
 from zpipe import context, serialize
+from zpipe.core import wire
 from zpipe.core.wire import Chunk, Encoding, Failure, ItemKind, JobSpec, TaskSpec
 from zpipe.errors import TaskError, WireError
 from zpipe.runner import Outcome, Runner
@@ -687,3 +688,24 @@ def test_no_python_per_item(encoding: Encoding, kind: ItemKind) -> None:
 
     cost(2)
     assert cost(1000) == cost(2) > 10
+
+
+LONG = [f"{n:03}" * 170 for n in range(20)]
+
+
+@pytest.mark.parametrize("encoding", ["values", "json", "raw", "pickle"])
+def test_results_that_no_message_can_hold_fail_with_the_mend(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The results port would cut a worker off that sent them, and so another would be, again and again."""
+    monkeypatch.setattr(wire, "MAX_BYTES", 5000)
+    assert run(spec("same", encoding=encoding), LONG[:4]).failures == []
+    failed = run(spec("same", encoding=encoding), LONG, start=7).failures
+    assert [failure.index for failure in failed] == list(range(7, 27))
+    assert "send fewer items together" in failed[0].message
+
+
+def test_values_that_no_message_can_hold_fail_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the exceptions that a script gets."""
+    monkeypatch.setattr(wire, "MAX_BYTES", 5000)
+    outcome = run(spec("same", encoding="outcomes"), LONG)
+    assert len(outcome.failures) == 20
+    assert "send fewer items together" in outcome.failures[0].message

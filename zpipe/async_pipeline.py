@@ -9,6 +9,7 @@ wherever it is done, so that chunks are unpickled in the loop, and other tasks g
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
@@ -51,6 +52,7 @@ class AsyncPipeline:
         chunk: int | None = None,
         progress: bool | Callable[[Snapshot], object] = False,
         heartbeat: float = 10.0,
+        key_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         speculate: bool = False,
     ) -> None:
@@ -64,6 +66,7 @@ class AsyncPipeline:
             chunk=chunk,
             progress=progress,
             heartbeat=heartbeat,
+            key_file=key_file,
             insecure=insecure,
             speculate=speculate,
         )

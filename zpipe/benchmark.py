@@ -157,6 +157,7 @@ def run(
     *,
     workers: int | None = None,
     bind: str | None = None,
+    key_file: str | None = None,
     insecure: bool = False,
     tcp: bool = False,
     wanted: int | None = None,
@@ -164,9 +165,9 @@ def run(
 ) -> Figures:
     """Make a pipeline, wait for its workers, measure it.
 
-    workers: processes of this machine (None: one a core, or with `bind` none). bind: where others may join. tcp:
-    reach this machine's over tcp. wanted: how many must be ready (None: this machine's, or one). Raises UsageError,
-    and ZpipeError as `measure` does.
+    workers: processes of this machine (None: one a core, or with `bind` none). bind: where others may join, with the
+    key of `key_file` or, if `insecure`, without one. tcp: reach this machine's over tcp. wanted: how many must be ready
+    (None: this machine's, or one). Raises UsageError, and ZpipeError as `measure` does.
     """
     if workers is None:
         workers = cores() if bind is None else 0
@@ -176,9 +177,9 @@ def run(
     if bind is None and wanted > workers:
         raise UsageError(f"--wait-workers {wanted} can't come true with {workers} workers; add --bind URL")
     at = bind or ("tcp://127.0.0.1:0" if tcp else None)
-    with Pipeline(workers=workers, bind=at, insecure=insecure, heartbeat=heartbeat) as pipe:
+    with Pipeline(workers=workers, bind=at, key_file=key_file, insecure=insecure, heartbeat=heartbeat) as pipe:
         if bind is not None:
-            tell(f"listening; start workers with: zpipe worker {pipe.url}", True)
+            tell(f"listening; start workers with: {pipe._engine.worker_line}", True)
         await_workers(pipe, wanted, tell, patience=PATIENCE if bind is None else None)
         figures = measure(pipe, plan, tell, endpoint="ipc" if pipe.url is None else pipe.url)
         tell("", False)

@@ -14,7 +14,10 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
+from zpipe.core.handshake import Handshakes, Verdict
 from zpipe.errors import WireError
+from zpipe.keys import Keys
+from zpipe.security import approach
 
 __all__ = ["Dialog"]
 
@@ -23,7 +26,8 @@ class Dialog:
     """The control connection to the ventilator at `url`.
 
     `up` and `down` are called as it stands and is cut, `heard(message)` with each message, its endpoints ready to be
-    connected to, and `say(text)` with what a person should know.
+    connected to, and `say(text)` with what a person should know. `denied(why)` is called each time it turns out that
+    the keys of both sides don't fit.
     """
 
     def __init__(
@@ -37,11 +41,15 @@ class Dialog:
         down: Callable[[], None],
         heard: Callable[[Any], None],
         say: Callable[[str], None],
+        denied: Callable[[str], None],
+        keys: Keys | None = None,
     ) -> None:
-        self._loop, self._url = loop, url
-        self._up, self._down, self._heard, self._say = up, down, heard, say
+        self._loop, self._url, self._keys = loop, url, keys
+        self._up, self._down, self._heard, self._say, self._denied = up, down, heard, say, denied
+        self._handshakes = Handshakes(url, len(keys.secrets) if keys else 0, keys.origin if keys else "")
         self._standing = False
         self._strange = False
+        self._failed = False
         self._told = False
         self._control = link.make_socket(context, zmq.DEALER, heartbeat=heartbeat)
         self._watch = link.Watch(loop, self._control, self._on_event)
@@ -49,7 +57,13 @@ class Dialog:
 
     def connect(self) -> None:
         """Look for the ventilator; it goes on until `close`."""
+        approach(self._control, self._url, self._keys, self._handshakes.key)
         self._control.connect(self._url)
+
+    @property
+    def key(self) -> int:
+        """The number of the key that the ventilator takes, as far as is known."""
+        return self._handshakes.key
 
     def send(self, message: wire.Control) -> None:
         """Send a message, if the connection stands; a cut one loses it."""
@@ -63,23 +77,46 @@ class Dialog:
     def _on_event(self, event: int) -> None:
         if event == link.UP:
             self._standing, self._strange, self._told = True, False, False
+            self._handshakes.on_up()
             self._up()
         elif event == link.DOWN and self._standing:
             self._standing = False
             self._down()
-        elif event in (link.DOWN, link.FAILED):
-            self._strange = True
-            if not self._told:
-                self._told = True
-                self._say(f"something answers at {self._url} that is no zpipe ventilator; is the port right?")
+        elif event == link.FAILED:
+            self._failed = True
+            self._on_failed()
+        elif event == link.DOWN:
+            failed, self._failed = self._failed, False
+            if not failed:
+                self._wonder()
+
+    def _on_failed(self) -> None:
+        verdict = self._handshakes.on_failed(self._watch.fault)
+        self._strange = self._strange or verdict in (Verdict.ANEW, Verdict.DENIED)
+        if verdict is Verdict.ANEW:
+            self.retry()
+        elif verdict is Verdict.DENIED:
+            self._disconnect()  # until the next retry
+            self._denied(self._handshakes.why)
+        elif verdict is Verdict.STRANGE:
+            self._wonder()
+
+    def _wonder(self) -> None:
+        self._strange = True
+        if not self._told:
+            self._told = True
+            self._say(f"something answers at {self._url} that is no zpipe ventilator; is the port right?")
 
     def retry(self) -> None:
         """Try a peer anew that turned out to be no ventilator; called every few seconds."""
         if self._strange and not self._standing:
             self._strange = False
-            with contextlib.suppress(zmq.ZMQError):
-                self._control.disconnect(self._url)
-            self._control.connect(self._url)
+            self._disconnect()
+            self.connect()
+
+    def _disconnect(self) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            self._control.disconnect(self._url)
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when a message may have come."""

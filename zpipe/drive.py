@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from zpipe import endpoints, link
+from zpipe.access import Access
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.local import LocalSlots, announce, private_folder
@@ -21,6 +22,7 @@ from zpipe.outlet import Outlet
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder
+from zpipe.security import Guard
 from zpipe.sink import Sink, SinkNode
 from zpipe.slots import Config
 from zpipe.sources import Source
@@ -135,6 +137,7 @@ def run_job(
     joblog: Output | None = None,
     fingerprint: dict[str, str] | None = None,
     recorder: Recorder | None = None,
+    access: Access = Access(),  # noqa: B008 - it never changes
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
@@ -152,6 +155,8 @@ def run_job(
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
         context = link.make_context()
         stack.callback(context.destroy, 1000)
+        guard = Guard(loop, context, access.keys, say)
+        stack.callback(guard.close)
         ventilator = Ventilator(
             loop,
             context,
@@ -163,6 +168,8 @@ def run_job(
             heartbeat=heartbeat,
             lane_ports=lane_ports,
             fingerprint=fingerprint,
+            guard=guard,
+            hint=access.hint,
         )
         stack.callback(ventilator.close)
 
@@ -185,6 +192,7 @@ def run_job(
             letters=letters,
             joblog=joblog,
             recorder=recorder,
+            guard=guard,
         )
         stack.callback(sink.close)
         slots: LocalSlots | None = None
@@ -192,19 +200,19 @@ def run_job(
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
             slots = LocalSlots(loop, Config(url, workers, heartbeat, terse=True), say)
         try:
-            reach = ventilator.bind(url)
+            ventilator.bind(url)
             announce(folder, ventilator.bound)
             if bind is not None:
-                progress.say(f"listening; start workers with: zpipe worker {reach}")
+                _caution(ventilator.bound, access, say)
+                progress.say(f"listening; start workers with: {ventilator.worker_line}{_with(access)}")
                 if workers:
-                    slots = LocalSlots(
-                        loop,
-                        Config(endpoints.reachable(ventilator.bound, "127.0.0.1"), workers, heartbeat, terse=True),
-                        say,
-                    )
+                    near = endpoints.reachable(ventilator.bound, "127.0.0.1")
+                    slots = LocalSlots(loop, Config(near, workers, heartbeat, terse=True, keys=access.keys), say)
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
             before = sink.collector.counted
             drive = _Drive(loop, progress, interrupts)
+            if recorder is None:  # else results may come of what was sent before this process was there
+                sink.collector.issued = ventilator.issued
             ventilator.start(sink)
             sink.settle()  # it may have been done but for its end
             _spin(drive, ventilator, slots if bind is None else None)
@@ -213,6 +221,16 @@ def run_job(
             ventilator.close()
             if slots is not None:
                 slots.stop(GRACE)
+
+
+def _caution(bound: str, access: Access, say: Say) -> None:
+    text = access.caution(bound)
+    if text:
+        say(text, True)
+
+
+def _with(access: Access) -> str:
+    return f" (on hosts that have the key, {access.keys.origin})" if access.keys is not None else ""
 
 
 def _spin(drive: _Drive, ventilator: Ventilator, slots: LocalSlots | None) -> None:
@@ -309,6 +327,7 @@ def run_ventilator(
     heartbeat: float = 10.0,
     lane_ports: Sequence[int] = (),
     fingerprint: dict[str, str] | None = None,
+    access: Access = Access(),  # noqa: B008 - it never changes
 ) -> Summary:
     """Run the ventilator of a job whose workers and sink are elsewhere. Raises UsageError."""
     with contextlib.ExitStack() as stack:
@@ -318,6 +337,8 @@ def run_ventilator(
         context = link.make_context()
         stack.callback(context.destroy, 1000)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
+        guard = Guard(loop, context, access.keys, say)
+        stack.callback(guard.close)
         ventilator = Ventilator(
             loop,
             context,
@@ -329,13 +350,15 @@ def run_ventilator(
             heartbeat=heartbeat,
             lane_ports=lane_ports,
             fingerprint=fingerprint,
+            guard=guard,
+            hint=access.hint,
         )
         stack.callback(ventilator.close)
-        url = ventilator.bind(bind)
+        ventilator.bind(bind)
         announce(stack.enter_context(private_folder()), ventilator.bound)
-        progress.say(
-            f"listening; start a sink with: {ventilator.director.sink_line}, and workers with: zpipe worker {url}"
-        )
+        _caution(ventilator.bound, access, say)
+        lines = ventilator.director.sink_line, ventilator.worker_line
+        progress.say(f"listening; start a sink with: {lines[0]}, and workers with: {lines[1]}{_with(access)}")
         drive = _Drive(loop, progress, interrupts)
         ventilator.start()
         _spin(drive, ventilator, None)
@@ -355,6 +378,7 @@ def run_sink(
     letters: Output | None = None,
     joblog: Output | None = None,
     recorder: Recorder | None = None,
+    access: Access = Access(),  # noqa: B008 - it never changes
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
@@ -369,6 +393,8 @@ def run_sink(
         if recorder is not None:
             stack.callback(recorder.close)
         say: Say = lambda text, error: progress.say(text, error=error)  # noqa: E731
+        guard = Guard(loop, context, access.keys, say)
+        stack.callback(guard.close)
         node = SinkNode(
             loop,
             context,
@@ -381,9 +407,12 @@ def run_sink(
             letters=letters,
             joblog=joblog,
             recorder=recorder,
+            guard=guard,
+            keys=access.keys,
         )
         stack.callback(node.close)
         node.start(bind, advertise)
+        _caution(node.sink.bound, access, say)
         sink, collector = node.sink, node.sink.collector
         before = collector.counted
         sink.settle()  # it may have been done but for its end

@@ -79,20 +79,23 @@ def connectable(url: str, port: int = CONTROL_PORT) -> str:
     return f"tcp://{bracket(host)}:{number}"
 
 
-def bindable(url: str, port: int = CONTROL_PORT, *, insecure: bool = False) -> str:
-    """Return `url` in full, for binding. Raises UsageError for a non-loopback address unless `insecure`."""
+def bindable(url: str, port: int = CONTROL_PORT, *, guarded: bool = False, insecure: bool = False) -> str:
+    """Return `url` in full, for binding. Raises UsageError for a non-loopback address unless `guarded` by a key, or
+    `insecure` by name.
+    """
     scheme, host, number = _split(url, port)
     if scheme == "ipc":
         folder = Path(host).parent
         if not folder.is_dir():
             raise UsageError(f"{url!r}: there is no folder {str(folder)!r}; make it, or bind elsewhere")
         return f"ipc://{host}"
-    if not insecure and not _loopback(host):
+    if not (guarded or insecure or _loopback(host)):
         raise UsageError(
-            f"binding {url!r} would let anybody on the network send this job pickles, which is running their code; "
-            f"bind tcp://127.0.0.1:{number or port}, or add --insecure if everybody who can reach the port is trusted"
+            f"binding {url!r} without a key would let anybody on the network send this job pickles, which is running "
+            f"their code; make a key with `zpipe keygen`, bind tcp://127.0.0.1:{number or port}, or add --insecure if "
+            "everybody who can reach the port is trusted"
         )
-    return f"tcp://{bracket('0.0.0.0' if host == '*' else host)}:{number}"  # noqa: S104 - only with insecure
+    return f"tcp://{bracket('0.0.0.0' if host == '*' else host)}:{number}"  # noqa: S104 - it was asked for
 
 
 def is_loopback(url: str) -> bool:

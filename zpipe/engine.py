@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zpipe import endpoints, link
+from zpipe.access import Access
 from zpipe.broken import BrokenPipeline
 from zpipe.core import wire
 from zpipe.core.policy import Policy
@@ -29,6 +30,7 @@ from zpipe.helm import WATCH, Helm
 from zpipe.local import LocalSlots, private_folder
 from zpipe.maps import MapCall
 from zpipe.progress import Progress, Snapshot
+from zpipe.security import Guard
 from zpipe.sink import Sink
 from zpipe.slots import Config
 from zpipe.ventilator import Ventilator
@@ -82,9 +84,10 @@ class Engine:
         chunk: int | None,
         heartbeat: float,
         progress: Progress,
+        access: Access,
         speculate: bool = False,
     ) -> None:
-        self._progress, self._heartbeat = progress, heartbeat
+        self._progress, self._heartbeat, self._access = progress, heartbeat, access
         self._policy = Policy(our_versions(), speculate=speculate)
         self._workers = workers
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
@@ -124,8 +127,19 @@ class Engine:
         stack.callback(context.destroy, 1000)
         work, say = self._work, self._say
         first = work.setup or wire.JobSpec(wire.TaskSpec("import", "operator:not_"), "outcomes")
+        guard = Guard(self._loop, context, self._access.keys, say)
+        stack.callback(guard.close)
         ventilator = self._ventilator = Ventilator(
-            self._loop, context, work, first, self._policy, say=say, heartbeat=self._heartbeat, tasks=work
+            self._loop,
+            context,
+            work,
+            first,
+            self._policy,
+            say=say,
+            heartbeat=self._heartbeat,
+            tasks=work,
+            guard=guard,
+            hint=self._access.hint,
         )
         stack.callback(ventilator.close)
         if bind is None:
@@ -133,6 +147,9 @@ class Engine:
         reach = ventilator.bind(url)
         self.url = reach if bind is not None else None
         if bind is not None:
+            caution = self._access.caution(ventilator.bound)
+            if caution:
+                say(caution, True)
             self._start_slots(endpoints.reachable(ventilator.bound, "127.0.0.1"))
         self._sink = sink = Sink(
             self._loop,
@@ -142,10 +159,12 @@ class Engine:
             say=say,
             heartbeat=self._heartbeat,
             write=self._work.deliver,
+            guard=guard,
         )
         stack.callback(sink.close)
         sink.bind(endpoints.sibling(ventilator.bound, "results", 0))
         sink.collector.job = ventilator.director.job
+        sink.collector.issued = ventilator.issued
         self.helm = Helm(self._loop, ventilator, sink, work)
 
     def _start_slots(self, url: str) -> None:
@@ -166,6 +185,7 @@ class Engine:
             path=[entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)],
             authkey=authkey,
             steady=True,
+            keys=self._access.keys,
         )
 
     def _say(self, text: str, error: bool) -> None:
@@ -184,6 +204,11 @@ class Engine:
     def lost(self) -> int:
         """Workers that went without leave so far."""
         return self._ventilator.director.counts.lost
+
+    @property
+    def worker_line(self) -> str:
+        """The command line that starts workers elsewhere."""
+        return self._ventilator.worker_line
 
     @property
     def slots(self) -> int:

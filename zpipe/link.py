@@ -21,6 +21,7 @@ from typing import Any
 
 import zmq
 
+from zpipe.core.handshake import Fault
 from zpipe.core.wire import Buffer
 from zpipe.errors import UsageError
 
@@ -43,6 +44,12 @@ __all__ = [
 COPY_BYTES = 131_072
 """Frames below this are copied into ZeroMQ's own memory; above, the caller's memory is sent as it is."""
 
+PEER_MESSAGES = 10_000
+"""Control messages to or from one peer that wait at most; those beyond are not read, or are lost."""
+
+SLACK = 1024
+"""Bytes that encryption and the handshake's commands may add to a frame."""
+
 FILES_A_LANE = 8
 """Open files a worker costs: its lane's socket and both ends of its monitor, a listener, and three connections."""
 
@@ -54,6 +61,16 @@ FAILED = int(
 )
 DOWN = int(zmq.EVENT_DISCONNECTED)
 CLOSED = int(zmq.EVENT_CLOSED)
+
+_ACCEPTED, _DENIED, _LEFT = (
+    int(zmq.EVENT_ACCEPTED),
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
+)
+_MECHANISM, _CRYPTO = (
+    int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH),
+    int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC),
+)
 
 
 def raise_limits() -> int:
@@ -75,12 +92,17 @@ def make_context() -> Any:
     return context
 
 
-def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = True) -> Any:
-    """Return a socket that never blocks, and notices a silent peer after `heartbeat` s."""
+def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = True, most: int = -1) -> Any:
+    """Return a socket that never blocks, and notices a silent peer after `heartbeat` s.
+
+    most: bytes that a frame to it may have (-1: any number); whoever announces more is cut off.
+    """
     made = context.socket(kind)
     made.set(zmq.LINGER, 0)
-    made.set(zmq.SNDHWM, 0)
-    made.set(zmq.RCVHWM, 0 if kind in (zmq.ROUTER, zmq.DEALER) else 1000)
+    # Peers that say much and hear little are to fill their own memory, not ours.
+    made.set(zmq.SNDHWM, PEER_MESSAGES if kind == zmq.ROUTER else 0)
+    made.set(zmq.RCVHWM, PEER_MESSAGES if kind == zmq.ROUTER else 0 if kind == zmq.DEALER else 1000)
+    made.set(zmq.MAXMSGSIZE, most if most < 0 else most + SLACK)
     if kind == zmq.PUSH:
         # Never queue for nobody. Not on a DEALER: there it also drops, at a cut, what has arrived and is not yet read.
         made.set(zmq.IMMEDIATE, 1)
@@ -284,12 +306,43 @@ class Loop:
         self._mouth.close()
 
 
-class Watch:
-    """Tells of a socket's connections: `call(UP | DOWN | FAILED | CLOSED)`, from its monitor."""
+def _fault(event: int, value: int) -> Fault:
+    if event == _DENIED:
+        return Fault.DENIED
+    if event == _LEFT:
+        return Fault.LEFT
+    return {_MECHANISM: Fault.MECHANISM, _CRYPTO: Fault.CRYPTO}.get(value, Fault.GARBLED)
 
-    def __init__(self, loop: Loop, made: Any, call: Callable[[int], None]) -> None:
-        self._loop, self._made, self._call = loop, made, call
-        self._monitor = made.get_monitor_socket(UP | DOWN | FAILED | CLOSED)
+
+def _peer(fd: int) -> str:
+    """Return the address of who is connected to a socket of ZeroMQ's, empty if it is gone already."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as accepted:
+            name = accepted.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""
+
+
+class Watch:
+    """Tells of a socket's connections: `call(UP | DOWN | FAILED | CLOSED)`, from its monitor.
+
+    `fault` is how the last handshake failed. `on_fault(host, fault)` is called for each failed one of a socket that
+    was bound; the host is empty if its connection was over before it could be looked at.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        made: Any,
+        call: Callable[[int], None],
+        on_fault: Callable[[str, Fault], None] | None = None,
+    ) -> None:
+        self._loop, self._made, self._call, self._on_fault = loop, made, call, on_fault
+        self.fault = Fault.LEFT
+        self._failed = False
+        self._hosts: dict[int, str] = {}
+        self._monitor = made.get_monitor_socket(UP | DOWN | FAILED | CLOSED | (_ACCEPTED if on_fault else 0))
         self._monitor.set(zmq.LINGER, 0)
         loop.add(self._monitor, self._read)
 
@@ -298,8 +351,19 @@ class Watch:
             frames = receive(self._monitor)
             if frames is None:
                 return False
-            event = struct.unpack_from("=H", frames[0])[0]
-            self._call(FAILED if event & FAILED else event)
+            event, value = struct.unpack_from("=HI", frames[0])
+            if event == _ACCEPTED:
+                self._hosts[value] = _peer(value)
+                continue
+            if event & FAILED:
+                self.fault, self._failed = _fault(event, value), True
+                event = FAILED
+            elif event == DOWN and self._on_fault is not None:
+                # The two come together: one thread of ZeroMQ's tells of all connections.
+                host, failed, self._failed = self._hosts.pop(value, ""), self._failed, False
+                if failed:
+                    self._on_fault(host, self.fault)
+            self._call(event)
         return False
 
     def close(self) -> None:

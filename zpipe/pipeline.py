@@ -5,6 +5,7 @@ It takes work from any thread and gives futures and iterators back; what happens
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from itertools import chain
 from typing import Any, TypeVar, cast
 
 from zpipe import endpoints
+from zpipe.access import Access, admit
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.engine import CUT, INTERRUPTED, Engine
@@ -55,8 +57,11 @@ class Pipeline(Executor):
 
     workers: processes of this machine (None: one a core; 0: none, only those that join at `bind`). `max_workers` is
         the same, for code that moves over.
-    bind: an address such as `tcp://0.0.0.0:5557` at which `zpipe worker URL` on any host may join; one that other
-        hosts can reach takes `insecure=True`, since whoever reaches it can run code.
+    bind: an address such as `tcp://0.0.0.0:5557` at which `zpipe worker URL` on any host with the same key may join.
+    key_file: that key, as `zpipe keygen` makes it (None: the one that ZPIPE_KEY_FILE names, or that of the default
+        place, if there is one).
+    insecure: True to do without a key, which an address that other hosts can reach needs else: whoever reaches it can
+        then run code.
     initializer, initargs: called once in each worker, ahead of everything.
     chunk: items sent together (None: as many as take some 50 ms by the workers' own timings).
     progress: True for a bar on stderr, or a function that is called with a `Snapshot` now and then.
@@ -64,7 +69,8 @@ class Pipeline(Executor):
     speculate: whether what takes clearly longer than usual is run by an idle worker too; the first result counts. The
         slower worker is not stopped in the middle of an item: it is busy until that ends, or the pipeline does.
 
-    Raises UsageError for an address that can't be bound, ValueError and TypeError for what makes no sense.
+    Raises UsageError for an address that can't be bound or a key that can't be used, ValueError and TypeError for what
+    makes no sense.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Pipeline(Executor):
         chunk: int | None = None,
         progress: bool | Callable[[Snapshot], object] = False,
         heartbeat: float = 10.0,
+        key_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         speculate: bool = False,
     ) -> None:
@@ -97,14 +104,19 @@ class Pipeline(Executor):
             data = dump_function(partial(initializer, *initargs))
             name = f"the initializer {getattr(initializer, '__qualname__', repr(initializer))}"
             setup = wire.JobSpec(wire.TaskSpec("pickle", name, data), "outcomes", setup=True)
+        access = Access()
+        if bind is not None:
+            access = admit(bind, key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"), insecure=insecure)
+            bind = endpoints.bindable(bind, guarded=access.keys is not None, insecure=insecure)
         self._engine = Engine(
             workers=wanted,
-            bind=endpoints.bindable(bind, insecure=insecure) if bind is not None else None,
+            bind=bind,
             setup=setup,
             chunk=chunk,
             heartbeat=heartbeat,
             progress=_progress(progress),
             speculate=speculate,
+            access=access,
         )
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from zpipe import context, outcomes, records, serialize, tasks
+from zpipe.core import wire
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
 from zpipe.errors import CommandFailed, TaskError, WireError
 from zpipe.joblog import Clock
@@ -185,6 +186,10 @@ class Runner:
         mine = hit if hit is not None and part.start <= hit < stop else None
         frames = self._encode(part, mine)
         log = self._clock.lines(part) if self._clock is not None else b""
+        if why := _too_long(frames, part):
+            for index in range(part.start, stop):
+                part.fail(index, _explain(ValueError(why)))
+            frames, mine = self._encode(part, None), None
         return Outcome(part.start, stop, frames, self._failures(part), mine, log=log)
 
     def _parted(self, batch: records.Batch, stop: int, outcome: Callable[[records.Batch], Outcome]) -> list[Outcome]:
@@ -220,6 +225,9 @@ class Runner:
         if type(part.items) is list:
             part.items.clear()  # what a task hands back unchanged is then nobody's but the result's
         frames, failures = outcomes.encode(part.values, errors, start, self._spec.max_result)
+        if why := _too_long(frames, part):
+            count = stop - start
+            frames, failures = outcomes.encode([None] * count, dict.fromkeys(range(count), ValueError(why)), start)
         return Outcome(start, stop, frames, failures)
 
     def _advance(self, batch: records.Batch, pending: Iterator[Any], unread: _Unread) -> int | None:
@@ -287,6 +295,17 @@ class Runner:
             )
             for index, error in sorted(batch.errors.items())
         ]
+
+
+def _too_long(frames: Sequence[Buffer], part: records.Batch) -> str:
+    """Return why outcomes can't be sent in one message, empty if they can."""
+    longest = max(map(len, frames))
+    if longest <= wire.MAX_BYTES:
+        return ""
+    return (
+        f"the results of the chunk from item {part.start} on take {longest:,} bytes, over the {wire.MAX_BYTES:,} that "
+        "fit into a message: send fewer items together (--chunk, chunksize), or write to files and return their paths"
+    )
 
 
 def _refusal(error: TaskError) -> Callable[..., Any]:

@@ -20,9 +20,11 @@ from zpipe.core.collector import Collector
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
 from zpipe.dialog import Dialog
 from zpipe.errors import OutputError, WireError
+from zpipe.keys import Keys
 from zpipe.outlet import Outlet
 from zpipe.outputs import Output
 from zpipe.recorder import Recorder
+from zpipe.security import Guard, approach
 from zpipe.versions import host_name, our_versions
 
 __all__ = ["Sink", "SinkNode"]
@@ -59,8 +61,9 @@ class Sink:
         letters: Output | None = None,
         joblog: Output | None = None,
         recorder: Recorder | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        self._loop, self._deliver, self._say = loop, deliver, say
+        self._loop, self._deliver, self._say, self._door = loop, deliver, say, guard
         self._outlet = Outlet(output, letters, joblog)
         self._recorder = recorder
         self.letters = letters is not None or recorder is not None
@@ -73,9 +76,13 @@ class Sink:
             recorder.start(loop, self.settle)
         self.finished: wire.Finished | None = None
         self.error: OutputError | None = None
-        self.endpoint = self._bound = ""
+        self.endpoint = self.bound = ""
+        """Where workers are told to find it, and where it is bound."""
+        self.key = ""
+        """The public key that workers are to find there, if there is one."""
         self.encoding = output.encoding
-        self._results = link.make_socket(context, zmq.PULL, heartbeat=heartbeat)
+        self._results = link.make_socket(context, zmq.PULL, heartbeat=heartbeat, most=wire.MAX_BYTES)
+        self._watch: link.Watch | None = None
         self._malformed = 0
         self._told = 0
         self._dirty = False
@@ -84,8 +91,12 @@ class Sink:
 
     def bind(self, endpoint: str) -> str:
         """Bind the results socket; return the endpoint, announced. Raises UsageError."""
-        self._bound = link.bind(self._results, endpoint)
-        self.endpoint = endpoints.announce(self._bound)
+        if self._door is not None:
+            self.key = self._door.serve(self._results, endpoint)
+        self.bound = link.bind(self._results, endpoint)
+        self.endpoint = endpoints.announce(self.bound)
+        if self._door is not None and endpoint.startswith("tcp://"):
+            self._watch = link.Watch(self._loop, self._results, lambda _: None, self._door.fault("results"))
         self._loop.add(self._results, self.read)
         return self.endpoint
 
@@ -254,9 +265,12 @@ class Sink:
 
     def close(self) -> None:
         """Close the socket."""
-        self._loop.remove(self._results)
-        self._results.close()
-        link.unlink(self._bound)
+        if self._watch is not None:
+            self._watch.close()
+        else:
+            self._loop.remove(self._results)
+            self._results.close()
+        link.unlink(self.bound)
 
 
 class SinkNode:
@@ -276,8 +290,11 @@ class SinkNode:
         letters: Output | None = None,
         joblog: Output | None = None,
         recorder: Recorder | None = None,
+        guard: Guard | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self._loop, self._context, self._say, self._url, self._heartbeat = loop, context, say, url, heartbeat
+        self._keys = keys
         self.sink = Sink(
             loop,
             context,
@@ -289,6 +306,7 @@ class SinkNode:
             letters=letters,
             joblog=joblog,
             recorder=recorder,
+            guard=guard,
         )
         self.advertised = ""
         self.gone: Gone | None = None
@@ -307,6 +325,7 @@ class SinkNode:
                 self.sink.held(),
                 self.sink.letters,
                 self.sink.joblog,
+                self.sink.key,
             )
 
         self.member = Member(join, ("lane",), url=url, now=time.monotonic(), patience=patience)
@@ -320,6 +339,8 @@ class SinkNode:
             down=self._on_control_down,
             heard=self._on_message,
             say=lambda text: say(text, True),
+            denied=lambda why: self._perform(self.member.on_denied(why, time.monotonic())),
+            keys=keys,
         )
 
     def start(self, bind: str, advertise: str) -> None:
@@ -379,6 +400,7 @@ class SinkNode:
                 made = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
                 turn = action.welcome.turn
                 self._lane = link.Watch(self._loop, made, partial(self._on_lane_event, turn))
+                approach(made, action.welcome.endpoint, self._keys, self._control.key)
                 made.connect(action.welcome.endpoint)
             elif isinstance(action, Close):
                 if self._lane is not None:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from zpipe.keys import Keys
 from zpipe.worker import Past, Worker
 
 __all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
@@ -71,6 +72,8 @@ class Config(msgspec.Struct, frozen=True):
     """Its multiprocessing authentication key, by which tasks reach its managers."""
     steady: bool = False
     """Whether an interrupt from the terminal is for the embedding process alone, which may go on after it."""
+    keys: Keys | None = None
+    """What the ventilator is to be shown."""
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -382,6 +385,7 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
         heartbeat=config.heartbeat,
         patience=config.patience,
         stay=config.stay,
+        keys=config.keys,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     gone = worker.run()

@@ -9,9 +9,11 @@ from typing import Any
 
 from zpipe import link
 from zpipe.core import wire
+from zpipe.core.member import DENIALS
 from zpipe.dialog import Dialog
 from zpipe.endpoints import connectable
 from zpipe.errors import UsageError, ZpipeError
+from zpipe.keys import Keys
 from zpipe.local import jobs_here
 
 __all__ = ["PATIENCE", "ask", "find"]
@@ -52,13 +54,14 @@ def _name(pid: int) -> str:
     return f"{pid} ({text[:60]}{'…' if len(text) > 60 else ''})" if text else str(pid)
 
 
-def ask(url: str, wish: str, patience: float = PATIENCE) -> wire.State:
+def ask(url: str, wish: str, patience: float = PATIENCE, *, keys: Keys | None = None) -> wire.State:
     """Ask the job at `url` for something (see `wire.Ask`); return the state that comes of it.
 
-    Raises ZpipeError if there is no answer in `patience` seconds, or another one.
+    Raises ZpipeError if there is no answer in `patience` seconds, or another one, or if its keys are others.
     """
     heard: list[Any] = []
     said: list[str] = []
+    denied: list[str] = []
     loop, context = link.Loop(), link.make_context()
     dialog = Dialog(
         loop,
@@ -69,11 +72,13 @@ def ask(url: str, wish: str, patience: float = PATIENCE) -> wire.State:
         down=lambda: None,
         heard=heard.append,
         say=said.append,
+        denied=denied.append,
+        keys=keys,
     )
     try:
         dialog.connect()
         until = time.monotonic() + patience
-        while not heard and (left := until - time.monotonic()) > 0:
+        while not heard and len(denied) < DENIALS and (left := until - time.monotonic()) > 0:
             loop.turn(left)
     finally:
         dialog.close()
@@ -85,5 +90,7 @@ def ask(url: str, wish: str, patience: float = PATIENCE) -> wire.State:
         raise ZpipeError(f"the job at {url} refused: {heard[0].reason}")
     if heard:
         raise ZpipeError(f"the job at {url} is over")
+    if denied:
+        raise ZpipeError(f"no answer from a job at {url}: {denied[-1]}")
     why = "; ".join(said) or "is it running there, is the port open?"
     raise ZpipeError(f"no answer from a job at {url} within {patience:g} s: {why}")

@@ -24,6 +24,7 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.errors import SourceError, UsageError, WireError
+from zpipe.security import Guard
 from zpipe.sources import Batch, Source
 from zpipe.versions import host_name
 
@@ -110,7 +111,8 @@ class _Lane(msgspec.Struct, eq=False):
 class Ventilator:
     """Runs one job. `spec.encoding` is the sink's to say and set before the first worker gets it.
 
-    `say(text, error)` tells the person. `ended` holds how the job ended once it did.
+    `say(text, error)` tells the person. `ended` holds how the job ended once it did. `guard` says who may connect; a
+    `hint` is what the command lines of other nodes need besides the address.
     """
 
     def __init__(
@@ -127,10 +129,12 @@ class Ventilator:
         lane_ports: Sequence[int] = (),
         tasks: Tasks | None = None,
         fingerprint: dict[str, str] | None = None,
+        guard: Guard | None = None,
+        hint: str = "",
     ) -> None:
         self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
         self._say = say
-        self._heartbeat, self._lane_ports = heartbeat, lane_ports
+        self._heartbeat, self._lane_ports, self._guard, self._hint = heartbeat, lane_ports, guard, hint
         self.ledger = Ledger(Chunker(chunk), speculate=policy.speculate)
         base = int.from_bytes(os.urandom(4), "big") << LANE_BITS
         self.director = Director(os.urandom(8).hex(), policy, self.ledger, fingerprint=fingerprint, base=base)
@@ -138,18 +142,20 @@ class Ventilator:
         self.url = ""
         self._bound = ""
         self._control: Any = None
+        self._watch: link.Watch | None = None
         self._sink: LocalSink | None = None
         self._lanes: dict[int, _Lane] = {}
         self._awaited: int | None = None
         self._dry = False
         self._began = time.monotonic()
-        self._malformed: set[bytes] = set()
 
     # setting up
 
     def bind(self, url: str) -> str:
         """Bind the control socket; return the address workers may be given. Raises UsageError."""
-        control = link.make_socket(self._context, zmq.ROUTER, heartbeat=self._heartbeat)
+        control = link.make_socket(self._context, zmq.ROUTER, heartbeat=self._heartbeat, most=wire.MAX_CONTROL_BYTES)
+        if self._guard is not None:
+            self._guard.serve(control, url)
         try:
             self._bound = link.bind(control, url)
         except BaseException:
@@ -157,11 +163,21 @@ class Ventilator:
             raise
         self._control = control
         self._loop.add(control, self._on_control)
+        if self._guard is not None and url.startswith("tcp://"):
+            self._watch = link.Watch(self._loop, control, lambda _: None, self._guard.fault("control"))
         self.url = endpoints.reachable(self._bound, host_name())
-        near = endpoints.is_loopback(self._bound)
-        wide = "" if near else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT} --insecure"
-        self.director.sink_line = f"zpipe sink {self.url}{wide} --output FILE"
+        wide = "" if endpoints.is_loopback(self._bound) else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT}"
+        self.director.sink_line = f"zpipe sink {self.url}{wide}{self._hint} --output FILE"
         return self.url
+
+    def issued(self) -> int:
+        """Return the number of items sent so far: nobody can have results of others."""
+        return self.ledger.next
+
+    @property
+    def worker_line(self) -> str:
+        """The command line that starts workers elsewhere."""
+        return f"zpipe worker {self.url}{self._hint}"
 
     @property
     def bound(self) -> str:
@@ -191,9 +207,7 @@ class Ventilator:
             try:
                 message, _ = wire.decode(frames[1:])
             except WireError as error:
-                if identity not in self._malformed:
-                    self._malformed.add(identity)
-                    self._perform(self.director.on_malformed(identity, str(error)))
+                self._perform(self.director.on_malformed(identity, str(error), time.monotonic()))
                 continue
             self._perform(self.director.on_message(identity, message, time.monotonic()))
         return True
@@ -305,9 +319,13 @@ class Ventilator:
         self._loop.again(self._control)
 
     def _admit(self, action: Admit) -> None:
-        made = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat)
+        made = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat, most=0)
         number = action.lane
-        watch = link.Watch(self._loop, made, partial(self._on_lane, number))
+        fault = None
+        if self._guard is not None:
+            self._guard.serve(made, self._bound)
+            fault = self._guard.fault("lane") if self._bound.startswith("tcp://") else None
+        watch = link.Watch(self._loop, made, partial(self._on_lane, number), fault)
         at = endpoints.sibling(self._bound, f"lane-{number % (1 << LANE_BITS)}")
         try:
             bound = link.bind(made, at, self._lane_ports)
@@ -548,7 +566,7 @@ class Ventilator:
             return (
                 "waiting for the source: no items have come yet" if not self.ledger.next else "waiting for more items"
             )
-        return self.director.waiting(self.url)
+        return self.director.waiting(self.url + self._hint)
 
     def total(self) -> tuple[int | None, bool]:
         """The number of items, or an estimate of it, and whether it is exact."""
@@ -564,6 +582,10 @@ class Ventilator:
         self._close_lanes()
         if self._control is not None:
             self._loop.remove(self._control)
-            self._control.close(linger=1000)
+            if self._watch is not None:
+                self._control.set(zmq.LINGER, 1000)
+                self._watch.close()
+            else:
+                self._control.close(linger=1000)
             self._control = None
             link.unlink(self._bound)

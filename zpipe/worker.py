@@ -24,11 +24,14 @@ import zmq
 
 from zpipe import link
 from zpipe.core import wire
+from zpipe.core.handshake import explain
 from zpipe.core.intake import Intake
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
 from zpipe.dialog import Dialog
 from zpipe.errors import TaskError, WireError
+from zpipe.keys import Keys
 from zpipe.runner import Runner, set_up
+from zpipe.security import approach
 from zpipe.versions import host_name, our_versions
 
 __all__ = ["Past", "Worker"]
@@ -74,8 +77,9 @@ class Worker:
         heartbeat: float = 10.0,
         patience: float | None = None,
         stay: bool = False,
+        keys: Keys | None = None,
     ) -> None:
-        self._url, self._say, self._ready, self._heartbeat = url, say, ready, heartbeat
+        self._url, self._say, self._ready, self._heartbeat, self._keys = url, say, ready, heartbeat, keys
         self.gone: Gone | None = None
         self._loop = link.Loop()
         self._context = link.make_context()
@@ -114,6 +118,8 @@ class Worker:
             down=self._on_control_down,
             heard=self._on_message,
             say=say,
+            denied=lambda why: self._perform(self._member.on_denied(why, time.monotonic())),
+            keys=keys,
         )
 
     def run(self) -> Gone:
@@ -198,7 +204,11 @@ class Worker:
             for job, frames in self._intake.late():
                 self._send(frames, job)
         else:
-            self._perform(self._intake.after(self._member.on_link_down(name, now)))
+            why = ""
+            if event == link.FAILED:
+                fault = self._watches[name == "results"].fault
+                why = explain(fault, keyed=self._keys is not None)
+            self._perform(self._intake.after(self._member.on_link_down(name, now, why)))
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -222,6 +232,8 @@ class Worker:
             ("results", self._results, welcome.sink),
         ):
             self._watches.append(link.Watch(self._loop, made, partial(self._on_link_event, turn, name)))
+            sink = welcome.key if name == "results" else ""
+            approach(made, endpoint, self._keys, self._control.key, sink)
             made.connect(endpoint)
         self._loop.add(self._lane, self._on_lane)
 

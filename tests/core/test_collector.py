@@ -204,3 +204,19 @@ def test_what_it_holds_is_what_a_ventilator_is_told() -> None:
     assert collector.held == Held("job", {"task": "g"}, [2, 3], 1)
     collector.on_job("third", {"task": "h"})
     assert collector.held == Held("job", {"task": "g"}, [2, 3], 1)
+
+
+def test_results_of_what_was_never_sent_do_not_count() -> None:
+    """Where it is known how many items were sent, or how many there are at all, what lies behind is dropped."""
+    collector = make()
+    sent = 3
+    collector.issued = lambda: sent
+    assert collector.on_result(result(2, 4), [b""], 1) == ()
+    assert collector.on_result(result(0, 2**63), [b""], 1) == ()
+    assert (collector.strays, collector.counted, collector.take_receipts()) == (2, 0, [])
+    assert collector.on_result(result(2, 3), [b""], 1)
+    elsewhere = make()
+    elsewhere.on_total(5)
+    assert elsewhere.on_result(result(4, 6), [b""], 1) == ()
+    assert elsewhere.on_result(result(4, 5), [b""], 1)
+    assert (elsewhere.strays, elsewhere.counted) == (1, 1)

@@ -327,7 +327,7 @@ def test_a_source_that_has_shrunk_is_told_of() -> None:
 
 def test_garbage_on_the_control_port_is_answered_and_told() -> None:
     """A node of another protocol hears what this one speaks."""
-    reply, tell = make().on_malformed(b"x", "a header that is no zpipe message")
+    reply, tell = make().on_malformed(b"x", "a header that is no zpipe message", 0.0)
     assert "protocol 1" in reply.message.reason
     assert isinstance(tell, Tell)
 
@@ -486,3 +486,38 @@ def test_a_wish_that_is_not_known_is_refused() -> None:
     """By the codec: the director never sees one."""
     with pytest.raises(WireError, match="no zpipe message"):
         wire.decode(wire.encode(wire.Ask("dance")))  # type: ignore[arg-type]
+
+
+def test_who_breaks_the_rules_is_told_once_and_heard_no_more() -> None:
+    """Whatever else comes by that connection; others are not concerned, and a flood of them is no flood of words."""
+    director = make()
+    assert director.on_malformed(b"x", "no header", 0.0)
+    assert director.on_malformed(b"x", "no header", 1.0) == []
+    assert director.on_message(b"x", join(1), 2.0) == []
+    assert of(Admit, director.on_message(b"y", join(1), 2.0))
+    told = [of(Tell, director.on_malformed(b"%d" % n, "no header", 3.0)) for n in range(20_000)]
+    assert sum(map(len, told)) < 10
+    assert len(director._shunned) <= 10_000
+
+
+def test_one_connection_brings_one_process() -> None:
+    """A second join by it is no worker's: it could take all lanes. The first one's lane stays as it is."""
+    director = make()
+    lane = enter(director, 1)
+    (reply, tell) = director.on_message(b"w1", join(2), 1.0)
+    assert isinstance(reply.message, wire.Refuse)
+    assert "two processes joined by one connection" in tell.text
+    assert director.workers == 1
+    assert director.on_link_lost(lane)
+    waiting = Director("job", Policy(V), Ledger(Chunker(1)))
+    assert waiting.on_message(b"w1", join(1), 0.0)
+    assert of(Tell, waiting.on_message(b"w1", join(2), 0.0))
+
+
+def test_joins_without_end_take_no_memory_without_end() -> None:
+    """Of processes that came once, so many are remembered."""
+    director = make(most=1)
+    enter(director, 1)
+    for n in range(2, 12_000):
+        director.on_message(b"w%d" % n, join(n), 0.0)
+    assert len(director._roster._turns) <= 10_000

@@ -263,3 +263,30 @@ def test_what_is_kept_is_bounded() -> None:
     for name in ("first", "second"):
         intake.keep("job", name, LATE_BYTES - 1)
     assert intake.late() == [("job", "first")]
+
+
+def test_a_ventilator_whose_key_does_not_fit_ends_the_wait() -> None:
+    """It is told once, tried again after a second, and after the third time the member ends with the reason."""
+    member = make()
+    assert said(member.on_denied("no key in common", 0.0)) == ["no key in common; trying again"]
+    assert member.deadline() == 1.0
+    assert member.on_tick(1.0) == []
+    assert member.on_denied("no key in common", 1.1) == []
+    assert member.on_tick(2.1) == []
+    assert member.on_denied("no key in common", 2.2) == [Close(), Gone("no key in common", refused=True)]
+    assert member.state is State.GONE
+
+
+def test_another_ventilator_may_take_its_place() -> None:
+    """One that answers makes the others forgotten; when none answers any more the wait is told of as ever."""
+    member = make()
+    for now in (0.0, 1.0):
+        member.on_denied("no key in common", now)
+    assert said(member.on_tick(6.1))[0].startswith("waiting")
+    member.on_denied("no key in common", 7.0)
+    member.on_control_up(8.0)
+    member.on_control_down(9.0)
+    for now in (10.0, 11.0):
+        assert Gone("no key in common", refused=True) not in member.on_denied("no key in common", now)
+    member.on_control_up(12.0)
+    assert member.on_denied("late", 12.0) == []

@@ -12,7 +12,9 @@ QUICK = ("--seconds", "0.6", "--payload", "0")
 def test_a_table_and_an_object(zpipe: Zpipe) -> None:
     """On this machine, over Unix sockets or TCP: tables on stdout or an object there, and nothing else anywhere."""
     shown = zpipe.start("bench", "--workers", "2", *QUICK)
-    told = zpipe.start("bench", "--workers", "1", *QUICK, "--chunk", "5", "--transport", "tcp", "--json").ended(0)
+    told = zpipe.start(
+        "bench", "--workers", "1", *QUICK, "--chunk", "5", "--transport", "tcp", "--insecure", "--json"
+    ).ended(0)
     found = json.loads(told.out)
     assert (found["workers"], found["workers_left"], found["lost"]) == (1, 1, 0)
     assert found["endpoint"].startswith("tcp://127.0.0.1:")

@@ -74,7 +74,7 @@ def test_giving_up(zpipe: Zpipe) -> None:
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--connect-timeout", "0.3", "--output", "out")
     for node in (worker, sink):
         assert node.ended(1).err.count(f"no ventilator answered at {url} for 0.3 s") == 1
-        assert len(node.err.splitlines()) == 1
+        assert len([line for line in node.err.splitlines() if "warning: there is no key" not in line]) == 1
     assert not list(zpipe.folder.glob("out*"))
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "unpause": "Have a paused job go on.",
     "cancel": "End a job.",
     "bench": "Measure what a pipeline can do, here or over a network.",
+    "keygen": "Make the key that the nodes of many hosts share.",
 }
 
 STEERING = dict.fromkeys(("status", "pause", "unpause", "cancel"), "steering")
@@ -69,8 +70,9 @@ Examples:
 
 \b
 On many hosts:
-  head$  zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --insecure
-  head$  zpipe sink tcp://127.0.0.1:5557 --bind tcp://0.0.0.0:5558 --insecure --output sums.jsonl
+  head$  zpipe keygen                    # once; copy the file that it names to the same place on the other hosts
+  head$  zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557
+  head$  zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --output sums.jsonl
   any$   zpipe worker tcp://head:5557
 
 \b

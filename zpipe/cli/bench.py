@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from zpipe.cli.options import SETTINGS, _Size
-from zpipe.endpoints import bindable
+from zpipe.cli.options import SETTINGS, _Size, key_options
 from zpipe.errors import UsageError
 
 __all__ = ["command"]
@@ -49,7 +48,7 @@ class _Chunks(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 Examples:
   zpipe bench
   zpipe bench --transport tcp --payload 0,1M --chunk auto,1,100 --seconds 30
-  zpipe bench --bind tcp://0.0.0.0:5557 --insecure --wait-workers 64 --json
+  zpipe bench --bind tcp://0.0.0.0:5557 --wait-workers 64 --json
 and there, on as many hosts as there are
   zpipe worker tcp://HOST:5557
 
@@ -69,7 +68,7 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
     help="How workers of this machine are reached: Unix sockets, or TCP on loopback.  [default: ipc]",
 )
 @click.option("--bind", metavar="URL", help="Have workers elsewhere join at this address, e.g. tcp://0.0.0.0:5557.")
-@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@key_options
 @click.option(
     "--wait-workers",
     type=click.IntRange(min=1),
@@ -114,6 +113,7 @@ def command(
     workers: int | None,
     transport: str | None,
     bind: str | None,
+    key_file: str | None,
     insecure: bool,
     wait_workers: int | None,
     payload: tuple[int, ...],
@@ -132,7 +132,6 @@ def command(
 
     if bind is not None and transport is not None:
         raise UsageError(f"--transport {transport} is for workers of this machine; --bind {bind} says it already")
-    url = bindable(bind, insecure=insecure) if bind is not None else None
     show = not quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def tell(text: str, lasting: bool) -> None:
@@ -146,8 +145,9 @@ def command(
         plan,
         tell,
         workers=workers,
-        bind=url,
+        bind=bind,
         tcp=transport == "tcp",
+        key_file=key_file,
         insecure=insecure,
         wanted=wait_workers,
         heartbeat=heartbeat,

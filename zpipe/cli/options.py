@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from zpipe import endpoints
+from zpipe.core import wire
 from zpipe.core.policy import Halt, Policy
 from zpipe.core.wire import JobSpec
 from zpipe.errors import UsageError
@@ -22,6 +23,7 @@ __all__ = [
     "job_options",
     "job_spec",
     "joblog_output",
+    "key_options",
     "letters_output",
     "node_options",
     "open_source",
@@ -44,6 +46,9 @@ class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     name = "size"
 
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
@@ -55,6 +60,8 @@ class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             size = 0
         if size < 1:
             self.fail(f"{value!r} is no size; write for example 64M or 2G", param, ctx)
+        if self._most is not None and size > self._most:
+            self.fail(f"{value!r} is more than {self._most >> 20}M, the most there may be", param, ctx)
         return size
 
 
@@ -156,11 +163,11 @@ def job_options(function: F) -> F:
             click.option("--mixed-versions", is_flag=True, help="Let workers of other Python versions join."),
             click.option(
                 "--max-result",
-                type=_Size(),
+                type=_Size(wire.MAX_BYTES // 2),
                 default="256M",
                 show_default=True,
                 metavar="SIZE",
-                help="An item fails if its result is larger.",
+                help="An item fails if its result is larger; 512M at most.",
             ),
             click.option(
                 "--lane-ports",
@@ -184,6 +191,23 @@ def node_options(function: F) -> F:
                 help="Seconds of silence after which a host counts as gone.",
             ),
             click.option("-q", "--quiet", is_flag=True, help="No progress; errors only."),
+        ]
+    )(function)
+
+
+def key_options(function: F) -> F:
+    """Which key a node uses: for all of them."""
+    return _apply(
+        [
+            click.option(
+                "--key-file",
+                metavar="FILE",
+                help="The key that nodes must share, on TCP; `zpipe keygen` makes one.  [default: the one in the "
+                "user's configuration folder, if there is one]",
+            ),
+            click.option(
+                "--insecure", is_flag=True, help="Use no key: whoever can reach the port can run code on these hosts."
+            ),
         ]
     )(function)
 

@@ -46,10 +46,11 @@ the item's index and attempt.
     metavar="PORT",
     help="With --bind tcp://…: where workers bring results.  [default: any free port]",
 )
-@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@options.key_options
 @options.node_options
 def command(**given: Any) -> None:
     """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
+    from zpipe.access import Access, admit
     from zpipe.drive import finish_job, run_job
     from zpipe.errors import UsageError
     from zpipe.recorder import Recorder
@@ -62,7 +63,10 @@ def command(**given: Any) -> None:
         raise UsageError(
             f"--expect-workers {given['expect_workers']} can't come true with {workers} workers; add --bind URL"
         )
-    bind = bindable(given["bind"], insecure=given["insecure"]) if given["bind"] is not None else None
+    access, bind = Access(), None
+    if given["bind"] is not None:
+        access = admit(given["bind"], key_file=given["key_file"], insecure=given["insecure"])
+        bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
     ports = options.lane_ports(given["lane_ports"])
     spec, policy = options.job_spec(**given), options.policy(**given)
     fingerprint = options.job_fingerprint(spec, **given)
@@ -95,5 +99,6 @@ def command(**given: Any) -> None:
                 letters=letters,
                 joblog=joblog,
                 recorder=recorder,
+                access=access,
             )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

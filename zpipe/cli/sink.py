@@ -20,7 +20,7 @@ __all__ = ["command"]
     epilog="""\b
 Examples:
   zpipe sink tcp://127.0.0.1:5557 --output sums.jsonl
-  zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --insecure --reduce operator:add
+  zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --reduce operator:add
 """,
 )
 @click.argument("url", envvar="ZPIPE_URL")
@@ -31,7 +31,7 @@ Examples:
     help="Where workers bring results.  [default: port 5558 of loopback, or next to an ipc URL]",
 )
 @click.option("--advertise", default="", metavar="URL", help="The address workers are told, if it is not --bind's.")
-@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@options.key_options
 @click.option(
     "--connect-timeout",
     type=click.FloatRange(min=0.1),
@@ -41,6 +41,7 @@ Examples:
 @options.node_options
 def command(**given: Any) -> None:
     """Collect the results of the job whose ventilator is at URL."""
+    from zpipe.access import admit
     from zpipe.drive import run_sink
     from zpipe.recorder import Recorder
 
@@ -48,10 +49,12 @@ def command(**given: Any) -> None:
     default = f"{url}.results" if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"
     if given["bind"] is None and not is_loopback(url):
         raise UsageError(
-            f"workers elsewhere can't reach this sink on loopback; add --bind tcp://0.0.0.0:{RESULTS_PORT} --insecure "
-            "if everybody who can reach that port is trusted"
+            f"workers elsewhere can't reach this sink on loopback; add --bind tcp://0.0.0.0:{RESULTS_PORT}, with the "
+            "ventilator's key here too, or --insecure if everybody who can reach that port is trusted"
         )
-    bind = bindable(given["bind"] or default, RESULTS_PORT, insecure=given["insecure"])
+    wanted = given["bind"] or default
+    access = admit(url, wanted, key_file=given["key_file"], insecure=given["insecure"])
+    bind = bindable(wanted, RESULTS_PORT, guarded=access.keys is not None, insecure=given["insecure"])
     advertise = connectable(given["advertise"], RESULTS_PORT) if given["advertise"] else ""
     journal = journalling.open_journal("sink", given, {})
     with contextlib.ExitStack() as stack:
@@ -71,5 +74,6 @@ def command(**given: Any) -> None:
             letters=letters,
             joblog=joblog,
             recorder=Recorder(journal, output, letters, joblog) if journal is not None else None,
+            access=access,
         )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

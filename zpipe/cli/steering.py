@@ -22,6 +22,7 @@ such as tcp://head:5557. It may be left out if there is only one here."""
 def _command(name: str, about: str, examples: str) -> Callable[[Callable[..., None]], click.Command]:
     def make(function: Callable[..., None]) -> click.Command:
         function = click.argument("job", required=False, metavar="[JOB]", envvar="ZPIPE_URL")(function)
+        function = options.key_options(function)
         epilog = f"\b\nExamples:\n{examples}"
         made: click.Command = click.command(
             name, context_settings=options.SETTINGS, help=f"{about}\n\n{JOB}", epilog=epilog
@@ -41,11 +42,11 @@ def _one(job: str | None) -> tuple[str, str]:
     return next(iter(found.items()))
 
 
-def _ask(job: str | None, wish: str) -> tuple[str, State]:
+def _ask(url: str, wish: str, key_file: str | None, insecure: bool) -> State:
+    from zpipe.access import admit
     from zpipe.steering import ask
 
-    name, url = _one(job)
-    return name, ask(url, wish)
+    return ask(url, wish, keys=admit(url, key_file=key_file, insecure=insecure).keys)
 
 
 def _where(state: State) -> str:
@@ -67,16 +68,16 @@ def _where(state: State) -> str:
     "  zpipe status\n  zpipe status tcp://head:5557 --json",
 )
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="A line of JSON for each job.")
-def status(job: str | None, json_: bool) -> None:
+def status(job: str | None, json_: bool, **access: Any) -> None:
     """Print a line for each job."""
     import msgspec
 
-    from zpipe.steering import ask, find
+    from zpipe.steering import find
 
     failed: list[ZpipeError] = []
     for name, url in find(job).items():
         try:
-            state = ask(url, "status")
+            state = _ask(url, "status", **access)
         except ZpipeError as error:
             failed.append(error)
             continue
@@ -92,18 +93,20 @@ def status(job: str | None, json_: bool) -> None:
     "Have a job send nothing more, until `zpipe unpause`. What workers run they finish; the source is not read.",
     "  zpipe pause\n  zpipe pause 4711\n  zpipe pause tcp://head:5557",
 )
-def pause(job: str | None) -> None:
+def pause(job: str | None, **access: Any) -> None:
     """Pause a job."""
-    name, state = _ask(job, "pause")
+    name, url = _one(job)
+    state = _ask(url, "pause", **access)
     if not state.paused:
         raise ZpipeError(f"{name} is not paused: it is ending already ({_where(state)})")
     click.echo(f"{name}: {_where(state)}")
 
 
 @_command("unpause", "Have a paused job go on.", "  zpipe unpause\n  zpipe unpause 4711")
-def unpause(job: str | None) -> None:
+def unpause(job: str | None, **access: Any) -> None:
     """Let a job go on."""
-    name, state = _ask(job, "unpause")
+    name, url = _one(job)
+    state = _ask(url, "unpause", **access)
     click.echo(f"{name}: {_where(state)}")
 
 
@@ -114,7 +117,8 @@ def unpause(job: str | None) -> None:
     "  zpipe cancel 4711\n  zpipe cancel tcp://head:5557 --drain",
 )
 @click.option("--drain", is_flag=True, help="Finish what is in flight first, as the first Ctrl-C does.")
-def cancel(job: str | None, drain: bool) -> None:
+def cancel(job: str | None, drain: bool, **access: Any) -> None:
     """End a job."""
-    name, state = _ask(job, "drain" if drain else "cancel")
+    name, url = _one(job)
+    state = _ask(url, "drain" if drain else "cancel", **access)
     click.echo(f"{name}: {_where(state)}")

@@ -18,7 +18,7 @@ __all__ = ["command"]
     epilog="""\b
 Examples:
   zpipe ventilator tasks.py:checksum --input files.txt
-  zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --insecure --expect-workers 64
+  zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --expect-workers 64
 then
   zpipe sink tcp://HOST:5557 --output sums.jsonl        once, where the results should land (see its --help)
   zpipe worker tcp://HOST:5557                          on as many hosts as you like, now or later
@@ -28,14 +28,16 @@ then
 @click.option(
     "--bind", default="tcp://127.0.0.1:5557", show_default=True, metavar="URL", help="Where workers and the sink join."
 )
-@click.option("--insecure", is_flag=True, help="Bind a non-loopback address although anybody could connect.")
+@options.key_options
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="The summary as a JSON object on stdout.")
 @options.node_options
 def command(**given: Any) -> None:
     """Read a job's items and send them to whatever workers join; the results go to a sink of its own."""
+    from zpipe.access import admit
     from zpipe.drive import run_ventilator
 
-    bind = bindable(given["bind"], insecure=given["insecure"])
+    access = admit(given["bind"], key_file=given["key_file"], insecure=given["insecure"])
+    bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
     ports = options.lane_ports(given["lane_ports"])
     spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)
     summary = run_ventilator(
@@ -48,5 +50,6 @@ def command(**given: Any) -> None:
         heartbeat=given["heartbeat"],
         lane_ports=ports,
         fingerprint=options.job_fingerprint(spec, **given),
+        access=access,
     )
     options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output="elsewhere")

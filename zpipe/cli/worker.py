@@ -47,15 +47,26 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
     metavar="S",
     help="Seconds of silence after which the ventilator counts as gone.",
 )
+@options.key_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
-    url: str, slots: int | None, stay: bool, connect_timeout: float | None, heartbeat: float, quiet: bool
+    url: str,
+    slots: int | None,
+    stay: bool,
+    connect_timeout: float | None,
+    heartbeat: float,
+    key_file: str | None,
+    insecure: bool,
+    quiet: bool,
 ) -> None:
     """Work for the ventilator at URL until its job is done. It may be started before or after the ventilator."""
+    from zpipe.access import admit
     from zpipe.slots import Config, Supervisor, cores
 
     count = slots or cores()
-    config = Config(connectable(url), count, heartbeat, connect_timeout, stay)
+    url = connectable(url)
+    access = admit(url, key_file=key_file, insecure=insecure)
+    config = Config(url, count, heartbeat, connect_timeout, stay, keys=access.keys)
 
     def say(text: str) -> None:
         if not (quiet and text.startswith("waiting")):

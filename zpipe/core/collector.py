@@ -9,7 +9,7 @@ copy of its items runs does not count either, unless another run has failed on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Held, Receipt, Result
@@ -53,6 +53,9 @@ class Collector:
         self.failed = failed
         self.duplicates = 0
         self.strays = 0
+        """Results of other jobs, and of items that were not sent."""
+        self.issued: Callable[[], int] | None = None
+        """Tells how many items have been sent so far, where that is known."""
         self._over = hit is not None and not ordered
         self._next = next
         self._waiting: dict[int, tuple[Result, Payload, int]] = {}
@@ -99,6 +102,9 @@ class Collector:
             self.strays += 1
             return ()
         start, stop = result.start, result.stop
+        if (self.issued is not None and stop > self.issued()) or (self.total is not None and stop > self.total):
+            self.strays += 1
+            return ()
         if self._over or (self.limit is not None and start >= self.limit):
             return ()
         if result.again is not None:

@@ -13,6 +13,7 @@ import msgspec
 from zpipe.core import wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
+from zpipe.core.complaints import Complaints
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
@@ -22,6 +23,10 @@ __all__ = ["INTERRUPTED", "Director", "Phase"]
 
 INTERRUPTED = 130
 """Exit status of a job that a person has ended."""
+
+
+SHUNNED = 10_000
+"""Connections that broke the rules of which is remembered that they did."""
 
 
 class Phase(Enum):
@@ -68,6 +73,8 @@ class Director:
         self._roster = Roster(base)
         self._sink: Node | None = None
         self._sink_session = ""
+        self._complaints = Complaints()
+        self._shunned: dict[bytes, None] = {}
         self._fit = False
         self._drain: tuple[str, int] | None = None
         self.paused = False
@@ -123,7 +130,9 @@ class Director:
         assert node is not None
         if node.sink:
             return wire.Welcome(self.job, node.join.turn, lane, endpoint, fingerprint=self.fingerprint)
-        return wire.Welcome(self.job, node.join.turn, lane, endpoint, self._sink_endpoint())
+        join = self._sink.sink if self._sink is not None else None
+        key = join.key if join is not None else ""
+        return wire.Welcome(self.job, node.join.turn, lane, endpoint, self._sink_endpoint(), key=key)
 
     def on_unbound(self, lane: int, reason: str) -> list[Action]:
         """There is no lane to be had for the node just admitted: turn it away."""
@@ -147,6 +156,8 @@ class Director:
 
     def on_message(self, identity: bytes, message: Any, now: float) -> list[Action]:
         """A control message came."""
+        if identity in self._shunned:
+            return []
         if self.phase is Phase.OVER:
             return [Reply(identity, self._bye)] if self._bye is not None else []
         if isinstance(message, wire.Join | wire.SinkJoin):
@@ -190,14 +201,18 @@ class Director:
         self.paused = False
         return self._refill()
 
-    def on_malformed(self, identity: bytes, error: str) -> list[Action]:
-        """A control connection sent what is no zpipe message of this protocol."""
+    def on_malformed(self, identity: bytes, error: str, now: float) -> list[Action]:
+        """A control connection sent what the protocol does not allow: nothing it says is heard any more."""
+        if identity in self._shunned:
+            return []
+        self._shunned[identity] = None
+        if len(self._shunned) > SHUNNED:
+            del self._shunned[next(iter(self._shunned))]
         ours = self.policy.versions
         reason = f"this ventilator speaks zpipe {ours.zpipe}, protocol {ours.protocol}, and could not read: {error}"
-        return [
-            Reply(identity, wire.Refuse(reason)),
-            Tell(f"dropped a malformed message on the control port: {error}"),
-        ]
+        told = f"dropped a malformed message on the control port: {error}"
+        told = self._complaints.on_fault(identity.hex(), "malformed", told, now)
+        return [Reply(identity, wire.Refuse(reason)), *([Tell(told)] if told else [])]
 
     def _is_sink(self, identity: bytes) -> bool:
         return self._sink is not None and self._sink.identity == identity
@@ -208,6 +223,8 @@ class Director:
         reason = differs(self.policy.versions, join.versions, mixed=self.policy.mixed)
         if reason:
             return self._refuse(identity, join, reason)
+        if self._roster.has_other(identity, join.session):
+            return self.on_malformed(identity, "two processes joined by one connection", now)
         news, node = self._roster.claim(identity, join)
         if not news:
             return []

@@ -18,7 +18,7 @@ import msgspec
 
 from zpipe.core import wire
 
-__all__ = ["Action", "Close", "Gone", "Member", "Open", "Say", "Send", "State"]
+__all__ = ["DENIALS", "Action", "Close", "Gone", "Member", "Open", "Say", "Send", "State"]
 
 RESEND = 5.0
 """Seconds between two sayings of what is waited for, and two sendings of an unanswered join."""
@@ -27,6 +27,9 @@ HUSH = 1.0
 """Seconds of waiting that need no words."""
 RETRY = 1.0
 """Seconds before another join after one whose links could not be connected."""
+
+DENIALS = 3
+"""Times a ventilator's key does not fit, RETRY seconds apart, before a node ends over it: one may be on its way."""
 
 _LINKS = {"lane": "our lane from the ventilator", "results": "the sink"}
 
@@ -105,6 +108,8 @@ class Member:
         self.welcome: wire.Welcome | None = None
         self._up: set[str] = set()
         self._held = ""
+        self._denials = 0
+        self._denied_at = 0.0
         self._hush = hush
         self._since = now
         self._ask_at = now
@@ -113,8 +118,21 @@ class Member:
 
     # connections
 
+    def on_denied(self, why: str, now: float) -> list[Action]:
+        """What answers at the ventilator's address and this node have no key in common."""
+        if self.state is not State.AWAY:
+            return []
+        self._denials += 1
+        if self._denials >= DENIALS:
+            self.state = State.GONE
+            return [Close(), Gone(why, refused=True)]
+        self._denied_at, self._say_at = now, now + RETRY
+        news, self._held = why != self._held, why
+        return [Say(f"{why}; trying again")] if news else []
+
     def on_control_up(self, now: float) -> list[Action]:
         """The control connection stands."""
+        self._denials = 0
         if self.state is not State.AWAY:
             return []
         return self._ask(now)
@@ -139,8 +157,8 @@ class Member:
         self._enter(State.READY, now)
         return [Send(wire.Ready(self.welcome.lane))]
 
-    def on_link_down(self, name: str, now: float) -> list[Action]:
-        """A link is cut: all of them are given up and the member joins afresh."""
+    def on_link_down(self, name: str, now: float, why: str = "") -> list[Action]:
+        """A link is cut, or was refused for the reason `why`: all of them are given up and the member joins afresh."""
         if self.state is State.LEAVING:
             return self._go()
         if self.state not in (State.LINKING, State.READY):
@@ -149,7 +167,8 @@ class Member:
             return [Close(), *self._ask(now)]
         assert self.welcome is not None
         where = self.welcome.endpoint if name == "lane" else self.welcome.sink
-        return self._ask_later(f"{_LINKS[name]} can't be reached at {where}; trying again every {RETRY:g} s", now)
+        how = f" ({why})" if why else ""
+        return self._ask_later(f"{_LINKS[name]} can't be reached at {where}{how}; trying again every {RETRY:g} s", now)
 
     def on_unreadable(self, error: str, now: float) -> list[Action]:
         """What came on a link can't be read: with the lane, all that is on it goes to another node."""
@@ -257,7 +276,11 @@ class Member:
         if self.state in (State.READY, State.LEAVING, State.GONE):
             return []
         actions: list[Action] = []
-        if now >= self._say_at:
+        if now >= self._denied_at + RESEND:
+            self._denials = 0  # whoever it was does not answer any more
+        if now >= self._say_at and self._denials:
+            self._say_at = now + RETRY  # why is said already
+        elif now >= self._say_at:
             actions += self._say(self.waiting(now), now)
         if self.state is State.ASKED and now >= self._ask_at:
             self._ask_at = now + RESEND

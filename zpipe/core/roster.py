@@ -113,9 +113,19 @@ class Roster:
         node = next((node for node in self._nodes.values() if node.join.session == join.session), None)
         if node is not None and node.join.turn == join.turn and node.identity == identity:
             return False, node
+        self._turns.pop(join.session, None)
         self._turns[join.session] = join.turn
+        if len(self._turns) > REMEMBERED:
+            del self._turns[next(iter(self._turns))]
         self._held = {i: j for i, j in self._held.items() if j.session != join.session}
         return True, node
+
+    def has_other(self, identity: bytes, session: str) -> bool:
+        """Tell whether a connection has brought another process's join, so that one peer can't take all lanes."""
+        held = self._held.get(identity)
+        if held is not None and held.session != session:
+            return True
+        return any(node.identity == identity and node.join.session != session for node in self._nodes.values())
 
     # joins that can't be answered yet
 

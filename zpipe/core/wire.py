@@ -31,6 +31,8 @@ from zpipe.core.ranges import RangeSet
 from zpipe.errors import WireError
 
 __all__ = [
+    "MAX_BYTES",
+    "MAX_CONTROL_BYTES",
     "MAX_FRAMES",
     "PROTOCOL",
     "Ask",
@@ -84,6 +86,12 @@ INLINE_BYTES = 16_384
 
 MAX_FRAMES = 100_000
 """A message of more frames is refused."""
+
+MAX_BYTES = 1 << 30
+"""Bytes a frame of results may have; the transport cuts off whoever announces more."""
+
+MAX_CONTROL_BYTES = 16 << 20
+"""Bytes a control message may have on its way to the ventilator."""
 
 ItemKind = Literal["pickle", "lines", "json"]
 """How a chunk's items are carried: a pickled list, or raw lines of text, or raw lines of JSON."""
@@ -186,7 +194,10 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class SinkJoin(_Header, frozen=True, tag="sink"):
-    """A sink offers `endpoint` for results, wanting them in `encoding`; `held` is what it has already."""
+    """A sink offers `endpoint` for results, wanting them in `encoding`; `held` is what it has already.
+
+    `key` is the public key of that endpoint, if it has one.
+    """
 
     versions: Versions
     session: str
@@ -198,10 +209,13 @@ class SinkJoin(_Header, frozen=True, tag="sink"):
     held: Held = Held()
     letters: bool = False
     joblog: bool = False
+    key: str = ""
 
 
 class Welcome(_Header, frozen=True, tag="welcome"):
     """The ventilator's answer to the join of the same `turn`: a lane, and for a worker where results go.
+
+    `key` is what the sink there must show, if it is in a process of its own and has a key.
 
     An endpoint whose host is `*` is on the host the joiner reached the ventilator at. A sink is told the job's
     `fingerprint`, by which a ventilator that is started anew knows its job again.
@@ -213,6 +227,7 @@ class Welcome(_Header, frozen=True, tag="welcome"):
     endpoint: str
     sink: str = ""
     fingerprint: dict[str, str] = {}
+    key: str = ""
 
 
 class Hold(_Header, frozen=True, tag="hold"):
