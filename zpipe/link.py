@@ -95,9 +95,13 @@ def make_context() -> Any:
 def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = True, most: int = -1) -> Any:
     """Return a socket that never blocks, and notices a silent peer after `heartbeat` s.
 
-    most: bytes that a frame to it may have (-1: any number); whoever announces more is cut off.
+    most: bytes that a frame to it may have (-1: any number); whoever announces more is cut off. Raises UsageError when
+    no more files may be opened.
     """
-    made = context.socket(kind)
+    try:
+        made = context.socket(kind)
+    except zmq.ZMQError as error:
+        raise _scarce(error) from None
     made.set(zmq.LINGER, 0)
     # Peers that say much and hear little are to fill their own memory, not ours.
     made.set(zmq.SNDHWM, PEER_MESSAGES if kind == zmq.ROUTER else 0)
@@ -118,6 +122,12 @@ def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = 
     if kind == zmq.ROUTER:
         made.set(zmq.ROUTER_MANDATORY, 1)
     return made
+
+
+def _scarce(error: zmq.ZMQError) -> Exception:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return error
+    return UsageError("this process may open no more files: many connections are open; raise the limit (ulimit -n)")
 
 
 def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
@@ -328,7 +338,8 @@ class Watch:
     """Tells of a socket's connections: `call(UP | DOWN | FAILED | CLOSED)`, from its monitor.
 
     `fault` is how the last handshake failed. `on_fault(host, fault)` is called for each failed one of a socket that
-    was bound; the host is empty if its connection was over before it could be looked at.
+    was bound; the host is empty if its connection was over before it could be looked at. Raises UsageError when no more
+    files may be opened.
     """
 
     def __init__(
@@ -342,7 +353,10 @@ class Watch:
         self.fault = Fault.LEFT
         self._failed = False
         self._hosts: dict[int, str] = {}
-        self._monitor = made.get_monitor_socket(UP | DOWN | FAILED | CLOSED | (_ACCEPTED if on_fault else 0))
+        try:
+            self._monitor = made.get_monitor_socket(UP | DOWN | FAILED | CLOSED | (_ACCEPTED if on_fault else 0))
+        except zmq.ZMQError as error:
+            raise _scarce(error) from None
         self._monitor.set(zmq.LINGER, 0)
         loop.add(self._monitor, self._read)
 

@@ -319,22 +319,30 @@ class Ventilator:
         self._loop.again(self._control)
 
     def _admit(self, action: Admit) -> None:
+        try:
+            lane = self._lanes[action.lane] = self._open_lane(action.lane)
+        except UsageError as error:
+            self._perform(self.director.on_unbound(action.lane, str(error)))
+            return
+        self._reply(action.identity, self.director.welcome(lane.number, endpoints.announce(lane.endpoint)))
+
+    def _open_lane(self, number: int) -> _Lane:
         made = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat, most=0)
-        number = action.lane
         fault = None
         if self._guard is not None:
             self._guard.serve(made, self._bound)
             fault = self._guard.fault("lane") if self._bound.startswith("tcp://") else None
-        watch = link.Watch(self._loop, made, partial(self._on_lane, number), fault)
+        try:
+            watch = link.Watch(self._loop, made, partial(self._on_lane, number), fault)
+        except UsageError:
+            made.close()
+            raise
         at = endpoints.sibling(self._bound, f"lane-{number % (1 << LANE_BITS)}")
         try:
-            bound = link.bind(made, at, self._lane_ports)
-        except UsageError as error:
+            return _Lane(number, made, watch, link.bind(made, at, self._lane_ports))
+        except UsageError:
             watch.close()
-            self._perform(self.director.on_unbound(number, str(error)))
-            return
-        self._lanes[number] = _Lane(number, made, watch, bound)
-        self._reply(action.identity, self.director.welcome(number, endpoints.announce(bound)))
+            raise
 
     def _end(self, end: End) -> None:
         self.ended = end

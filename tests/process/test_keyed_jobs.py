@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import socket
 import stat
 from pathlib import Path
 
@@ -200,19 +203,34 @@ def test_a_results_port_that_is_another(zpipe: Zpipe) -> None:
     assert sink.process.poll() is None
 
 
-@pytest.mark.skipif(not LINUX, reason="the default place is another one there")
-def test_a_job_is_steered_by_whoever_has_its_key(zpipe: Zpipe, home: Path) -> None:
-    """The key is found by itself, as ever; without it, or with another, there is a reason at once."""
-    zpipe.run("keygen")
-    zpipe.run("keygen", "other")
+def test_only_who_has_the_key_steers(zpipe: Zpipe) -> None:
+    """A job's state, its pause and its end are for those with its key; others hear why not."""
+    for name in ("key", "other"):
+        zpipe.run("keygen", name)
+    job = zpipe.piped("ventilator", "jobs:same", "--bind", f"{LOCAL}:0", "--key-file", "key")
+    url = job.url()
+    assert "has another key than other" in zpipe.run("cancel", url, "--key-file", "other", status=1).err
+    assert "wants a key" in zpipe.run("cancel", url, status=1).err
+    assert "draining" not in zpipe.run("status", url, "--key-file", "key").out
+    assert job.process.poll() is None
+    zpipe.run("cancel", url, "--key-file", "key")
+    job.ended(130)
+
+
+@pytest.mark.skipif(not LINUX, reason="limits of open files differ")
+def test_connections_that_are_opened_and_left(zpipe: Zpipe) -> None:
+    """They may take all files there are, but not for ever: the job goes on, and is right."""
+    zpipe.run("keygen", "key")
     port = free_port()
-    ventilator = zpipe.start("ventilator", "jobs:double", "--range", "0:50", "--bind", f"{ANY}:{port}")
-    url = f"{LOCAL}:{port}"
-    ventilator.said("listening")
-    assert "has another key than other" in zpipe.run("pause", url, "--key-file", "other", status=1).err
-    assert "wants a key" in zpipe.run("pause", url, "--insecure", status=1).err
-    assert "gathering: 0 of 50" in zpipe.run("status", url).out
-    assert "paused" in zpipe.run("pause", url).out
-    assert "cancelled" not in ventilator.err
-    zpipe.run("cancel", url)
-    assert "cancelled" in ventilator.ended(130).err
+    job = ("jobs:nap", "--range", "0:300", "--chunk", "1", "--workers", "1", "--heartbeat", "1", "--key-file", "key")
+    few = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (150, 150))}
+    node = zpipe.start("run", *job, "--bind", f"{LOCAL}:{port}", "--raw", "--reduce", "operator:add", popen=few)
+    node.said("listening")
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            peer = stack.enter_context(socket.socket())
+            peer.setblocking(False)
+            peer.connect_ex(("127.0.0.1", port))
+        node.ended(0)
+    assert node.out.strip() == str(sum(range(300)))
+    assert node.err.count("turned away") <= 2

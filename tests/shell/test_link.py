@@ -237,3 +237,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.002)
+
+
+def test_a_socket_too_many_is_told(context: Any) -> None:
+    """When no more files may be opened, neither for a socket nor for its monitor, the mend is named."""
+    context.set(zmq.MAX_SOCKETS, 2)
+    first, second = (link.make_socket(context, zmq.PUSH, heartbeat=10) for _ in range(2))
+    with pytest.raises(UsageError, match="ulimit -n"):
+        link.make_socket(context, zmq.PUSH, heartbeat=10)
+    first.close()
+    second.close()
