@@ -82,6 +82,16 @@ def test_an_item_of_two_runs_fails_if_it_failed_in_both() -> None:
     assert collector.failed == 2
 
 
+def test_each_item_of_two_runs_has_a_first_failure() -> None:
+    """Of a chunk with a copy the first item fails in one run, then the second, which was cut off it, in another."""
+    collector = make()
+    collector.on_copied(0, 3)
+    assert take(collector, result(0, 1, failures=(0,))) == []
+    assert take(collector, msgspec.structs.replace(result(1, 2, failures=(1,)), lane=2)) == []
+    assert [receipt.void for receipt in collector.take_receipts()] == [True, True]
+    assert take(collector, msgspec.structs.replace(result(0, 3), lane=3)) == [0, 1, 2]
+
+
 def test_failures_count_at_once_where_no_copy_runs() -> None:
     """Of other items, or of these once they are done."""
     collector = make()
