@@ -57,28 +57,32 @@ def plan(seed: int, s: Scenario) -> list[Fault]:
         told = (rng.random() < 0.6, rng.random() < 0.6)
         made.append(Fault(kind, at, step, who, round(span, 4), rng.randrange(6), told, rng.random() < 0.5, group))
 
-    for _ in range(s.kills):
-        add("kill", rng.randrange(s.workers), rng.random())
-    for _ in range(s.cuts):
-        add("cut", rng.randrange(s.workers))
-    for _ in range(s.sink_cuts):
-        add("cut", SINK)
-    for _ in range(s.mutes):
-        add("mute", rng.randrange(SINK, s.workers))
-    for _ in range(s.terms):
-        add("term", rng.randrange(s.workers), 1.0 + rng.random())
-    for _ in range(s.splits):
+    def worker() -> int:
+        return rng.randrange(s.workers)
+
+    def split() -> None:
         people = [VENTILATOR, SINK, *range(s.workers)]
         group = tuple(sorted(rng.sample(people, rng.randint(1, len(people) - 1))))
         add("split", 0, rng.choice((1.0, 5.0, 2 * HEARTBEAT)) * rng.random(), group)
-    for _ in range(s.freezes):
+
+    def freeze() -> None:
         add("freeze", rng.randrange(VENTILATOR, s.workers), rng.choice((0.1, 5.0, 2.5 * HEARTBEAT)) * rng.random())
-    for _ in range(s.sink_freezes):
-        add("freeze", SINK, 5.0 * rng.random())
-    for _ in range(s.sink_dies):
-        add("sink dies", SINK, rng.random())
-    for _ in range(s.ventilator_dies):
-        add("ventilator dies", VENTILATOR, rng.choice((0.1, 2.0)) * rng.random())
+
+    mishaps = [
+        (s.kills, lambda: add("kill", worker(), rng.random())),
+        (s.cuts, lambda: add("cut", worker())),
+        (s.sink_cuts, lambda: add("cut", SINK)),
+        (s.mutes, lambda: add("mute", rng.randrange(SINK, s.workers))),
+        (s.terms, lambda: add("term", worker(), 1.0 + rng.random())),
+        (s.splits, split),
+        (s.freezes, freeze),
+        (s.sink_freezes, lambda: add("freeze", SINK, 5.0 * rng.random())),
+        (s.sink_dies, lambda: add("sink dies", SINK, rng.random())),
+        (s.ventilator_dies, lambda: add("ventilator dies", VENTILATOR, rng.choice((0.1, 2.0)) * rng.random())),
+    ]
+    for count, happen in mishaps:
+        for _ in range(count):
+            happen()
     return made
 
 
@@ -93,6 +97,8 @@ def _kill(world: World, fault: Fault) -> None:
     worker = world.worker(fault.who)
     if worker is None:
         return
+    if fault.crashed and worker.stop - worker.start == 1:
+        world.accused.append(worker.start)
     worker.vanish((True, all(fault.told)))
     world.at(world.now + fault.span, lambda: world.restart(worker, fault.crashed))
 

@@ -150,6 +150,7 @@ def drawn(seed: int) -> Scenario:
     items = rng.choice((1, 4, 12, 30, 60, 100))
     workers = rng.choice((1, 2, 2, 3, 3, 4, 5))
     slow = rng.random() < 0.2
+    journal = rng.random() < 0.4
     hits = items_of(0.15)
     poison = () if hits else items_of(0.25)
     return Scenario(
@@ -174,7 +175,9 @@ def drawn(seed: int) -> Scenario:
         kills=some(6),
         cuts=some(8),
         sink_cuts=some(4),
-        sink_dies=int(rng.random() < 0.1),
+        journal=journal,
+        sink_dies=some(3) if journal else int(rng.random() < 0.05),
+        ventilator_dies=some(4),
         mutes=some(5),
         splits=some(3),
         freezes=some(5),
