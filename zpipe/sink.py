@@ -379,8 +379,11 @@ class SinkNode:
 
     def _on_message(self, message: Any) -> None:
         collector = self.sink.collector
-        if isinstance(message, wire.Welcome):
+        if isinstance(message, wire.Welcome) and self.member.expects(message):
             self.sink.on_job(message.job, message.fingerprint)
+            if collector.job != message.job:
+                self._perform(self.member.on_misfit(time.monotonic()))
+                return
         elif isinstance(message, wire.Total) and message.job == collector.job:
             self.sink.on_total(message.items)
         elif isinstance(message, wire.Copied) and message.job == collector.job:

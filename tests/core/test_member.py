@@ -47,6 +47,17 @@ def test_joining_takes_four_steps() -> None:
     assert member.on_link_up("results", 0.0) == [Send(wire.Ready(1))]
 
 
+def test_a_welcome_may_come_too_late() -> None:
+    """A node that is not what it was when it joined asks again, as what it is now, and takes no earlier answer."""
+    member = make()
+    member.on_control_up(0.0)
+    assert member.expects(welcome(1))
+    assert member.on_misfit(0.0) == [Close()]
+    assert not member.expects(welcome(1))
+    assert member.on_message(welcome(1), 0.0) == []
+    assert Send(join(2)) in member.on_tick(RETRY)
+
+
 @pytest.mark.parametrize("name", ["lane", "results"])
 def test_a_cut_link_is_a_new_turn(name: str) -> None:
     """Either link's end closes both and joins afresh."""

@@ -147,3 +147,20 @@ def test_a_recalled_worker_is_cut_off_before_its_answer() -> None:
             Fault("cut", step=38, who=1, told=(True, False), crashed=True),
         ],
     ).run()
+
+
+def test_a_result_comes_between_a_sink_and_its_new_ventilator() -> None:
+    """It joined with nothing, and is welcomed when it has something of the earlier start: this job never ended."""
+    quiet = {"kills": 0, "cuts": 0, "doubled": 0.0, "refused": 0.0, "deaf": 0.0}
+    World(
+        1,
+        Scenario(items=3, workers=2, chunk=2, flaky=(0,), chaos=10.0, ventilator_dies=1, clocks=True, **quiet),
+        [Fault("mute", at=0.3844), Fault("ventilator dies", at=2.9646, who=-2, span=0.0155, crashed=True)],
+    ).run()
+
+
+def test_an_item_cut_off_a_chunk_that_has_a_copy_fails() -> None:
+    """Another item of that chunk has failed before; that one's failure counted at once."""
+    World(
+        7, Scenario(items=8, chunk=5, speculate=True, unlucky=(5, 6), kills=0, cuts=0, doubled=0.0, deaf=0.0), []
+    ).run()

@@ -83,8 +83,11 @@ class SimSink(Node):
                         assert failure.index not in self.doubles or runs > 1, "one of two runs failed, and that counted"
             self.taken()
             return
-        if isinstance(message, wire.Welcome):
+        if isinstance(message, wire.Welcome) and self.member.expects(message):
             self.collector.on_job(message.job, message.fingerprint)
+            if self.collector.job != message.job:
+                self.perform(self.member.on_misfit(self.now))
+                return
         elif isinstance(message, wire.Total):
             self.collector.on_total(message.items)
             self.taken()

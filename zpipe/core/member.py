@@ -176,6 +176,14 @@ class Member:
             return self.on_link_down("lane", now)
         return self._ask_later(f"what came on our lane can't be read ({error}); trying again every {RETRY:g} s", now)
 
+    def expects(self, welcome: wire.Welcome) -> bool:
+        """Whether this is the answer to the last join, which is waited for."""
+        return self.state is State.ASKED and welcome.turn == self.turn
+
+    def on_misfit(self, now: float) -> list[Action]:
+        """The welcome expected is for what this node is no more: join again as what it is."""
+        return self._ask_later("results of an earlier start of the job came meanwhile; joining again with them", now)
+
     def _ask_later(self, why: str, now: float) -> list[Action]:
         """Join afresh, but not at once, which would only spin."""
         self.turn += 1
@@ -204,7 +212,7 @@ class Member:
     def on_message(self, message: Any, now: float) -> list[Action]:
         """The ventilator said something that concerns belonging; anything else is ignored."""
         if isinstance(message, wire.Welcome):
-            if self.state is not State.ASKED or message.turn != self.turn:
+            if not self.expects(message):
                 return []
             self._enter(State.LINKING, now)
             self.welcome = message
