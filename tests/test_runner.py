@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zpipe
-from zpipe import context, serialize
+from zpipe import context, outcomes, serialize
 from zpipe.core import wire
 from zpipe.core.wire import Chunk, Encoding, Failure, ItemKind, JobSpec, TaskSpec
 from zpipe.errors import TaskError, WireError
 from zpipe.runner import Outcome, Runner
+from zpipe.stopwatch import Stopwatch
 
 TASKS = '''
 """Tasks for tests."""
@@ -709,3 +710,36 @@ def test_values_that_no_message_can_hold_fail_too(monkeypatch: pytest.MonkeyPatc
     outcome = run(spec("same", encoding="outcomes"), LONG)
     assert len(outcome.failures) == 20
     assert "send fewer items together" in outcome.failures[0].message
+
+
+def test_an_item_that_ran_too_long_has_failed_a_try() -> None:
+    """It is not run: it fails with that error, and is tried again if tries are left; `retry_on` may name it."""
+    late = Chunk(5, 6, 1, "pickle", doom="it ran for 9 s", late=True)
+    frames = serialize.dumps([0])
+    for encoding in ("json", "outcomes"):
+        outcome = Runner(spec("divide", encoding, timeout=5.0)).run(late, frames)[0]
+        assert [(f.index, f.type, f.message) for f in outcome.failures] == [(5, "ItemTimeout", "it ran for 9 s")]
+        for names in ([], ["TimeoutError"], ["ItemTimeout"]):
+            more = {"retries": 1, "retry_delay": 0.0, "retry_on": names}
+            assert Runner(spec("divide", encoding, timeout=5.0, **more)).run(late, frames)[0].again == 0.0
+        other = spec("divide", encoding, timeout=5.0, retries=1, retry_on=["KeyError"])
+        assert Runner(other).run(late, frames)[0].failures
+    with pytest.raises(TimeoutError, match="it ran for 9 s"):
+        raise outcomes.decode(outcome.frames, 1)[1][0]
+
+
+def test_a_watched_task_runs_as_any_other() -> None:
+    """Its values, errors and tracebacks are the same, and between items nothing is on the page."""
+    for call, items, name in (("one", [1, 2], "double"), ("star", [(1,), (2,)], "double")):
+        watch = Stopwatch()
+        job = spec(name, "values", timeout=5.0)
+        job = msgspec.structs.replace(job, task=msgspec.structs.replace(job.task, call=call))
+        runner = Runner(job, stopwatch=watch)
+        outcome = runner.run(Chunk(7, 9, 1, "pickle"), serialize.dumps(items))[0]
+        assert serialize.loads(outcome.frames) == [2, 4]
+        assert (watch.read().since, watch.read().item, watch.read().limit) == (0.0, 8, 5.0)
+    outcome = Runner(spec("divide", "json", timeout=5.0), stopwatch=watch).run(
+        Chunk(0, 1, 1, "pickle"), serialize.dumps([0])
+    )[0]
+    assert b"stopwatch.py" not in b"".join(map(bytes, outcome.frames))
+    assert watch.read().since == 0.0

@@ -9,6 +9,7 @@
     ├── CommandFailed   a shell command ended with a non-zero status: fails its item alone
     ├── Retry           a task asks for its item to be tried again
     ├── Reject          a task gives its item up: it is not tried again
+    ├── ItemTimeout     an item ran longer than it may, and its worker was killed
     └── RemoteError     stands for a task's exception that could not be carried home
 
 `zpipe.broken` adds two that are also concurrent.futures' own. `RemoteTraceback` is no error but the cause of one.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "CommandFailed",
+    "ItemTimeout",
     "OutputError",
     "Reject",
     "RemoteError",
@@ -101,6 +103,10 @@ class Reject(ZpipeError):
     def __init__(self, reason: str = "the task rejected the item") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class ItemTimeout(ZpipeError, TimeoutError):
+    """An item ran longer than it may: whatever its code was at, its worker was killed. The others are done."""
 
 
 class RemoteTraceback(Exception):

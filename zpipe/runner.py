@@ -21,9 +21,10 @@ import msgspec
 from zpipe import context, outcomes, records, serialize, tasks
 from zpipe.core import wire
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
-from zpipe.errors import CommandFailed, TaskError, WireError
+from zpipe.errors import CommandFailed, ItemTimeout, TaskError, WireError
 from zpipe.joblog import Clock
 from zpipe.retries import Rule
+from zpipe.stopwatch import Stopwatch
 from zpipe.traces import message_text, trace_text
 
 __all__ = ["Outcome", "Runner", "set_up"]
@@ -57,10 +58,18 @@ class Outcome(msgspec.Struct, frozen=True):
 class Runner:
     """A job's task, loaded. `worker` and `job` are what `zpipe.current()` tells. Raises TaskError.
 
-    `state`: names that a function of the script's own (of `__main__`) shares with what set the worker up.
+    `state`: names that a function of the script's own (of `__main__`) shares with what set the worker up. `stopwatch`:
+    where whoever enforces a job's limits sees what runs.
     """
 
-    def __init__(self, spec: JobSpec, worker: str = "", job: str = "", state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        worker: str = "",
+        job: str = "",
+        state: dict[str, Any] | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
         self._spec = spec
         self._worker = worker
         self._job = job
@@ -78,6 +87,8 @@ class Runner:
             self._task = self._clock.timed(self._task)
         self._batch: records.Batch | None = None
         self._pending: Iterator[Any] = iter(())
+        if spec.limited and stopwatch is not None:
+            self._task = stopwatch.watched(self._task, spec.timeout, spec.max_memory)
         self._apply = _applications[spec.task.call](self._task)
         self._until: Callable[[Any], Any] | None = None
         if spec.until is not None:
@@ -85,6 +96,8 @@ class Runner:
         elif spec.first:
             self._until = operator.truth
         self._rule = Rule(spec)
+        self.max_tasks = spec.max_tasks
+        """Items after which this process is to be replaced (0: never)."""
         self._tries = 0
         self._again: dict[int, float] = {}
         _check_text_encoding(spec.text_encoding)
@@ -108,7 +121,8 @@ class Runner:
         if self._clock is not None:
             self._clock.clear()
         if chunk.doom:
-            unread = deque((position, self._given_up(chunk.doom)) for position in range(stop - start))
+            why = ItemTimeout(chunk.doom) if chunk.late else self._given_up(chunk.doom)
+            unread = deque((position, why) for position in range(stop - start))
         pending = iter(items)
         if not unread:
             self._batch, self._pending = batch, pending
@@ -239,7 +253,8 @@ class Runner:
             if not unread:
                 return None
             next(pending)
-            self._fail(batch, unread.popleft()[1], final=True)
+            error = unread.popleft()[1]
+            self._fail(batch, error, final=not isinstance(error, ItemTimeout))
 
     def _run_to(self, edge: int, batch: records.Batch, pending: Iterator[Any]) -> bool:
         """Run what is pending up to the position `edge`. True: the last one run ends the job."""
@@ -342,6 +357,8 @@ _NO_TRACE: records.Error = {"message": _STOPPED, "traceback": ""}
 def _explain(error: BaseException) -> records.Error:
     """Return an exception as an item's error."""
     said = {"type": type(error).__name__, "message": message_text(error), "traceback": ""}
+    if isinstance(error, ItemTimeout):
+        return said
     if isinstance(error, CommandFailed):
         return {**said, "exit": error.status, "stdout": error.stdout, "stderr": error.stderr}
     return {**said, "traceback": trace_text(error)}

@@ -23,13 +23,15 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from zpipe.guard import Guard
 from zpipe.keys import Keys
 from zpipe.worker import Past, Worker
 
 __all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
 
-LEFT, REFUSED, TERMINATED = 100, 101, 102
-"""How a slot's process says that it left in order, or that a fresh one would fare no better. All else is a crash."""
+LEFT, REFUSED, TERMINATED, SPENT = 100, 101, 102, 103
+"""How a slot's process says that it left in order, that a fresh one would fare no better, that it was told to leave, or
+that a fresh one is to take its place. All else is a crash."""
 
 STEADY = 10.0
 """Seconds after which a process counts as having started well."""
@@ -45,6 +47,12 @@ F_SETSIG = 10
 
 READY = b"\0ready "
 """What a worker tells its supervisor once it has loaded a task: from then on its death is not a false start."""
+
+LIMITS = b"\0limits "
+"""And what it tells before it runs a task with limits: its slot, seconds, bytes."""
+
+AFTER = 10.0
+"""Seconds for which a process that takes the place of one recycled or killed looks for its ventilator."""
 
 REPEAT = 4.0
 """Seconds in which the same words from several slots are passed on once."""
@@ -90,6 +98,9 @@ class _Slot(msgspec.Struct, eq=False):
     dismissed: bool = False
     again: bool = False
     past: Past = msgspec.field(default_factory=Past)
+    follows: bool = False
+    """Whether its next process takes the place of one that ended over what it ran, in a job that may be over soon."""
+    guard: Guard = msgspec.field(default_factory=Guard)
 
 
 def cores() -> int:
@@ -165,7 +176,7 @@ class Supervisor:
                     os.set_blocking(self._config.orders, False)
                     selector.register(self._config.orders, selectors.EVENT_READ)
                 while self._step(time.monotonic()):
-                    due = min((s.due for s in self._slots if s.due is not None), default=None)
+                    due = self._due()
                     ready = selector.select(None if due is None else max(0.0, due - time.monotonic()))
                     self._hear()
                     if any(key.fd == self._config.orders for key, _ in ready) and not self._obey():
@@ -177,6 +188,10 @@ class Supervisor:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
         return 130 if self._interrupted else int(self._refused)
+
+    def _due(self) -> float | None:
+        dates = [date for slot in self._slots for date in (slot.due, slot.guard.due) if date is not None]
+        return min(dates, default=None)
 
     # signals
 
@@ -210,6 +225,10 @@ class Supervisor:
         for line in lines:
             if line.startswith(READY):
                 self._slots[int(line[len(READY) :])].ready = True
+                continue
+            if line.startswith(LIMITS):
+                number, seconds, memory = line[len(LIMITS) :].split()
+                self._slots[int(number)].guard.on_limits(float(seconds), int(memory), now)
                 continue
             text = line.decode(errors="replace")
             if now - self._said.get(text, -REPEAT) >= REPEAT:
@@ -249,6 +268,10 @@ class Supervisor:
         for slot in self._slots:
             if slot.pid:
                 self._reap(slot, now)
+            if slot.pid and slot.guard.due is not None and slot.guard.due <= now and slot.guard.look(slot.pid, now):
+                # With it whatever it has started; it is reaped when it has ended.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(slot.pid, signal.SIGKILL)
         if self._signals > 1:
             return False
         for slot in self._slots:
@@ -266,6 +289,7 @@ class Supervisor:
         reading, slot.lifeline = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        slot.guard.begin()
         # Until the child has its own handler, a SIGTERM must end it rather than be taken by our handler's copy.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
@@ -284,7 +308,8 @@ class Supervisor:
         if not pid:
             return
         self._end_group(slot)
-        how, crashed = ended(status)
+        how, crashed, item, late = slot.guard.explain(*ended(status))
+        slot.guard.due = None
         code = os.waitstatus_to_exitcode(status)
         slot.pid = 0
         if code in (LEFT, REFUSED):
@@ -292,17 +317,23 @@ class Supervisor:
             # The job is over, or this host is not wanted: so it is for slots that have not been told in time.
             self._signals = max(self._signals, 1)
             return
-        if code == TERMINATED and (slot.dismissed or slot.again):
+        if code == SPENT and not self._signals:
+            slot.again, slot.past, slot.follows = True, Past(), True
+        if code in (TERMINATED, SPENT) and (slot.dismissed or slot.again):
             slot.due, slot.again = None if slot.dismissed else now, False
             return
-        if code == TERMINATED:
+        if code in (TERMINATED, SPENT):
             if not self._signals:
                 self._say(f"worker {pid} of slot {slot.number} was told to leave, and left")
             return
-        slot.past = Past(pid, how, crashed)
+        slot.past = Past(pid, how, crashed, item, late)
+        slot.follows = slot.guard.killed
         lived = now - slot.started
-        slot.hasty = slot.hasty + 1 if crashed and lived < HASTY and not slot.ready else 0
-        slot.crashes = slot.crashes + 1 if (crashed or lived < HASTY) and lived < STEADY else 0
+        if slot.guard.killed:  # over what it ran, which says nothing of the slot
+            slot.hasty = slot.crashes = 0
+        else:
+            slot.hasty = slot.hasty + 1 if crashed and lived < HASTY and not slot.ready else 0
+            slot.crashes = slot.crashes + 1 if (crashed or lived < HASTY) and lived < STEADY else 0
         text = f"worker {pid} of slot {slot.number} ended: {how}"
         if self._signals or slot.dismissed:
             self._say(text)
@@ -376,6 +407,10 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
         for line in text.splitlines():
             os.write(voice, line.encode(errors="replace")[:4000] + b"\n")
 
+    def limits(seconds: float, memory: int) -> None:
+        os.write(voice, LIMITS + b"%d %.9g %d\n" % (slot.number, seconds, memory))
+
+    slot.guard.stopwatch.tell = limits
     worker = Worker(
         config.url,
         slot=slot.number,
@@ -386,14 +421,21 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
         patience=config.patience,
         stay=config.stay,
         keys=config.keys,
+        stopwatch=slot.guard.stopwatch,
+        first_patience=AFTER if slot.follows and not config.stay else None,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     gone = worker.run()
+    if gone.error and slot.follows and not worker.reached:
+        worker.close()
+        return LEFT  # the job came to its end meanwhile
     if gone.error and not config.terse:
         say(gone.error)
     worker.close()
     if gone.error:
         return REFUSED
+    if worker.spent and worker.terminated:
+        return SPENT
     return TERMINATED if worker.terminated else LEFT
 
 

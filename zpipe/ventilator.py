@@ -135,7 +135,9 @@ class Ventilator:
         self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
         self._say = say
         self._heartbeat, self._lane_ports, self._guard, self._hint = heartbeat, lane_ports, guard, hint
-        self.ledger = Ledger(Chunker(chunk), speculate=policy.speculate)
+        chunker = Chunker(chunk, most=spec.max_tasks or None)
+        self.ledger = Ledger(chunker, policy.max_crashes, speculate=policy.speculate)
+        self.ledger.limited = spec.limited
         base = int.from_bytes(os.urandom(4), "big") << LANE_BITS
         self.director = Director(os.urandom(8).hex(), policy, self.ledger, fingerprint=fingerprint, base=base)
         self.ended: End | None = None
@@ -444,7 +446,16 @@ class Ventilator:
             return
         body = wire.inline(chunk.payload)
         part = wire.Chunk(
-            chunk.start, chunk.stop, chunk.attempt, chunk.items, chunk.task, chunk.skip, chunk.doom, chunk.tries, body
+            chunk.start,
+            chunk.stop,
+            chunk.attempt,
+            chunk.items,
+            chunk.task,
+            chunk.skip,
+            chunk.doom,
+            chunk.tries,
+            body,
+            chunk.late,
         )
         if body is None:
             self._flush(lane)

@@ -32,6 +32,7 @@ from zpipe.errors import TaskError, WireError
 from zpipe.keys import Keys
 from zpipe.runner import Runner, set_up
 from zpipe.security import approach
+from zpipe.stopwatch import Stopwatch
 from zpipe.versions import host_name, our_versions
 
 __all__ = ["Past", "Worker"]
@@ -53,17 +54,23 @@ KEPT, KEPT_BYTES = 64, 32_768
 
 
 class Past(msgspec.Struct, frozen=True):
-    """How this slot's last process ended: its pid (0: there was none), in words, and whether by its own fault."""
+    """How this slot's last process ended: its pid (0: there was none), in words, and whether by its own fault.
+
+    `item` is what it ran then, if that is known; with `late` it was killed for running too long.
+    """
 
     pid: int = 0
     ended: str = ""
     crashed: bool = False
+    item: int | None = None
+    late: bool = False
 
 
 class Worker:
     """One slot's process. `gone` says how it ended once it did; `say(text)` tells the person.
 
-    `ready` is called when a task has been loaded.
+    `ready` is called when a task has been loaded; `stopwatch` is where the supervisor sees what runs.
+    It looks for a ventilator for `patience` seconds (None: for ever), or the first time for `first_patience`, if given.
     """
 
     def __init__(
@@ -78,12 +85,19 @@ class Worker:
         patience: float | None = None,
         stay: bool = False,
         keys: Keys | None = None,
+        stopwatch: Stopwatch | None = None,
+        first_patience: float | None = None,
     ) -> None:
+        self._patience = patience
+        self._stopwatch = stopwatch
         self._url, self._say, self._ready, self._heartbeat, self._keys = url, say, ready, heartbeat, keys
         self.gone: Gone | None = None
         self._loop = link.Loop()
         self._context = link.make_context()
         self.terminated = False
+        self.spent = False
+        """Whether it leaves to be replaced by a fresh process."""
+        self._ran = 0
         self._tasks: dict[int, wire.Task] = {}
         self._setup: wire.Task | None = None
         self._state: dict[str, Any] | None = None
@@ -102,9 +116,11 @@ class Worker:
         session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
 
         def join(turn: int) -> wire.Join:
-            return wire.Join(versions, session, turn, host, os.getpid(), slot, last.pid, last.ended, last.crashed)
+            known = (last.pid, last.ended, last.crashed, last.item, last.late)
+            return wire.Join(versions, session, turn, host, os.getpid(), slot, *known)
 
-        member = Member(join, ("lane", "results"), url=url, now=time.monotonic(), patience=patience, stay=stay)
+        first = patience if first_patience is None else first_patience
+        member = Member(join, ("lane", "results"), url=url, now=time.monotonic(), patience=first, stay=stay)
         self._intake, self._member = Intake(member), member
         self._lane: Any = None
         self._results: Any = None
@@ -132,7 +148,7 @@ class Worker:
                 self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
                 now = self._turned = time.monotonic()
                 if self.terminated and self.gone is None:
-                    self._perform(self._intake.on_terminate(now, self._cut))
+                    self._perform(self._intake.on_terminate(now, self._cut, replaced=self.spent))
                 due = self._member.deadline()
                 if due is not None and due <= now:
                     self._perform(self._intake.after(self._member.on_tick(now)))
@@ -169,14 +185,20 @@ class Worker:
 
     def _look_after(self) -> None:
         if self.terminated:
-            self._perform(self._intake.on_terminate(time.monotonic(), self._cut))
+            self._perform(self._intake.on_terminate(time.monotonic(), self._cut, replaced=self.spent))
         self._control.read()
         if self._kept and time.monotonic() >= self._kept_since + LOOK:
             self._flush()
 
     # control and links
 
+    @property
+    def reached(self) -> bool:
+        """Whether there was a ventilator at all."""
+        return self._member.turn > 0
+
     def _on_control_up(self) -> None:
+        self._member.patience = self._patience
         self._perform(self._member.on_control_up(time.monotonic()))
 
     def _on_control_down(self) -> None:
@@ -250,6 +272,9 @@ class Worker:
 
     def _on_lane(self) -> bool:
         while not self.terminated:
+            if self.spent and self._intake.waiting:  # else there may be no more to do
+                self.terminate()
+                break
             entry = self._intake.start()
             if entry is None:
                 self._flush()
@@ -311,7 +336,7 @@ class Worker:
             task = self._tasks.get(number)
             if task is None:
                 return None
-            runner = self._runners[number] = Runner(task.spec, self._name, task.job, self._state)
+            runner = self._runners[number] = Runner(task.spec, self._name, task.job, self._state, self._stopwatch)
             self._ready()
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))
@@ -341,7 +366,11 @@ class Worker:
         now = time.monotonic()
         self._member.stir(now)
         stands = self._member.welcome is welcome
-        each = (now - began) / (outcomes[-1].stop - chunk.start)
+        count = outcomes[-1].stop - chunk.start
+        each = (now - began) / count
+        if runner.max_tasks:
+            self._ran += count
+            self.spent = self._ran >= runner.max_tasks
         for outcome in outcomes:
             body = wire.inline(outcome.frames)
             result = wire.Result(

@@ -94,6 +94,13 @@ BUGS = {
     ),
     "the bisection stops short": Bug(Suspects, "add", "len(chunk) > 1", "len(chunk) > 2", "poison in big chunks"),
     "an item is given up without proof": Bug(Suspects, "add", "chunk.proven and", "", "one is deadly"),
+    "an item that overruns has crashed its worker": Bug(
+        Ledger, "on_verdict", "if verdict.late:", "if False:", "overruns, calm"
+    ),
+    "what is behind an item that overruns is forgotten": Bug(
+        Ledger, "_single_out", "self._requeue_new(chunk.cut(item + 1))", "chunk.cut(item + 1)", "overruns, calm"
+    ),
+    "a verdict is waited for without end": Bug(Suspects, "late", "if until <= now", "if False", "overruns"),
     "what waits is written as it came": Bug(
         Collector, "_in_order", "self._waiting.pop(self._next)", "self._waiting.pop(max(self._waiting))", "ordered"
     ),

@@ -13,6 +13,7 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Halt, Policy
 from zpipe.core.roster import LINK
+from zpipe.core.suspects import HEARING
 from zpipe.errors import WireError
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
@@ -521,3 +522,48 @@ def test_joins_without_end_take_no_memory_without_end() -> None:
     for n in range(2, 12_000):
         director.on_message(b"w%d" % n, join(n), 0.0)
     assert len(director._roster._turns) <= 10_000
+
+
+def test_a_worker_killed_over_an_item_is_told_as_that() -> None:
+    """Its loss is not told until its slot's next process says what it was; one of whom nothing is heard was lost."""
+    director = make()
+    director.ledger.limited = True
+    first, second = enter(director, 1), enter(director, 2)
+    issue(director, first)
+    issue(director, second)
+    for lane in (first, second):
+        assert of(Lost, director.on_link_lost(lane)) == []
+    assert director.counts.lost == 0
+    late = join(3, previous=101, ended="it ran for 5 s", item=0, late=True)
+    told = of(Tell, director.on_message(b"w3", late, 0.0))
+    assert [tell.text for tell in told] == ["killed worker host/101 slot 1 over item 0: it ran for 5 s"]
+    director.on_tick(0.0)
+    assert director.counts.lost == 0
+    lost = of(Lost, director.on_tick(HEARING))
+    assert [(action.name, action.requeued) for action in lost] == [("worker host/102 slot 2", 1)]
+    assert director.counts.lost == 1
+    director.check()
+
+
+def test_how_a_worker_ended_may_be_told_before_its_loss_is_noticed() -> None:
+    """What its slot's next process says is kept until then."""
+    director = make()
+    director.ledger.limited = True
+    lane = enter(director, 1)
+    issue(director, lane)
+    director.on_message(b"w2", join(2, previous=101, ended="it ran for 5 s", item=0, late=True), 0.0)
+    assert director.ledger.lanes[lane].held
+    told = of(Tell, director.on_link_lost(lane))
+    assert [tell.text for tell in told] == ["killed worker host/101 slot 1 over item 0: it ran for 5 s"]
+    assert not director.ledger.waits(lane)
+
+
+def test_a_worker_that_is_replaced_goes_without_a_word() -> None:
+    """What it hands back goes to others, and is not counted as sent again."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    actions = director.on_message(b"w1", wire.Leave(lane, 0, replaced=True), 0.0)
+    assert of(Tell, actions) == []
+    assert of(Reply, actions) == [Reply(b"w1", wire.Bye())]
+    assert (director.ledger.requeued, director.ledger.waiting) == (0, True)

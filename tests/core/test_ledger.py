@@ -13,6 +13,7 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
 from zpipe.core.ranges import RangeSet
+from zpipe.core.suspects import HEARING, Verdict
 from zpipe.core.wire import Receipt
 
 
@@ -137,10 +138,10 @@ def test_whose_fault_a_loss_was_is_kept_apart() -> None:
     running, queued = issue(ledger, 1), issue(ledger, 1)
     ledger.on_lost(1)
     assert (running.losses, running.crashes) == (1, 0)
-    assert ledger.on_verdict(1, crashed=True) is running
+    assert ledger.on_verdict(1, Verdict(True)) is running
     assert (running.losses, running.crashes) == (0, 1)
     assert (queued.losses, queued.crashes) == (0, 0)
-    assert ledger.on_verdict(1, crashed=True) is None, "a verdict counts once"
+    assert ledger.on_verdict(1, Verdict(True)) is None, "a verdict counts once"
 
 
 def test_a_verdict_from_outside_charges_nobody() -> None:
@@ -148,7 +149,7 @@ def test_a_verdict_from_outside_charges_nobody() -> None:
     ledger = make(1)
     chunk = issue(ledger, 1)
     ledger.on_lost(1)
-    assert ledger.on_verdict(1, crashed=False) is None
+    assert ledger.on_verdict(1, Verdict(False)) is None
     assert (chunk.losses, chunk.crashes) == (1, 0)
 
 
@@ -359,10 +360,18 @@ class LedgerMachine(RuleBasedStateMachine):
         chunk = self.ledger.again(lane, 0.0) or issue(self.ledger, lane, self.ledger.wanted(None))
         self.sent.append((chunk.start, chunk.stop, lane))
 
-    @rule(lane=consumes(lanes))
-    def lose(self, lane: int) -> None:
-        self.ledger.on_lost(lane)
-        self.ledger.on_verdict(lane, crashed=lane % 2 == 0)
+    @rule(lane=consumes(lanes), limited=st.booleans(), late=st.booleans(), item=st.none() | st.integers(0, 40))
+    def lose(self, lane: int, limited: bool, late: bool, item: int | None) -> None:
+        self.ledger.limited = limited
+        self.ledger.on_lost(lane, verdict=True)
+        self.ledger.check()
+        if lane % 3:
+            self.ledger.on_verdict(lane, Verdict(lane % 2 == 0, item, late, "so"))
+
+    @rule()
+    def hear(self) -> None:
+        self.ledger.due(0.0)
+        self.ledger.due(HEARING)
 
     @rule(lane=lanes, taken=st.integers(0, 4))
     def leave(self, lane: int, taken: int) -> None:
@@ -386,6 +395,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.ledger.on_exhausted()
         self.numbers += 1
+        self.hear()
         self.ledger.on_ready(self.numbers)
         for number in [n for n in self.ledger.lanes if n != self.numbers]:
             self.ledger.on_lost(number)
@@ -402,6 +412,89 @@ TestLedgerMachine.settings = settings(max_examples=150, stateful_step_count=40, 
 def again(chunk: Chunk, start: int, stop: int, seconds: float = 5.0) -> Receipt:
     """The sink's word that this attempt of these items failed, and another is wanted."""
     return Receipt(start, stop, chunk.lane, 0.0, 0, 0, seconds, chunk.attempt)
+
+
+def ranges(ledger: Ledger, lane: int) -> list[tuple[int, int, bool]]:
+    """What is pending, as a lane gets it one by one: start, stop and whether that is only told."""
+    found = []
+    while (chunk := ledger.again(lane, 0.0)) is not None:
+        found.append((chunk.start, chunk.stop, chunk.late))
+        ledger.on_receipt(receipt(chunk), 0.0)
+    return found
+
+
+def test_an_item_that_ran_too_long_is_charged_and_its_chunk_is_free() -> None:
+    """It is cut out and only told of; what is around it, and what waited behind, runs again as if nothing had been."""
+    ledger = make(1, 2)
+    ledger.limited = True
+    issue(ledger, 1, 16)
+    issue(ledger, 1, 4)
+    assert ledger.on_lost(1, verdict=True) == 2
+    assert ledger.waits(1)
+    assert ledger.again(2, 0.0) is None, "whose fault it was may be heard soon"
+    ledger.check()
+    charged = ledger.on_verdict(1, Verdict(False, 5, True, "it ran for 9 s"))
+    assert charged is not None
+    assert (charged.start, charged.stop, charged.crashes) == (5, 6, 0)
+    assert (charged.doom, charged.late) == ("it ran for 9 s", True)
+    ledger.check()
+    first = ledger.again(2, 0.0)
+    assert (first.start, first.stop, first.tries, first.crashes, first.doom) == (0, 5, 0, 0, "")
+    told = ledger.again(2, 0.0)
+    assert (told.start, told.attempt, told.tries, told.late) == (5, 1, 0, True), "to tell of it is no attempt"
+    ledger.on_receipt(again(told, 5, 6, 1.0), 0.0)
+    ledger.on_receipt(receipt(first), 0.0)
+    assert ranges(ledger, 2) == [(6, 16, False), (16, 20, False)]
+    ledger.due(1.0)
+    retry = ledger.again(2, 3.0)
+    assert (retry.start, retry.stop, retry.attempt, retry.tries, retry.late, retry.doom) == (5, 6, 2, 1, False, "")
+
+
+def test_a_verdict_that_does_not_come_is_not_waited_for_long() -> None:
+    """After some seconds the chunks go to others; what is heard then still counts for what is pending."""
+    ledger = make(1, 2)
+    ledger.limited = True
+    issue(ledger, 1, 8)
+    ledger.on_lost(1, verdict=True)
+    assert ledger.deadline() == 0.0
+    assert not ledger.due(10.0)
+    assert ledger.deadline() == 10.0 + HEARING
+    assert ledger.due(10.0 + HEARING)
+    assert not ledger.waits(1)
+    ledger.on_verdict(1, Verdict(False, 7, True, "so"))
+    assert ranges(ledger, 2) == [(0, 7, False), (7, 8, True)]
+    ledger.on_exhausted()
+    assert ledger.finished
+
+
+def test_a_verdict_on_what_has_been_done_meanwhile_charges_nobody() -> None:
+    """The result was on its way when the worker was killed."""
+    ledger = make(1, 2)
+    ledger.limited = True
+    chunk = issue(ledger, 1, 4)
+    ledger.on_lost(1, verdict=True)
+    ledger.on_receipt(receipt(chunk), 0.0)
+    assert ledger.on_verdict(1, Verdict(False, 2, True, "so")) is None
+    assert ledger.again(2, 0.0) is None
+    ledger.check()
+
+
+def test_who_is_known_to_have_crashed_its_workers_is_not_looked_for() -> None:
+    """An item that workers ended over is given up after as many of them as the job allows, its chunk never halved."""
+    ledger = Ledger(Chunker(16), 2)
+    ledger.limited = True
+    ledger.on_ready(1)
+    issue(ledger, 1, 16)
+    for lane in (1, 2):
+        ledger.on_lost(lane, verdict=True)
+        ledger.on_verdict(lane, Verdict(True, 9, False, "it used 3 GB of memory"))
+        ledger.on_ready(lane + 1)
+        suspect = ledger.again(lane + 1, 0.0)
+        assert (suspect.start, suspect.stop, suspect.crashes) == (9, 10, lane)
+    assert suspect.doom == "it was given up: 2 workers ended while running it; the last one: it used 3 GB of memory"
+    assert suspect.attempt == 2
+    ledger.on_receipt(receipt(suspect), 0.0)
+    assert ranges(ledger, 3) == [(0, 9, False), (10, 16, False)]
 
 
 def test_an_item_that_failed_is_tried_again_when_it_is_time_elsewhere() -> None:

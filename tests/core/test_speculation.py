@@ -15,6 +15,7 @@ from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.ranges import RangeSet
 from zpipe.core.speculation import LEAST, SHARE, SLOW
+from zpipe.core.suspects import Verdict
 from zpipe.core.wire import Receipt
 
 USUAL = 1.0
@@ -184,7 +185,7 @@ def test_a_copy_that_dies_is_charged_to_nobody(crashed: bool) -> None:
     """The first run goes on, and there is no other copy."""
     ledger, slow, _ = copied()
     assert ledger.on_lost(2) == 0
-    assert ledger.on_verdict(2, crashed=crashed) is None
+    assert ledger.on_verdict(2, Verdict(crashed)) is None
     assert (slow.crashes, slow.losses, slow.attempt, slow.lane) == (0, 0, 1, 1)
     ledger.on_ready(3)
     assert ledger.speculate(900.0) == {}
@@ -199,7 +200,7 @@ def test_a_copy_takes_the_place_of_a_run_that_dies() -> None:
     assert slow.lane == 2
     ledger.check()
     ledger.on_lost(2)
-    assert ledger.on_verdict(2, crashed=True) is slow
+    assert ledger.on_verdict(2, Verdict(True)) is slow
     ledger.on_ready(3)
     assert ledger.again(3, 300.0) is slow
 
@@ -209,7 +210,7 @@ def test_a_loser_that_dies_is_charged_to_nobody() -> None:
     ledger, slow, _ = copied()
     ledger.on_receipt(receipt(slow, 2), 200.0)
     assert ledger.on_lost(1) == 0
-    assert ledger.on_verdict(1, crashed=True) is None
+    assert ledger.on_verdict(1, Verdict(True)) is None
     assert (slow.crashes, slow.losses) == (0, 0)
 
 

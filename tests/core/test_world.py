@@ -60,6 +60,17 @@ def test_what_waits_or_lasts_is_shared(name: str) -> None:
     assert sum(world.recalled if name == "calm, one by one" else world.shared for world in worlds) > SEEDS / 2
 
 
+def test_an_item_that_overruns_is_charged_for_it_and_no_other() -> None:
+    """Where nothing else befalls workers, it is run once for each try it has, and the rest of its chunk is free."""
+    lost = 0
+    for seed in range(20):
+        world = World(seed, SCENARIOS["overruns, calm"]).run()
+        assert world.overran == dict.fromkeys((0, 5, 24, 25, 99), 3), f"seed {seed}"
+        assert world.vent.director.ledger.retried == 10
+        lost += world.vent.director.counts.lost
+    assert lost < 60, "all but those of whom nothing was heard in time are told as what they are"
+
+
 def test_worlds_are_hostile() -> None:
     """The mishaps do happen: work is lost and redone, and duplicates reach the sink."""
     worlds = [World(seed, SCENARIOS["both"]).run() for seed in range(SEEDS)]

@@ -412,3 +412,49 @@ def noted_gate(item: int) -> int:
         note("pids", os.getpid())
         wait_for("go")
     return item
+
+
+def spin_on_seven(item: int) -> int:
+    """Give the item back, unless it is 7, which never ends in Python code."""
+    while item == 7:
+        pass
+    return item
+
+
+def hold_on_seven(item: int) -> int:
+    """Give the item back, unless it is 7: then C code holds the interpreter's lock for ever."""
+    return item if item != 7 else sum(range(10**15))
+
+
+def hold_once_on_seven(item: int) -> int:
+    """As `hold_on_seven`, but for the first time only."""
+    if item == 7 and not os.path.exists("held"):
+        note("held", item)
+        return hold_on_seven(item)
+    return item
+
+
+def hoard_on_seven(item: int) -> int:
+    """Give the item back, unless it is 7: then hold more and more memory, without end."""
+    hoard = []
+    while item == 7:
+        hoard.append(b"x" * 4_000_000)
+    return item
+
+
+def spin(item: int) -> int:
+    """Never end."""
+    return spin_on_seven(7)
+
+
+def crash_on_seven(item: int) -> int:
+    """Give the item back, unless it is 7, over which the process crashes."""
+    if item == 7:
+        note("crashes", item)
+        os.abort()
+    return item
+
+
+def with_pid(item: int) -> tuple[int, int]:
+    """Give the item back with the process that had it."""
+    return item, os.getpid()

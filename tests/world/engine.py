@@ -54,6 +54,9 @@ class World:
         self.doomed: list[int] = []
         self.accused: list[int] = []
         """Items that were run alone when their worker was killed, as if by its own fault: once may be proof enough."""
+        self.timed_out: list[int] = []
+        self.accidents = 0
+        self.overran: dict[int, int] = {}
         self.vent = Vent(self)
         self.sink = SimSink(self)
         self.workers = [Worker(self, slot) for slot in range(scenario.workers)]
@@ -176,17 +179,18 @@ class World:
             for connection in process.connections():
                 self.at(self.now + HEARTBEAT + self.delay(), connection.cut)
 
-    def crash(self, worker: Worker) -> None:
-        """A worker ends by what it runs."""
+    def crash(self, worker: Worker, item: int | None = None, late: bool = False) -> None:
+        """A worker ends by what it runs; its slot's next process may know which item that was."""
         if worker.alive:
-            self.crashes += 1
-            self.tell(f"{worker.label} crashes")
+            self.crashes += not late
+            self.tell(f"{worker.label} {'is killed' if late else 'crashes'} over {item}")
             worker.vanish()
-            self.at(self.now + self._draw(), lambda: self.restart(worker, True))
+            soon = self._draw() * (0.1 if item is not None else 1.0)
+            self.at(self.now + soon, lambda: self.restart(worker, not late, item, late))
 
-    def restart(self, worker: Worker, crashed: bool = False) -> None:
+    def restart(self, worker: Worker, crashed: bool = False, item: int | None = None, late: bool = False) -> None:
         if self.vent.end is None:
-            self.workers.append(Worker(self, worker.slot, worker.pid, crashed))
+            self.workers.append(Worker(self, worker.slot, worker.pid, crashed, item, late))
 
     def new_sink(self) -> None:
         self.sink = SimSink(self, self.sink.disk)
@@ -263,7 +267,8 @@ class World:
             doomed, poison = set(self.doomed), set(s.poison)
             assert poison <= doomed, f"not given up: {sorted(poison - doomed)}"
             assert doomed <= poison.union(self.accused), f"given up: {sorted(doomed - poison)}"
+            assert sorted(set(self.timed_out)) == sorted(s.overruns), "timed out, not to blame, or the other way round"
         assert not any(worker.alive for worker in self.workers), "a worker never left"
-        if not self.faults and not s.poison and not s.speculate:
+        if not self.faults and not s.poison and not s.overruns and not s.speculate:
             for index, count in self.executions.items():
                 assert count <= 1 + self.failed.get(index, 0), f"item {index} was run {count} times without need"

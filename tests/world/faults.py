@@ -100,7 +100,9 @@ def _kill(world: World, fault: Fault) -> None:
     if fault.crashed and worker.stop - worker.start == 1:
         world.accused.append(worker.start)
     worker.vanish((True, all(fault.told)))
-    world.at(world.now + fault.span, lambda: world.restart(worker, fault.crashed))
+    crashed = fault.crashed and world.accidents < 2  # one more, and an item that merely takes long may be given up
+    world.accidents += crashed
+    world.at(world.now + fault.span, lambda: world.restart(worker, crashed))
 
 
 def _term(world: World, fault: Fault) -> None:

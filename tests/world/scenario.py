@@ -23,6 +23,12 @@ class Scenario:
     hits: tuple[int, ...] = ()
     endless: bool = False
     poison: tuple[int, ...] = ()
+    known: bool = False
+    """Whoever takes a crashed worker's place knows which item that ran."""
+    overruns: tuple[int, ...] = ()
+    """Items over which workers are killed, since they run too long."""
+    recycle: int = 0
+    """After so many items a worker is replaced by a fresh one."""
     flaky: tuple[int, ...] = ()
     speculate: bool = False
     laggards: tuple[int, ...] = ()
@@ -103,6 +109,15 @@ SCENARIOS = {
     "retries, sink cut": Scenario(flaky=(5, 6, 40), items=60, kills=2, cuts=2, sink_cuts=4, chunk=5),
     "retries, drain": Scenario(flaky=tuple(range(0, 400, 9)), items=400, drain_at=5.0, kills=3),
     "retries, first in order": Scenario(flaky=(30, 31, 33), hits=(33, 47), items=90, ordered=True, kills=4),
+    "overruns": Scenario(overruns=(3, 40, 41, 90), items=120, kills=2, cuts=2, workers=4),
+    "overruns, calm": Scenario(overruns=(0, 5, 24, 25, 99), items=100, chunk=25, kills=0, cuts=0, doubled=0.0),
+    "overruns in order": Scenario(overruns=(17, 63), items=100, chunk=32, kills=3, cuts=3, ordered=True),
+    "overruns, one worker": Scenario(overruns=(4, 17), items=40, workers=1, kills=2, cuts=2, sink_cuts=2, terms=2),
+    "overruns, poison, retries": Scenario(overruns=(4, 30), poison=(5, 50), flaky=(3, 31), kills=2, terms=3),
+    "overruns, sink cut": Scenario(overruns=(17, 63), items=80, chunk=16, kills=2, cuts=3, sink_cuts=4),
+    "recycling": Scenario(recycle=10, items=120, kills=2, cuts=3),
+    "recycling, one worker": Scenario(recycle=1, items=30, workers=1, chunk=2, cuts=2, overruns=(7,)),
+    "known poison": Scenario(poison=(3, 40, 41), items=80, known=True, chunk=20, kills=2, cuts=2),
     "poison": Scenario(poison=(3, 40, 41, 90), items=120, kills=2, cuts=2, workers=4),
     "poison in big chunks": Scenario(poison=(17, 63), items=100, chunk=32, kills=0, cuts=0, ordered=True),
     "one way": Scenario(kills=2, cuts=2, mutes=5),
@@ -167,6 +182,8 @@ def drawn(seed: int) -> Scenario:
         speculate=rng.random() < 0.3,
         laggards=(0,) if rng.random() < 0.2 and workers > 1 and not slow else (),
         unlucky=items_of(0.1),
+        overruns=() if hits or rng.random() < 0.8 else tuple(i for i in items_of(1.0) if i not in poison),
+        recycle=rng.choice((1, 5, 20)) if rng.random() < 0.15 else 0,
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
         cancel_at=rng.random() * 10 if rng.random() < 0.05 else None,

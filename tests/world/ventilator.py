@@ -41,6 +41,7 @@ class Vent(Process):
             fingerprint={"task": "f"},
             base=1000 * number,
         )
+        self.director.ledger.limited = bool(s.overruns or s.known)
         self.controls: dict[int, Connection] = {}
         self.lanes: dict[int, Connection | None] = {}
         self.tasked: dict[int, bool] = {}
@@ -142,7 +143,16 @@ class Vent(Process):
                 break
             body = wire.inline(chunk.payload) if world.chance(0.5) else None
             header = wire.Chunk(
-                chunk.start, chunk.stop, chunk.attempt, chunk.items, 0, chunk.skip, chunk.doom, chunk.tries, body=body
+                chunk.start,
+                chunk.stop,
+                chunk.attempt,
+                chunk.items,
+                0,
+                chunk.skip,
+                chunk.doom,
+                chunk.tries,
+                body,
+                chunk.late,
             )
             message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
             connection.send(1, wire.encode(message, chunk.payload if body is None else ()))

@@ -22,8 +22,16 @@ class Worker(Node):
 
     links = ("lane", "results")
 
-    def __init__(self, world: World, slot: int, previous: int = 0, crashed: bool = False) -> None:
-        self.slot, self.previous, self.crashed = slot, previous, crashed
+    def __init__(
+        self,
+        world: World,
+        slot: int,
+        previous: int = 0,
+        crashed: bool = False,
+        item: int | None = None,
+        late: bool = False,
+    ) -> None:
+        self.slot, self.past = slot, (previous, "killed", crashed, item, late)
         self.pid = world.serial()
         self.who, self.label = slot, f"worker {self.pid} in slot {slot}"
         super().__init__(world)
@@ -31,6 +39,7 @@ class Worker(Node):
         self.inbox: list[tuple[Connection, list[bytes]]] = []
         self.later: list[Callable[[], None]] = []
         self.busy = False
+        self.tasks = 0
         self.deaf = False
         self.start = self.stop = 0
         self.terminated = False
@@ -38,9 +47,7 @@ class Worker(Node):
         self.slowness *= 20.0 if slot in world.scenario.laggards else 1.0
 
     def join(self, turn: int) -> wire.Control:
-        return wire.Join(
-            VERSIONS, self.session, turn, "host", self.pid, self.slot, self.previous, "killed", self.crashed
-        )
+        return wire.Join(VERSIONS, self.session, turn, "host", self.pid, self.slot, *self.past)
 
     def connect(self, welcome: wire.Welcome) -> None:
         super().connect(welcome)
@@ -105,6 +112,11 @@ class Worker(Node):
         if not self.alive or self.busy or self.terminated:
             return
         self.take_in()
+        if 0 < self.world.scenario.recycle <= self.tasks and self.intake.waiting:
+            self.terminated = True
+            self.perform(self.intake.on_terminate(self.now, lambda: 0, replaced=True))
+            self.world.soon(lambda: self.world.restart(self))
+            return
         entry = self.intake.start()
         if entry is None:
             return
@@ -119,19 +131,41 @@ class Worker(Node):
         self.start, self.stop = chunk.start, chunk.stop
         welcome = self.member.welcome
         seconds = self.world.service(chunk.start, chunk.stop) * self.slowness
+        scenario = self.world.scenario
         if chunk.doom:
-            self.world.doomed.append(chunk.start)
             assert size == 1, "only an item that is alone may be given up"
-        elif any(chunk.start <= index < chunk.stop for index in self.world.scenario.poison):
-            self.world.at(self.world.now + seconds, lambda: self.world.crash(self))
-            return
+            if not chunk.late:
+                self.world.doomed.append(chunk.start)
+            elif chunk.tries == 2:
+                self.world.timed_out.append(chunk.start)
+        else:
+            fatal = [i for i in (*scenario.poison, *scenario.overruns) if chunk.start <= i < chunk.stop]
+            if fatal:
+                self.fate(min(fatal), chunk, welcome, seconds)
+                return
         self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, self.measured(seconds)), self)
+
+    def fate(self, item: int, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
+        """What is run ends this process, unless it is given back: it crashes over an item, or that overruns."""
+        world = self.world
+        late = item in world.scenario.overruns
+
+        def end() -> None:
+            if item >= self.stop:
+                self.ran(chunk, welcome, self.measured(seconds))
+                return
+            if self.alive and late:
+                world.overran[item] = world.overran.get(item, 0) + 1
+            world.crash(self, item if late or world.scenario.known else None, late)
+
+        world.at(world.now + seconds, end)
 
     def ran(self, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
         if not self.alive:
             return
         self.busy = False
         self.world.ran(chunk, self.stop)
+        self.tasks += self.stop - chunk.start
         hit = next((h for h in self.world.scenario.hits if chunk.start <= h < self.stop), None)
         stop = self.stop if hit is None else hit + 1
         self.deliver(chunk, welcome, stop, hit, seconds)
@@ -147,7 +181,8 @@ class Worker(Node):
     def deliver(self, chunk: wire.Chunk, welcome: Any, stop: int, hit: int | None, seconds: float) -> None:
         """Send what became of a chunk's items, or keep it: flaky ones fail twice and are to be tried again."""
         job, lane = welcome.job, welcome.lane
-        flaky = [i for i in self.world.scenario.flaky if chunk.start <= i < stop and i != hit and chunk.tries < 2]
+        failing = self.world.scenario.flaky if not chunk.late else (chunk.start,)
+        flaky = [i for i in failing if chunk.start <= i < stop and i != hit and chunk.tries < 2]
         for index in flaky:
             self.world.failed[index] = self.world.failed.get(index, 0) + 1
         sent, at = [], chunk.start

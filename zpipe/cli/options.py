@@ -128,6 +128,35 @@ def job_options(function: F) -> F:
                 help="Try again only after this exception (ValueError, or module.Name); may be given several times.",
             ),
             click.option(
+                "--timeout",
+                type=click.FloatRange(min=0.01),
+                metavar="S",
+                help="Kill an item's worker, with all it has started, once the item has run for S seconds. That is a "
+                "failed try (of type ItemTimeout); the rest of its chunk is run again.  [default: none]",
+            ),
+            click.option(
+                "--max-memory",
+                type=_Size(),
+                metavar="SIZE",
+                help="Kill a worker once it and all it has started hold more than SIZE of RAM (resident, e.g. 2G; "
+                "looked at ten times a second). That is a crash of the item it runs. Linux only.  [default: none]",
+            ),
+            click.option(
+                "--max-crashes",
+                type=click.IntRange(min=1),
+                default=3,
+                show_default=True,
+                metavar="N",
+                help="Give an item up when N workers have crashed while running it.",
+            ),
+            click.option(
+                "--max-tasks-per-worker",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Replace a worker's process by a fresh one, after the chunk with its N-th item, if there is more "
+                "to do: for libraries that leak.  [default: never]",
+            ),
+            click.option(
                 "--halt",
                 default="never",
                 show_default=True,
@@ -339,6 +368,9 @@ def job_spec(
     retry_delay: float,
     retry_max_delay: float,
     retry_on: tuple[str, ...],
+    timeout: float | None,
+    max_memory: int | None,
+    max_tasks_per_worker: int | None,
     **_: Any,
 ) -> JobSpec:
     """Return what workers are told. Raises UsageError and TaskError."""
@@ -362,6 +394,9 @@ def job_spec(
         retry_max_delay=retry_max_delay,
         retry_on=list(retry_on),
         unwrap=resubmit is not None,
+        timeout=timeout or 0.0,
+        max_memory=max_memory or 0,
+        max_tasks=max_tasks_per_worker or 0,
     )
 
 
@@ -374,7 +409,9 @@ def _check_encoding(encoding: str) -> None:
         raise UsageError(f"--encoding {encoding}: its lines don't end with a newline byte; convert it with iconv first")
 
 
-def policy(*, expect_workers: int, mixed_versions: bool, halt: str, speculate: bool, **_: Any) -> Policy:
+def policy(
+    *, expect_workers: int, mixed_versions: bool, halt: str, speculate: bool, max_crashes: int, **_: Any
+) -> Policy:
     """Return what is asked of nodes. Raises UsageError."""
     from zpipe.link import raise_limits
     from zpipe.versions import our_versions
@@ -386,6 +423,7 @@ def policy(*, expect_workers: int, mixed_versions: bool, halt: str, speculate: b
         most=raise_limits(),
         halt=_halt(halt),
         speculate=speculate,
+        max_crashes=max_crashes,
     )
 
 

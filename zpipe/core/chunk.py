@@ -16,15 +16,15 @@ class Chunk:
 
     The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
     host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
-    doing. `proven` are those crashes in which it was one item, with nothing else on its lane. With a `doom` it is not
-    run any more: its item fails, for this reason. `got` is what has its receipts already, if that is a part. After
-    `tries` tries that failed it avoids the lane of the last one `until` a time. `twin` is the lane that runs a copy of
-    it, if one does, and `copied` whether one ever did.
+    doing. `proven` are those crashes of which it is known that this one item ran. With a `doom` it is not run: its item
+    fails, for this reason; if it is `late`, because it ran too long, which may be tried again. `got` is what has its
+    receipts already, if that is a part. After `tries` tries that failed it avoids the lane of the last one `until` a
+    time. `twin` is the lane that runs a copy of it, if one does, and `copied` whether one ever did.
     """
 
     __slots__ = (
-        "attempt", "avoid", "chunker", "copied", "cost", "crashes", "doom", "got", "items", "lane", "losses", "order",
-        "payload", "proven", "size", "skip", "start", "stop", "task", "tries", "twin", "until",
+        "attempt", "avoid", "chunker", "copied", "cost", "crashes", "doom", "got", "items", "lane", "late", "losses",
+        "order", "payload", "proven", "size", "skip", "start", "stop", "task", "tries", "twin", "until",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +45,7 @@ class Chunk:
         self.proven = 0
         self.skip = 0
         self.doom = ""
+        self.late = False
         self.got: RangeSet | None = None
         self.tries = 0
         self.avoid = 0

@@ -48,14 +48,23 @@ DECAY = 0.8
 class Chunker:
     """Chunk sizes from observed chunks: `target` seconds each, at least `floor`, and `least` items.
 
-    `fixed` items always, if given.
+    `fixed` items always, if given, and `most` of them at most.
     """
 
-    __slots__ = ("_bytes", "_fixed", "_floor", "_items", "_largest", "_least", "_seconds", "_target", "_variance")
+    __slots__ = (
+        "_bytes", "_fixed", "_floor", "_items", "_largest", "_least", "_most", "_seconds", "_target", "_variance",
+    )  # fmt: skip
 
     def __init__(
-        self, fixed: int | None = None, *, target: float = TARGET, floor: float = TARGET_UNEVEN, least: int = 1
+        self,
+        fixed: int | None = None,
+        *,
+        target: float = TARGET,
+        floor: float = TARGET_UNEVEN,
+        least: int = 1,
+        most: int | None = None,
     ) -> None:
+        self._most = MAX_ITEMS if most is None else min(most, MAX_ITEMS)
         self._fixed, self._target, self._floor, self._least = fixed, target, floor, least
         self._items = 0.0
         self._seconds = 0.0
@@ -90,7 +99,7 @@ class Chunker:
             return self._fixed
         if not self._items:
             return self._least
-        items = min(MAX_ITEMS, self._largest * GROWTH)
+        items = min(self._most, self._largest * GROWTH)
         if self._seconds > 0:
             target = max(self._floor, self._target / (1.0 + self._variance))
             items = min(items, int(target * self._items / self._seconds))

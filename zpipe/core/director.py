@@ -18,6 +18,7 @@ from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
 from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
+from zpipe.core.suspects import Verdict
 
 __all__ = ["INTERRUPTED", "Director", "Phase"]
 
@@ -76,6 +77,7 @@ class Director:
         self._complaints = Complaints()
         self._shunned: dict[bytes, None] = {}
         self._fit = False
+        self._unexplained: dict[int, Lost] = {}
         self._drain: tuple[str, int] | None = None
         self.paused = False
         """Nothing is sent; what workers have they finish."""
@@ -179,7 +181,7 @@ class Director:
             self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
             return self._refill()
         if isinstance(message, wire.Leave):
-            return self._on_leave(node, message.taken, message.cut)
+            return self._on_leave(node, message)
         return self._on_unfit(node, message.reason)
 
     def _on_ask(self, identity: bytes, wish: str) -> list[Action]:
@@ -313,8 +315,17 @@ class Director:
         lane, name = self._roster.predecessor(join)
         if not lane:
             return []
-        self.ledger.on_verdict(lane, crashed=join.crashed)
-        return [Tell(f"{name} had ended: {join.ended}")] if join.ended else []
+        how = f"{join.ended} ({name})" if join.late else join.ended
+        self.ledger.on_verdict(lane, Verdict(join.crashed, join.item, join.late, how))
+        lost = self._unexplained.pop(lane, None)
+        if lost is not None and join.late:
+            return [Tell(f"killed {name} over item {join.item}: {join.ended}"), *self._refill()]
+        told = [*self._tell_lost(lost), *self._refill()] if lost is not None else []
+        return [*told, Tell(f"{name} had ended: {join.ended}")] if join.ended else told
+
+    def _tell_lost(self, lost: Lost) -> list[Action]:
+        self.counts.lost += 1
+        return [lost]
 
     def _on_ready(self, node: Node, now: float) -> list[Action]:
         if node.ready:
@@ -384,6 +395,8 @@ class Director:
             return told
         if self.ledger.due(now):
             told += self._refill()
+            for lane in [lane for lane in self._unexplained if not self.ledger.waits(lane)]:
+                told += self._tell_lost(self._unexplained.pop(lane))
         told += self._recall(self.ledger.overdue(now), items=self.ledger.dry)
         return told + (self._copy(now) if now >= self.ledger.speculation.look else [])
 
@@ -398,26 +411,35 @@ class Director:
             self._sink = None
             told = Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True)
             return [Retire(node.lane), told] if node.ready else [Retire(node.lane)]
-        requeued = self.ledger.on_lost(node.lane)
+        requeued = self.ledger.on_lost(node.lane, verdict=node.ready and not node.leaving)
         # Even if it held nothing: what its lane refused when it was gone already waits for another, too.
         actions: list[Action] = [Retire(node.lane), *self._refill()]
         if not node.ready or (node.leaving and not requeued):
             return [*actions, *self._closing()]
-        self.counts.lost += 1
+        lost = Lost(node.name, how, requeued)
+        if self.ledger.waits(node.lane):  # what its slot's next process says may be all that need be told
+            self._unexplained[node.lane] = lost
+        else:
+            actions += self._tell_lost(lost)
         if not node.leaving:  # one that is told to leave and then killed is not a crash
             self._roster.remember(node)
-        return [*actions, Lost(node.name, how, requeued), *self._closing()]
+            early = self._roster.successor(node)
+            actions += self._verdict(early) if early is not None else []
+        return [*actions, *self._closing()]
 
     def _refill(self) -> list[Action]:
         """Chunks wait to be sent again: whoever has credit may have them."""
         lanes = [number for number, lane in self.ledger.lanes.items() if lane.credit > 0]
         return [Fill(lanes)] if lanes else []
 
-    def _on_leave(self, node: Node, taken: int, cut: int) -> list[Action]:
+    def _on_leave(self, node: Node, message: wire.Leave) -> list[Action]:
         node.leaving = True
-        back = self.ledger.on_leave(node.lane, taken, cut)
+        back = self.ledger.on_leave(node.lane, message.taken, message.cut)
         told: list[Action] = []
-        if back:
+        if back and message.replaced:
+            told = self._refill()
+        elif back:
+            self.ledger.requeued += back
             told = [Tell(f"{node.name} leaves; {back} chunks it had not started go to others"), *self._refill()]
         return told + self._release(node)
 

@@ -89,14 +89,15 @@ class Intake:
             self._queue.clear()
         return actions
 
-    def on_terminate(self, now: float, cut: Callable[[], int]) -> list[Action]:
+    def on_terminate(self, now: float, cut: Callable[[], int], *, replaced: bool = False) -> list[Action]:
         """Asked to go (SIGTERM): hand back what was not started, and wait for the receipts of the rest.
 
-        What `cut` leaves of the running chunk is handed back too, as for `on_recall`.
+        What `cut` leaves of the running chunk is handed back too, as for `on_recall`. `replaced`: a fresh process
+        takes its place.
         """
         welcome, leave = self.member.welcome, None
         if welcome is not None and self.member.state is State.READY:
-            leave = wire.Leave(welcome.lane, self.taken, cut())
+            leave = wire.Leave(welcome.lane, self.taken, cut(), replaced)
         self._queue.clear()
         return self.after(self.member.on_leave(leave, now))
 

@@ -22,7 +22,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.core.lane import PATIENCE, QUICK, Lane
 from zpipe.core.ranges import RangeSet
 from zpipe.core.speculation import Speculation
-from zpipe.core.suspects import Suspects
+from zpipe.core.suspects import Suspects, Verdict
 from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Ledger"]
@@ -61,6 +61,8 @@ class Ledger:
         self._pending: list[int] = []
         self._suspects = Suspects(self._outstanding, max_crashes)
         self.speculation = Speculation(self._outstanding, self.lanes, wanted=speculate)
+        self.limited = False
+        """Workers may be killed over what they run: whose fault a loss is, the slot's next process can tell."""
         self._retries: dict[int, Chunk] = {}
         self._later: list[tuple[float, int]] = []
         self.retried = 0
@@ -75,8 +77,11 @@ class Ledger:
         assert number not in self.lanes
         self.lanes[number] = Lane(number, self._suspects.pending)
 
-    def on_lost(self, number: int) -> int:
-        """The worker of a lane is gone; return how many of its chunks go to others."""
+    def on_lost(self, number: int, *, verdict: bool = False) -> int:
+        """The worker of a lane is gone; return how many of its chunks go to others.
+
+        In a job with limits these wait for the `verdict`, if there will be one.
+        """
         lane = self.lanes.pop(number, None)
         if lane is None:
             return 0
@@ -85,19 +90,78 @@ class Ledger:
             # Chunks are run in the order sent: the first without a receipt is the likeliest to have been running.
             self._suspects.on_lost(number, first, alone=lane.solo and len(first) == 1)
         self.speculation.on_lost(lane)
-        requeued = sum([self._pass_on(chunk) for chunk in lane.held.values()])
+        requeued, unheard = 0, []
+        for chunk in lane.held.values():
+            chunk.attempt -= bool(chunk.doom)  # telling of what is known is none
+            if chunk.twin or not (verdict and self.limited):
+                requeued += self._pass_on(chunk)
+            else:
+                chunk.lane = 0
+                unheard.append(chunk)
+        if unheard:
+            self._suspects.hear(number, unheard)
+        requeued += len(unheard)
         self.requeued += requeued
         return requeued
 
-    def on_verdict(self, number: int, *, crashed: bool) -> Chunk | None:
-        """How the worker of a lost lane ended is known: if by its own fault, its running chunk is charged a crash."""
-        chunk = self._suspects.on_verdict(number, crashed=crashed)
-        if chunk is not None and not chunk.lane and self._outstanding.get(chunk.start) is chunk:
-            self._suspect(chunk)
-        return chunk
+    def on_verdict(self, number: int, verdict: Verdict) -> Chunk | None:
+        """How the worker of a lost lane ended is known; return the chunk that is charged with it, if any is.
 
-    def _suspect(self, chunk: Chunk) -> None:
-        self._suspects.add(chunk)
+        That is the item it ran, if it is known which, or if the worker ended by its own fault the running chunk.
+        """
+        held = self._suspects.release(number)
+        known = verdict.item if verdict.crashed or verdict.late else None
+        charged = self._suspects.on_verdict(number, crashed=verdict.crashed and known is None)
+        if known is not None and (charged := self._single_out(known, held)) is not None:
+            if verdict.late:
+                charged.doom, charged.late = verdict.how, True
+                charged.attempt -= 1
+            else:
+                charged.crashes += 1
+                charged.proven += 1
+        if charged is not None and not charged.lane and self._outstanding.get(charged.start) is charged:
+            held = [chunk for chunk in held if chunk is not charged]
+            if charged.late:
+                self._requeue(charged)
+            else:
+                self._suspect(charged, verdict.how)
+        self._requeue_all(held)
+        return charged
+
+    def _single_out(self, item: int, held: list[Chunk]) -> Chunk | None:
+        """Return a pending chunk of one item alone, cut out of its chunk, if nothing has become of it meanwhile.
+
+        `held` are chunks that are about to be requeued; what is cut off them is pending.
+        """
+        chunk = next(iter(self._overlapping(item, item + 1)), None)
+        if chunk is None or chunk.lane or chunk.doom or not chunk.attempt:
+            return None
+        if chunk.got is not None and chunk.got.overlaps(item, item + 1):
+            return None
+        if item + 1 < chunk.stop:
+            self._requeue_new(chunk.cut(item + 1))
+        alone = chunk
+        if chunk.start < item:
+            alone = self._outstanding[item] = chunk.cut(item)
+            if chunk not in held:
+                self._requeue(chunk)
+        alone.got = None
+        return alone
+
+    def _requeue_new(self, chunk: Chunk) -> None:
+        self._outstanding[chunk.start] = chunk
+        self._requeue(chunk)
+
+    def _requeue_all(self, chunks: list[Chunk]) -> None:
+        for chunk in chunks:
+            self._requeue(chunk)
+
+    def waits(self, number: int) -> bool:
+        """Whether chunks of a lost lane wait for the verdict on it."""
+        return self._suspects.waits(number)
+
+    def _suspect(self, chunk: Chunk, how: str = "") -> None:
+        self._suspects.add(chunk, how)
 
     def on_leave(self, number: int, taken: int, cut: int = 0) -> int:
         """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back.
@@ -108,9 +172,7 @@ class Ledger:
         if lane is None:
             return 0
         lane.leaving = True
-        back = self._hand_back(lane, taken, lane.sent) + self._cut(lane, taken, cut)
-        self.requeued += back
-        return back
+        return self._hand_back(lane, taken, lane.sent) + self._cut(lane, taken, cut)
 
     def _hand_back(self, lane: Lane, after: int, upto: int) -> int:
         if lane.spare is not None and after < lane.spare.order <= upto:
@@ -146,13 +208,20 @@ class Ledger:
 
     def deadline(self) -> float | None:
         """When `due` and `overdue` are next worth asking."""
-        look = min(self._look, self.speculation.look)
-        look = min(look, self._later[0][0]) if self._later else look
+        look = min(self._look, self.speculation.look, self._suspects.deadline())
+        if self._later:
+            look = min(look, self._later[0][0])
         return look if look < inf else None
 
     def due(self, now: float) -> bool:
-        """Make what is to be tried again pending as far as it is time; return whether there is any."""
-        found = False
+        """Make what is to be tried again pending as far as it is time; return whether there is any.
+
+        So with what has waited long enough for a verdict.
+        """
+        unheard = self._suspects.late(now)
+        for number in unheard:
+            self._requeue_all(self._suspects.release(number))
+        found = bool(unheard)
         while self._later and self._later[0][0] <= now:
             _, start = heappop(self._later)
             if start in self._outstanding and start in self._retries:
@@ -257,11 +326,8 @@ class Ledger:
         """Make a pending chunk of what one worker hands back, or several, one for each that is idle and one for it."""
         pieces = min(len(rest), self._idle() + 1)
         for n in range(pieces - 1, 0, -1):
-            piece = rest.cut(rest.start + len(rest) * n // (n + 1))
-            self._outstanding[piece.start] = piece
-            self._requeue(piece)
-        self._outstanding[rest.start] = rest
-        self._requeue(rest)
+            self._requeue_new(rest.cut(rest.start + len(rest) * n // (n + 1)))
+        self._requeue_new(rest)
 
     # chunks down
 
@@ -566,7 +632,7 @@ class Ledger:
             if chunk.lane:
                 held -= 1
                 continue
-            pending = pending or {*self._pending, *self._suspects.pending}
+            pending = pending or {*self._pending, *self._suspects.pending, *self._suspects.waiting()}
             assert start in pending, f"[{start}, {chunk.stop}) is lost"
         assert not held, "a chunk belongs to a lane that does not have it"
         if self.limit is None:

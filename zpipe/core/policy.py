@@ -27,7 +27,8 @@ class Policy(msgspec.Struct, frozen=True):
     """What is asked of nodes.
 
     `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
-    `halt` is when failed items end the job. `speculate`: slow chunks are also sent to workers with nothing to do.
+    `halt` is when failed items end the job. `speculate`: slow chunks are also sent to workers with nothing to do. An
+    item that `max_crashes` workers ended over is given up.
     """
 
     versions: wire.Versions
@@ -36,3 +37,4 @@ class Policy(msgspec.Struct, frozen=True):
     most: int = 10_000
     halt: Halt | None = None
     speculate: bool = False
+    max_crashes: int = 3

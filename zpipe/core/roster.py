@@ -77,6 +77,7 @@ class Roster:
         self._held: dict[bytes, wire.Join] = {}
         self._turns: dict[str, int] = {}
         self._lost: dict[tuple[str, int], tuple[int, str]] = {}
+        self._early: dict[tuple[str, int], wire.Join] = {}
         self._lanes = base
 
     def __iter__(self) -> Iterator[Node]:
@@ -161,8 +162,18 @@ class Roster:
             del self._lost[next(iter(self._lost))]
 
     def predecessor(self, join: wire.Join) -> tuple[int, str]:
-        """Return the lane and name of the lost worker whose slot this is, (0, "") if there is none."""
-        return self._lost.pop((join.host, join.previous), (0, ""))
+        """Return the lane and name of the lost worker whose slot this is, (0, "") if there is none.
+
+        Its loss may not have been noticed yet; then `successor` has this join.
+        """
+        key = join.host, join.previous
+        if key not in self._lost and any((node.join.host, node.join.pid) == key for node in self._nodes.values()):
+            self._early[key] = join
+        return self._lost.pop(key, (0, ""))
+
+    def successor(self, node: Node) -> wire.Join | None:
+        """Return the join that has told already how this node, which is lost, had ended."""
+        return self._early.pop((node.join.host, node.join.pid), None)
 
     def check(self) -> None:
         """Assert that every process has one lane at most, and every lane was given."""

@@ -1,19 +1,38 @@
 """Whose fault it is when workers end: what each ran at its end, and the halving that leaves one item alone.
 
 Chunks that workers ended over by their own fault are suspects. Each is halved, and its parts are run with nothing else
-on their lane, until the item whose fault it is is alone. Must not know of lanes' credit or receipts.
+on their lane, until the item whose fault it is is alone; unless the slot's next process says which item it was. In a
+job with limits what a lost worker had waits a little for that word. Must not know of lanes' credit or receipts.
 """
 
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from math import inf
+
+import msgspec
 
 from zpipe.core.chunk import Chunk
 
-__all__ = ["Suspects"]
+__all__ = ["Suspects", "Verdict"]
 
 VERDICTS = 10_000
 """Lost lanes of which it is remembered what they ran; how a worker ended is heard only when its slot joins again."""
+
+HEARING = 3.0
+"""Seconds for which a lost worker's chunks wait for that in a job with limits; a slot's next process takes 0.1 s."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How a lost worker ended: by its own fault (`crashed`), while it ran an `item`, if that is known, and in words.
+
+    `late`: it was killed because that item ran too long.
+    """
+
+    crashed: bool = False
+    item: int | None = None
+    late: bool = False
+    how: str = ""
 
 
 class Suspects:
@@ -28,6 +47,8 @@ class Suspects:
         """A heap of where those start that may wait to be run, and of some that do no more."""
         self._outstanding = outstanding
         self._running: dict[int, tuple[Chunk, bool]] = {}
+        self._heard: dict[int, list[Chunk]] = {}
+        self._until: dict[int, float] = {}
 
     def on_lost(self, number: int, chunk: Chunk, *, alone: bool) -> None:
         """The worker of a lane is gone, which ran this chunk; `alone`: one item, with nothing else on the lane."""
@@ -46,14 +67,18 @@ class Suspects:
         chunk.proven += proof
         return chunk
 
-    def add(self, chunk: Chunk) -> None:
-        """Workers ended by running this pending chunk: halve it, until the item whose fault it is is alone."""
+    # suspects
+
+    def add(self, chunk: Chunk, how: str = "") -> None:
+        """Workers ended by running this pending chunk, the last one so: halve it, until its guilty item is alone."""
         if len(chunk) > 1:
             rest = chunk.cut((chunk.start + chunk.stop) // 2)
             self._outstanding[rest.start] = rest
             heappush(self.pending, rest.start)
-        elif chunk.proven and chunk.crashes >= self.max_crashes:
-            chunk.doom = f"it was given up: {chunk.crashes} workers ended while they ran it"
+        elif chunk.proven and chunk.crashes >= self.max_crashes and not chunk.doom:
+            many = f"{chunk.crashes} workers" if chunk.crashes > 1 else "a worker"
+            chunk.attempt -= 1  # telling of it is none
+            chunk.doom = f"it was given up: {many} ended while running it{how and f'; the last one: {how}'}"
         self.put_back(chunk)
 
     def put_back(self, chunk: Chunk) -> None:
@@ -67,3 +92,35 @@ class Suspects:
             if chunk is not None and not chunk.lane:
                 return chunk
         return None
+
+    # what waits to hear how a worker ended
+
+    def hear(self, number: int, chunks: list[Chunk]) -> None:
+        """Have these wait for the verdict on their lane, `HEARING` seconds from the next `late` on at most."""
+        self._heard[number] = chunks
+
+    def waits(self, number: int) -> bool:
+        """Whether chunks wait for the verdict on a lane."""
+        return number in self._heard
+
+    def release(self, number: int) -> list[Chunk]:
+        """Return those of the chunks which waited for the verdict on this lane that are still to be had."""
+        self._until.pop(number, None)
+        found = self._heard.pop(number, ())
+        return [chunk for chunk in found if not chunk.lane and self._outstanding.get(chunk.start) is chunk]
+
+    def late(self, now: float) -> list[int]:
+        """Return the lanes on which there has been no verdict in time."""
+        for number in self._heard:
+            self._until.setdefault(number, now + HEARING)
+        return [number for number, until in self._until.items() if until <= now]
+
+    def deadline(self) -> float:
+        """When `late` is next worth asking."""
+        if len(self._until) < len(self._heard):
+            return 0.0
+        return min(self._until.values(), default=inf)
+
+    def waiting(self) -> set[int]:
+        """Where the chunks start that wait for a verdict, and some that do no more."""
+        return {chunk.start for chunks in self._heard.values() for chunk in chunks}

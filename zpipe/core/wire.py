@@ -144,6 +144,17 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """Items are those that dead letters hold."""
     setup: bool = False
     """The task is called once, with nothing, ahead of all others, and its globals are theirs."""
+    timeout: float = 0.0
+    """Seconds an item may run before its worker is killed (0: as long as it likes)."""
+    max_memory: int = 0
+    """Bytes that a worker and what it has started may hold before they are killed (0: any number)."""
+    max_tasks: int = 0
+    """Items after which a worker's process is replaced by a fresh one (0: never)."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether workers are killed over it, so that what they say of their predecessor's end is worth waiting for."""
+        return bool(self.timeout or self.max_memory)
 
 
 class Versions(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -159,7 +170,8 @@ class Join(_Header, frozen=True, tag="join"):
     """A worker asks for a lane. `session` is drawn once per process; `turn` rises with each fresh start of it.
 
     `previous` is the pid of the slot's last process (0: none), `ended` how that ended, and `crashed` whether by its
-    own fault.
+    own fault. `item` is the index of what it ran then, if that is known; with `late` it was killed since that ran too
+    long.
     """
 
     versions: Versions
@@ -171,6 +183,8 @@ class Join(_Header, frozen=True, tag="join"):
     previous: int = 0
     ended: str = ""
     crashed: bool = False
+    item: int | None = None
+    late: bool = False
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -274,11 +288,13 @@ class Leave(_Header, frozen=True, tag="leave"):
     """The worker takes no more: of the chunks sent down its lane it has started none after the `taken`-th.
 
     Of that, which is running, it won't run the items from index `cut` on (0: it runs all of them).
+    `replaced`: a fresh process of its slot follows, so that nobody need be told.
     """
 
     lane: int
     taken: int
     cut: int = 0
+    replaced: bool = False
 
 
 class Unfit(_Header, frozen=True, tag="unfit"):
@@ -306,7 +322,8 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     """Items `[start, stop)` of the job for task `task`, on their `attempt`-th attempt (from 1).
 
     The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run. With a `doom` none
-    is: they fail, and that is why. `tries` of them have failed so far.
+    is: they fail, and that is why; if they are `late` they ran too long, which is a try that failed as any other.
+    `tries` of them have failed so far.
     """
 
     start: int
@@ -318,6 +335,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     doom: str = ""
     tries: int = 0
     body: memoryview | None = None
+    late: bool = False
 
 
 class Chunks(_Header, frozen=True, tag="chunks"):
