@@ -16,13 +16,18 @@ from concurrent.futures import CancelledError as FutureCancelled
 from contextlib import aclosing
 from functools import partial, reduce
 from itertools import chain, islice
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zpipe.core.wire import Buffer
 from zpipe.maps import MapCall
 from zpipe.pipeline import MISSING, Pipeline, _probe
 from zpipe.progress import Snapshot
 from zpipe.results import OnError, unpacked
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from zpipe.terms import Limits
 
 __all__ = ["AsyncPipeline"]
 
@@ -55,6 +60,7 @@ class AsyncPipeline:
         key_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         speculate: bool = False,
+        **limits: Unpack[Limits],
     ) -> None:
         self._make = partial(
             Pipeline,
@@ -69,6 +75,7 @@ class AsyncPipeline:
             key_file=key_file,
             insecure=insecure,
             speculate=speculate,
+            **limits,
         )
         self._made: Pipeline | None = None
         self._door: _Door

@@ -33,6 +33,7 @@ from zpipe.progress import Progress, Snapshot
 from zpipe.security import Guard
 from zpipe.sink import Sink
 from zpipe.slots import Config
+from zpipe.terms import Terms
 from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
 from zpipe.work import Work
@@ -85,19 +86,20 @@ class Engine:
         heartbeat: float,
         progress: Progress,
         access: Access,
+        terms: Terms,
         speculate: bool = False,
     ) -> None:
         self._progress, self._heartbeat, self._access = progress, heartbeat, access
-        self._policy = Policy(our_versions(), speculate=speculate)
+        self._policy = Policy(our_versions(), speculate=speculate, max_crashes=terms.max_crashes)
         self._workers = workers
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
         self.lock = threading.RLock()
-        self.functions = Functions(chunk)
+        self.functions = Functions(chunk, terms.spec.max_tasks or None)
         self.broken: BaseException | None = None
         self.closed = ""
         """Why nothing more may be handed over."""
         self._pid = os.getpid()
-        self._work = Work(setup)
+        self._work = Work(setup, terms.spec)
         self._asleep = False
         self._news = False
         self._began = time.monotonic()
@@ -126,7 +128,7 @@ class Engine:
         context = link.make_context()
         stack.callback(context.destroy, 1000)
         work, say = self._work, self._say
-        first = work.setup or wire.JobSpec(wire.TaskSpec("import", "operator:not_"), "outcomes")
+        first = work.setup or work.terms
         guard = Guard(self._loop, context, self._access.keys, say)
         stack.callback(guard.close)
         ventilator = self._ventilator = Ventilator(
@@ -141,6 +143,7 @@ class Engine:
             guard=guard,
             hint=self._access.hint,
         )
+        ventilator.ledger.limited = work.terms.limited
         stack.callback(ventilator.close)
         if bind is None:
             self._start_slots(url)

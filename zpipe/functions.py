@@ -41,12 +41,12 @@ class Function:
 
     __slots__ = ("chunker", "held", "number", "quick", "spec", "uses")
 
-    def __init__(self, number: int, spec: TaskSpec, chunk: int | None = None) -> None:
+    def __init__(self, number: int, spec: TaskSpec, chunk: int | None = None, most: int | None = None) -> None:
         self.number = number
         self.spec = spec
         self.held = self.uses = 0
-        self.chunker = Chunker(chunk)
-        self.quick = Chunker(chunk, target=QUICK, floor=QUICK)
+        self.chunker = Chunker(chunk, most=most)
+        self.quick = Chunker(chunk, target=QUICK, floor=QUICK, most=most)
 
 
 class _Bindings:
@@ -96,10 +96,13 @@ class _Known:
 
 
 class Functions:
-    """The functions of one pipeline, whose chunks have `chunk` items, if given. Whoever shares it holds a lock."""
+    """The functions of one pipeline, whose chunks have `chunk` items, if given, or `most` at most.
 
-    def __init__(self, chunk: int | None = None) -> None:
-        self._chunk = chunk
+    Whoever shares it holds a lock.
+    """
+
+    def __init__(self, chunk: int | None = None, most: int | None = None) -> None:
+        self._chunk, self._most = chunk, most
         self._by_identity: dict[tuple[int, Call], _Known] = {}
         self._by_content: OrderedDict[tuple[bytes, Call], Function] = OrderedDict()
         self._last = 0
@@ -116,7 +119,7 @@ class Functions:
         if function is None:
             self._last += 1
             name = getattr(made, "__qualname__", None) or type(made).__qualname__
-            function = Function(self._last, TaskSpec("pickle", name, data, call=call), self._chunk)
+            function = Function(self._last, TaskSpec("pickle", name, data, call=call), self._chunk, self._most)
             self._by_content[data, call] = function
             self._bytes += len(data)
         else:

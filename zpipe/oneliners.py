@@ -1,17 +1,23 @@
 """Maps and folds for scripts that need just one: each call has a pipeline of its own, and sees to its end.
 
 `zpipe.map` and its like return an iterator whose pipeline lives until the iterator is exhausted, closed or collected.
-What becomes of the items then is what becomes of a `Pipeline`'s: see `Results`.
+What becomes of the items then is what becomes of a `Pipeline`'s: see `Results`. All take a pipeline's `retries`,
+`item_timeout`, `max_memory` and the like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zpipe.pipeline import MISSING, Pipeline
 from zpipe.progress import Snapshot
 from zpipe.results import OnError, Results
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from zpipe.terms import Limits
 
 __all__ = ["first", "imap_unordered", "map", "reduce", "starmap"]
 
@@ -30,6 +36,7 @@ def map(  # noqa: A001 - called as zpipe.map, in place of the built-in
     ordered: bool = True,
     on_error: OnError = "raise",
     progress: Progress = False,
+    **limits: Unpack[Limits],
 ) -> Results[T]:
     """Return an iterator of `fn`'s results over the items of one or several iterables, as the built-in map has it.
 
@@ -38,6 +45,7 @@ def map(  # noqa: A001 - called as zpipe.map, in place of the built-in
     return _lasting(
         workers,
         progress,
+        limits,
         lambda pipe: pipe.map(
             fn,
             *iterables,
@@ -59,11 +67,13 @@ def imap_unordered(
     buffersize: int | None = None,
     on_error: OnError = "raise",
     progress: Progress = False,
+    **limits: Unpack[Limits],
 ) -> Results[T]:
     """As `map` over one iterable, the results in the order they come."""
     return _lasting(
         workers,
         progress,
+        limits,
         lambda pipe: pipe.imap_unordered(fn, iterable, chunksize, buffersize=buffersize, on_error=on_error),
     )
 
@@ -78,11 +88,13 @@ def starmap(
     ordered: bool = True,
     on_error: OnError = "raise",
     progress: Progress = False,
+    **limits: Unpack[Limits],
 ) -> Results[T]:
     """As `map`, with each item the tuple of a call's arguments."""
     return _lasting(
         workers,
         progress,
+        limits,
         lambda pipe: pipe.starmap(fn, iterable, chunksize, buffersize=buffersize, ordered=ordered, on_error=on_error),
     )
 
@@ -98,9 +110,10 @@ def reduce(
     chunksize: int | None = None,
     on_error: OnError = "raise",
     progress: Progress = False,
+    **limits: Unpack[Limits],
 ) -> Any:
     """Fold `fn`'s results with `op`, here and as they come; see `Pipeline.reduce`."""
-    with Pipeline(workers, progress=progress) as pipe:
+    with Pipeline(workers, progress=progress, **limits) as pipe:
         return pipe.reduce(fn, items, op, initial, ordered=ordered, chunksize=chunksize, on_error=on_error)
 
 
@@ -114,18 +127,21 @@ def first(
     ordered: bool = False,
     chunksize: int | None = None,
     progress: Progress = False,
+    **limits: Unpack[Limits],
 ) -> T:
     """Return the first of `fn`'s results that satisfies `predicate`, once what was running has ended.
 
     See `Pipeline.first`.
     """
-    with Pipeline(workers, progress=progress) as pipe:
+    with Pipeline(workers, progress=progress, **limits) as pipe:
         return pipe.first(fn, items, predicate, default=default, ordered=ordered, chunksize=chunksize)
 
 
-def _lasting(workers: int | None, progress: Progress, start: Callable[[Pipeline], Results[T]]) -> Results[T]:
+def _lasting(
+    workers: int | None, progress: Progress, limits: Limits, start: Callable[[Pipeline], Results[T]]
+) -> Results[T]:
     """Return the results that `start` makes on a pipeline of their own, which ends when they do."""
-    pipe = Pipeline(workers, progress=progress)
+    pipe = Pipeline(workers, progress=progress, **limits)
     try:
         results = start(pipe)
     except BaseException:

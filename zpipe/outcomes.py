@@ -21,17 +21,20 @@ __all__ = ["decode", "encode"]
 _LONGEST_CHAIN = 8
 
 _Packed = tuple[bytes, str, str, str, Any]
-"""An exception: its pickle (empty if it has none), type, message, traceback as text, and the packed one behind it."""
+"""An exception: its pickle (empty if it has none), type, message, traceback as text, and the packed one behind it.
+
+That of an item that failed more than once has the number of attempts behind it.
+"""
 
 
 def encode(
-    values: list[Any], errors: dict[int, BaseException], start: int, limit: int | None = None
+    values: list[Any], errors: dict[int, BaseException], start: int, limit: int | None = None, attempt: int = 1
 ) -> tuple[list[Buffer], list[Failure]]:
     """Return the frames for the outcomes of items from index `start` on, and the failed ones in order of index.
 
     `errors` has the exceptions by position in the chunk; in `values` a failed position has a placeholder. An outcome
-    that can't be pickled, or takes more than `limit` bytes, becomes a failure. `values` is taken over: it may be
-    emptied, so that what only it held can be sent without a copy.
+    that can't be pickled, or takes more than `limit` bytes, becomes a failure. It was their `attempt`-th
+    one. `values` is taken over: it may be emptied, so that what only it held can be sent without a copy.
     """
     if not errors:
         frames = _try_values(values)
@@ -40,7 +43,8 @@ def encode(
     errors = dict(errors)
     frames = _weed(values, errors, start, limit)
     if errors:
-        packed = {position: _pack(error, limit) for position, error in errors.items()}
+        count = (attempt,) if attempt > 1 else ()
+        packed = {position: (*_pack(error, limit), *count) for position, error in errors.items()}
         # The outer pickle has no buffers of its own: those that follow are the inner one's.
         frames = [serialize.dump_record((bytes(frames[0]), packed)), *frames[1:]]
     return _let_go(values, frames), [_failure(start + position, errors[position]) for position in sorted(errors)]
@@ -147,7 +151,7 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
     the values that can't be, every item that did not fail by itself fails with what unpickling raised: as it is where
     there is one item, else as the cause of a `RemoteError`. Never raises.
     """
-    packed: dict[int, _Packed] = {}
+    packed: dict[int, Any] = {}
     values: list[Any] = [None] * count
     errors: dict[int, BaseException] = {}
     try:
@@ -161,7 +165,9 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
     except BaseException as error:  # noqa: BLE001 - a class that this process lacks, say: the items fail
         errors = {position: _not_here(error, count) if count > 1 else error for position in range(count)}
     for position, known in packed.items():
-        errors[position] = _unpack(known)
+        errors[position] = _unpack(known[:5])
+        if len(known) > 5:
+            _count(errors[position], known[5])
     return values, errors
 
 
@@ -183,6 +189,14 @@ def _unpack(known: _Packed) -> BaseException:
     if behind is not None:
         BaseException.__setattr__(error, "__context__", _unpack(behind))
     return error
+
+
+def _count(error: BaseException, attempts: int) -> None:
+    """Have an exception tell how often its item was tried: in what is printed of it, and as an attribute."""
+    known = getattr(error, "__dict__", None)
+    if known is not None:
+        known["attempts"] = known.get("attempts", attempts)
+        known["__notes__"] = [*known.get("__notes__", ()), f"zpipe: the item failed after {attempts} attempts"]
 
 
 def _unpickle(data: bytes, kind: str, message: str) -> BaseException:

@@ -27,6 +27,7 @@ from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.results import OnError, Results
 from zpipe.serialize import dump_function
 from zpipe.slots import cores
+from zpipe.terms import RetryOn, terms
 
 __all__ = ["MISSING", "Pipeline"]
 
@@ -68,6 +69,14 @@ class Pipeline(Executor):
     heartbeat: seconds without a sign of life after which a worker's host counts as gone.
     speculate: whether what takes clearly longer than usual is run by an idle worker too; the first result counts. The
         slower worker is not stopped in the middle of an item: it is busy until that ends, or the pipeline does.
+    retries: how often an item that fails is tried again, on another worker if there is one; for exceptions of the types
+        `retry_on` only, if given. In `retry_delay` seconds at most, twice as many after each further try, and
+        `retry_max_delay` at most. A task may raise `zpipe.Retry` or `zpipe.Reject` instead.
+    item_timeout: seconds an item may run. Then its worker is killed with all it has started, whatever code it is in,
+        and a try has failed with `zpipe.errors.ItemTimeout`, a TimeoutError; the rest of its chunk is run again.
+    max_memory: bytes of RAM that a worker and all it has started may hold (resident; Linux only). More is a crash.
+    max_crashes: an item over which so many workers have crashed fails with `zpipe.WorkerLost`.
+    max_tasks_per_worker: items after which a worker's process is replaced by a fresh one, for libraries that leak.
 
     Raises UsageError for an address that can't be bound or a key that can't be used, ValueError and TypeError for what
     makes no sense.
@@ -87,6 +96,14 @@ class Pipeline(Executor):
         key_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         speculate: bool = False,
+        retries: int = 0,
+        retry_delay: float = 1.0,
+        retry_max_delay: float = 60.0,
+        retry_on: RetryOn = None,
+        item_timeout: float | None = None,
+        max_memory: int | None = None,
+        max_crashes: int = 3,
+        max_tasks_per_worker: int | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -99,6 +116,16 @@ class Pipeline(Executor):
             raise TypeError("initializer must be a callable")
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunks of {chunk} items can't be: give a number from 1 on, or None")
+        made = terms(
+            retries=retries,
+            retry_delay=retry_delay,
+            retry_max_delay=retry_max_delay,
+            retry_on=retry_on,
+            item_timeout=item_timeout,
+            max_memory=max_memory,
+            max_crashes=max_crashes,
+            max_tasks_per_worker=max_tasks_per_worker,
+        )
         setup = None
         if initializer is not None:
             data = dump_function(partial(initializer, *initargs))
@@ -117,6 +144,7 @@ class Pipeline(Executor):
             progress=_progress(progress),
             speculate=speculate,
             access=access,
+            terms=made,
         )
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False

@@ -33,8 +33,9 @@ _Callback = Callable[[Any], object]
 class Pool:
     """Runs functions in `processes` worker processes (None: one a core), as multiprocessing.Pool does.
 
-    initializer, initargs: called once in each worker. Leaving it as a context manager terminates it. Raises
-    ValueError for fewer than one process, and for `maxtasksperchild`: workers live as long as the pool.
+    initializer, initargs: called once in each worker. maxtasksperchild: items (not chunks, as there) after which a
+    process is replaced by a fresh one. Leaving it as a context manager terminates it. Raises ValueError for numbers
+    below one.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class Pool:
     ) -> None:
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
-        if maxtasksperchild is not None:
-            raise ValueError("zpipe's workers live as long as their pool: leave maxtasksperchild out, or None")
-        self._pipe = Pipeline(processes, initializer=initializer, initargs=tuple(initargs))
+        self._pipe = Pipeline(
+            processes, initializer=initializer, initargs=tuple(initargs), max_tasks_per_worker=maxtasksperchild
+        )
         self._closed = False
         self._streams: weakref.WeakSet[MapCall] = weakref.WeakSet()
 

@@ -238,7 +238,7 @@ class Runner:
         errors = {index - start: error for index, error in part.errors.items()}
         if type(part.items) is list:
             part.items.clear()  # what a task hands back unchanged is then nobody's but the result's
-        frames, failures = outcomes.encode(part.values, errors, start, self._spec.max_result)
+        frames, failures = outcomes.encode(part.values, errors, start, self._spec.max_result, part.attempt)
         if why := _too_long(frames, part):
             count = stop - start
             frames, failures = outcomes.encode([None] * count, dict.fromkeys(range(count), ValueError(why)), start)

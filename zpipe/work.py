@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.functions import Function
@@ -21,8 +23,10 @@ class Work:
 
     exact = True
 
-    def __init__(self, setup: wire.JobSpec | None) -> None:
+    def __init__(self, setup: wire.JobSpec | None, terms: wire.JobSpec) -> None:
         self.setup = setup
+        self.terms = terms
+        """What workers are told of each function, but for the function."""
         self.submits = Submits()
         self.maps: deque[MapCall] = deque()
         self.closing = False
@@ -51,7 +55,7 @@ class Work:
     def _known(self, function: Function) -> int:
         """Return a function's number, of which it is then known what it stands for."""
         if function.number not in self._specs:
-            self._specs[function.number] = wire.JobSpec(function.spec, "outcomes")
+            self._specs[function.number] = msgspec.structs.replace(self.terms, task=function.spec)
         return function.number
 
     def single(self) -> tuple[int, Chunker, Batch] | None:

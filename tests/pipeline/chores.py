@@ -252,3 +252,39 @@ class Eager:
 def make_eager() -> Eager:
     """Return one."""
     return Eager()
+
+
+def hold_on_three(item: int) -> int:
+    """Give the item back, unless it is 3: then C code holds the interpreter's lock for ever."""
+    return item if item != 3 else sum(range(10**15))
+
+
+def hoard_on_three(item: int) -> int:
+    """Give the item back, unless it is 3: then hold more and more memory, without end."""
+    hoard = []
+    while item == 3:
+        hoard.append(b"x" * 4_000_000)
+    return item
+
+
+def fails_until(item: tuple[str, int]) -> int:
+    """Give back how often this was called for the item, once that is so often."""
+    path, often = item
+    with Path(path).open("a") as file:
+        file.write("x")
+    times = Path(path).stat().st_size
+    if times < often:
+        raise KeyError(times)
+    return times
+
+
+class Unlucky(Exception):
+    """An exception of the script's own."""
+
+
+def unlucky_until(item: tuple[str, int]) -> int:
+    """As `fails_until`, with another exception."""
+    try:
+        return fails_until(item)
+    except KeyError as error:
+        raise Unlucky(*error.args) from None

@@ -155,7 +155,7 @@ def test_what_can_not_be_is_refused(pool: Pool) -> None:
     """Wrong numbers, and what zpipe's workers don't do; a pool can't be sent to one."""
     with pytest.raises(ValueError, match="at least 1"):
         Pool(0)
-    with pytest.raises(ValueError, match="maxtasksperchild"):
-        Pool(1, maxtasksperchild=5)
+    with pytest.raises(ValueError, match="max_tasks_per_worker=0 can't be"):
+        Pool(1, maxtasksperchild=0)
     with pytest.raises(NotImplementedError, match="cannot be passed"):
         pool.apply(chores.double, (pool,))
