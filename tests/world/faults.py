@@ -100,7 +100,8 @@ def _kill(world: World, fault: Fault) -> None:
     if fault.crashed and worker.stop - worker.start == 1:
         world.accused.append(worker.start)
     worker.vanish((True, all(fault.told)))
-    crashed = fault.crashed and world.accidents < 2  # one more, and an item that merely takes long may be given up
+    # One more than these, and an item may be given up that merely takes long, or was in one chunk with poison.
+    crashed = fault.crashed and world.accidents < (0 if world.scenario.poison else 2)
     world.accidents += crashed
     world.at(world.now + fault.span, lambda: world.restart(worker, crashed))
 

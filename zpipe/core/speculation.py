@@ -86,7 +86,7 @@ class Speculation:
         slow = []
         for lane in self._lanes.values():
             chunk = lane.running
-            if chunk is None or chunk.copied or chunk.crashes or lane.solo or chunk.start in planned:
+            if chunk is None or chunk.copied or chunk.crashes or chunk.doom or lane.solo or chunk.start in planned:
                 continue
             if not chunk.chunker.known or not (len(chunk) == 1 or lane.shared or lane.recalled):
                 continue  # its items are to be had for the asking
