@@ -491,7 +491,7 @@ def test_who_is_known_to_have_crashed_its_workers_is_not_looked_for() -> None:
         ledger.on_ready(lane + 1)
         suspect = ledger.again(lane + 1, 0.0)
         assert (suspect.start, suspect.stop, suspect.crashes) == (9, 10, lane)
-    assert suspect.doom == "it was given up: 2 workers ended while running it; the last one: it used 3 GB of memory"
+    assert suspect.doom == "it was given up: 2 workers ended while they ran it; the last one: it used 3 GB of memory"
     assert suspect.attempt == 2
     ledger.on_receipt(receipt(suspect), 0.0)
     assert ranges(ledger, 3) == [(0, 9, False), (10, 16, False)]

@@ -80,7 +80,7 @@ def test_an_item_that_takes_too_much_memory_is_given_up(zpipe: Zpipe) -> None:
     assert [record["value"] for record in found if "value" in record] == [n for n in range(16) if n != 7]
     error = found[7]["error"]
     assert error["type"] == "WorkerLost"
-    assert error["message"].startswith("it was given up: 2 workers ended while running it; the last one: it used ")
+    assert error["message"].startswith("it was given up: 2 workers ended while they ran it; the last one: it used ")
     assert error["message"].endswith(" of memory, and its limit is 200 MB")
     assert json.loads(node.out)["lost"] == 2
 

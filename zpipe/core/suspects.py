@@ -76,9 +76,9 @@ class Suspects:
             self._outstanding[rest.start] = rest
             heappush(self.pending, rest.start)
         elif chunk.proven and chunk.crashes >= self.max_crashes and not chunk.doom:
-            many = f"{chunk.crashes} workers" if chunk.crashes > 1 else "a worker"
+            many = f"{chunk.crashes} workers ended while they" if chunk.crashes > 1 else "a worker ended while it"
             chunk.attempt -= 1  # telling of it is none
-            chunk.doom = f"it was given up: {many} ended while running it{how and f'; the last one: {how}'}"
+            chunk.doom = f"it was given up: {many} ran it{how and f'; the last one: {how}'}"
         self.put_back(chunk)
 
     def put_back(self, chunk: Chunk) -> None:
