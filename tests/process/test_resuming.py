@@ -133,7 +133,7 @@ def test_wrong_files_are_told_of(zpipe: Zpipe) -> None:
     for command in (("run", "jobs:same", "--range", "5", "--journal"), ("resume",), ("journal", "show")):
         assert "notes is no journal of zpipe" in zpipe.run(*command, "notes", status=2).err
     assert (zpipe.folder / "notes").read_text() == "not a journal\n"
-    assert "does not exist" in zpipe.run("resume", "none", status=2).err
+    assert "there is no journal" in zpipe.run("resume", "none", status=2).err
     assert (
         "where results go" in zpipe.run("run", "jobs:same", "--range", "5", "--journal", "a", "-o", "a", status=2).err
     )

@@ -8,7 +8,7 @@ from zpipe.cli import options
 
 __all__ = ["command"]
 
-_FILE = click.argument("file", type=click.Path(exists=True, dir_okay=False))
+_FILE = click.argument("file")
 
 
 @click.group(

@@ -22,7 +22,7 @@ does the same, and may change what does not show in the results: --workers, --ch
 that came from standard input have to be given to it again.
 """,
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file")
 @click.option("--failed", is_flag=True, help="Run the items that failed once more, and nothing else.")
 @click.pass_context
 def command(ctx: click.Context, file: str, failed: bool) -> None:

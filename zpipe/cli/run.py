@@ -25,6 +25,7 @@ Examples:
   zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --retries 3 --dead-letters failed.jsonl
   zpipe run tasks.py:fetch --resubmit failed.jsonl --output more.jsonl
   zpipe run tasks.py:parse --glob 'in/*' --output out.jsonl --timeout 60 --max-memory 2G
+  zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --journal pages.journal; zpipe resume pages.journal
 
 TASK is module:function, or path/file.py:function; it is called with each item. A task may call zpipe.current() for
 the item's index and attempt.

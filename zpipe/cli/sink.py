@@ -19,7 +19,7 @@ __all__ = ["command"]
     context_settings=options.SETTINGS,
     epilog="""\b
 Examples:
-  zpipe sink tcp://127.0.0.1:5557 --output sums.jsonl
+  zpipe sink tcp://127.0.0.1:5557 --output sums.jsonl --journal sums.journal
   zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --reduce operator:add
 """,
 )
