@@ -138,6 +138,19 @@ def test_a_process_that_joins_again_has_lost_its_old_lane() -> None:
     director.check()
 
 
+def test_a_clone_does_not_take_the_place_of_its_twin() -> None:
+    """Of two processes with one session the first keeps its lane, and the other is told: they would go on for ever."""
+    director = make()
+    lane = enter(director, 1)
+    issue(director, lane)
+    (reply,) = director.on_message(b"clone", join(1), 0.0)
+    assert "another process is here as this one" in reply.message.reason
+    assert director.on_message(b"clone", wire.Ready(lane), 0.0) == []
+    assert director.on_message(b"clone", wire.Leave(lane, 0), 0.0) == []
+    director.check()
+    assert len(director.ledger.lanes[lane].held) == 1
+
+
 def test_messages_from_dead_lanes_are_ignored() -> None:
     """A lane that is gone can't be made ready, left or declared unfit by late messages."""
     director = make()

@@ -229,7 +229,10 @@ class Director:
             return self.on_malformed(identity, "two processes joined by one connection", now)
         news, node = self._roster.claim(identity, join)
         if not news:
-            return []
+            if node is None or node.identity == identity:
+                return []
+            twin = "another process is here as this one: if it was cloned, with its machine, start it anew"
+            return [Reply(identity, wire.Hold(twin))]
         actions: list[Action] = self._drop(node, "it joined afresh") if node is not None else []
         if isinstance(join, wire.SinkJoin):
             return actions + self._admit_sink(identity, join, now)

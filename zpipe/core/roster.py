@@ -107,12 +107,13 @@ class Roster:
     def claim(self, identity: bytes, join: AnyJoin) -> tuple[bool, Node | None]:
         """Return whether a join is news, and the node that its process was until now.
 
-        One of an earlier turn came late, one of a turn that has its lane already is a repetition.
+        One of an earlier turn came late, one of a turn that has its lane already is a repetition, or, from elsewhere,
+        another process that goes by the same session: a clone.
         """
         if join.turn < self._turns.get(join.session, 0):
             return False, None
         node = next((node for node in self._nodes.values() if node.join.session == join.session), None)
-        if node is not None and node.join.turn == join.turn and node.identity == identity:
+        if node is not None and node.join.turn == join.turn and (node.ready or node.identity == identity):
             return False, node
         self._turns.pop(join.session, None)
         self._turns[join.session] = join.turn
