@@ -14,7 +14,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
-from zpipe.core.handshake import Handshakes, Verdict
+from zpipe.core.handshake import Fault, Handshakes, Verdict
 from zpipe.errors import WireError
 from zpipe.keys import Keys
 from zpipe.security import approach
@@ -91,7 +91,10 @@ class Dialog:
                 self._wonder()
 
     def _on_failed(self) -> None:
-        verdict = self._handshakes.on_failed(self._watch.fault)
+        fault = self._watch.fault
+        if fault is Fault.LEFT and link.mechanism(self._url) == ("CURVE" if self._keys is None else "NULL"):
+            fault = Fault.MECHANISM  # which of the two sides is told so is chance
+        verdict = self._handshakes.on_failed(fault)
         self._strange = self._strange or verdict in (Verdict.ANEW, Verdict.DENIED)
         if verdict is Verdict.ANEW:
             self.retry()

@@ -15,9 +15,11 @@ import select
 import selectors
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import zmq
 
@@ -35,6 +37,7 @@ __all__ = [
     "bind",
     "make_context",
     "make_socket",
+    "mechanism",
     "raise_limits",
     "receive",
     "send",
@@ -128,6 +131,22 @@ def _scarce(error: zmq.ZMQError) -> Exception:
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return error
     return UsageError("this process may open no more files: many connections are open; raise the limit (ulimit -n)")
+
+
+def mechanism(url: str, patience: float = 1.0) -> str:
+    """Return what the peer at a tcp address wants to be spoken to by, "NULL" or "CURVE"; empty if it doesn't say.
+
+    That is in what a ZMTP peer says first (rfc.zeromq.org/spec/23). Waits `patience` seconds for it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "tcp" or parts.hostname is None or parts.port is None:
+        return ""
+    said, until = b"", time.monotonic() + patience
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port), patience) as peer:
+        peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03")
+        while len(said) < 64 and time.monotonic() < until and (more := peer.recv(64 - len(said))):
+            said += more
+    return said[12:32].rstrip(b"\0").decode("ascii", "replace") if len(said) == 64 else ""
 
 
 def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:

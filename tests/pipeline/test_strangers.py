@@ -141,22 +141,9 @@ def test_strangers_get_no_handshake(fort: zpipe.Pipeline, key: Path, tmp_path: P
 
 def test_every_port_wants_a_key(fort: zpipe.Pipeline) -> None:
     """What each listening socket says first names CURVE as its mechanism."""
-    assert set(map(mechanism, ports(fort).values())) == {b"CURVE"}
+    assert set(map(link.mechanism, ports(fort).values())) == {"CURVE"}
     with zpipe.Pipeline(workers=0, bind="tcp://127.0.0.1:0") as bare:
-        assert set(map(mechanism, ports(bare).values())) == {b"NULL"}
-
-
-def mechanism(url: str) -> bytes:
-    """What a port's ZMTP greeting (rfc.zeromq.org/spec/23) says it wants."""
-    host, _, port = url.removeprefix("tcp://").rpartition(":")
-    with socket.create_connection((host, int(port)), PATIENCE) as peer:
-        peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03")
-        said = b""
-        while len(said) < 64:
-            more = peer.recv(64 - len(said))
-            assert more
-            said += more
-    return said[12:32].rstrip(b"\0")
+        assert set(map(link.mechanism, ports(bare).values())) == {"NULL"}
 
 
 def test_each_side_says_why(key: Path, tmp_path: Path, context: Any, caplog: pytest.LogCaptureFixture) -> None:
