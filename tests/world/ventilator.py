@@ -83,6 +83,12 @@ class Vent(Process):
         self.perform(self.director.on_message(b"0", message, self.now))
         assert self.director.paused == (wish == "pause") or self.director.draining or self.end is not None
 
+    def interrupted(self, why: str) -> None:
+        """A person presses Ctrl-C."""
+        if self.alive:
+            self.world.tell(f"is to be {why}")
+            self.perform(self.director.on_drain(why, 130))
+
     def broken(self, connection: Connection) -> None:
         if not self.alive:
             return
