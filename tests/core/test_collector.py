@@ -92,6 +92,14 @@ def test_each_item_of_two_runs_has_a_first_failure() -> None:
     assert take(collector, msgspec.structs.replace(result(0, 3), lane=3)) == [0, 1, 2]
 
 
+def test_a_shorter_copy_does_not_end_a_longer_one() -> None:
+    """An item of a chunk with a copy that is tried again may have a copy, too; the rest of that chunk still has one."""
+    collector = make()
+    collector.on_copied(0, 3)
+    collector.on_copied(0, 1)
+    assert take(collector, result(2, 3, failures=(2,))) == []
+
+
 def test_failures_count_at_once_where_no_copy_runs() -> None:
     """Of other items, or of these once they are done."""
     collector = make()

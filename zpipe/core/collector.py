@@ -147,7 +147,7 @@ class Collector:
     def on_copied(self, start: int, stop: int) -> None:
         """Items `[start, stop)` are run by two workers: the failure of one is not the last word."""
         if not self.done.covers(start, stop):
-            self._copied[start] = stop
+            self._copied[start] = max(stop, self._copied.get(start, 0))
 
     def _may_yet_succeed(self, result: Result) -> bool:
         """Whether this run has failed on items on which no other has: another may do them, or has done."""
