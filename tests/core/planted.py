@@ -78,6 +78,13 @@ BUGS = {
     "a copy dies with the lane of its chunk": Bug(
         Speculation, "promote", "lane.adopt(chunk, copy.order)", "pass", "copies, chunks"
     ),
+    "what failed in a copy is nobody's to do again": Bug(
+        Speculation,
+        "on_again",
+        "copy.words = [*(copy.words or ()), (receipt, now)]",
+        "pass",
+        "copies, retries in chunks",
+    ),
     "every second receipt is not sent": Bug(
         Collector, "_receipt", "self._receipts.append", "result.start % 2 and self._receipts.append", "calm"
     ),

@@ -479,6 +479,41 @@ def test_a_verdict_on_what_has_been_done_meanwhile_charges_nobody() -> None:
     ledger.check()
 
 
+def test_a_chunk_is_halved_where_an_item_is_tried_again_already() -> None:
+    """That one has a chunk of its own, which was taken out of the books; the halves are of what else there is."""
+    ledger = make(1, 2, 3)
+    ledger.limited = True
+    chunk = issue(ledger, 1, 8)
+    ledger.on_receipt(again(chunk, 4, 5, 0.0), 0.0)
+    ledger.due(1.0)
+    retry = ledger.again(2, 1.0)
+    assert (retry.start, retry.stop) == (4, 5)
+    ledger.on_lost(1, verdict=True)
+    ledger.on_verdict(1, Verdict(crashed=True))
+    ledger.check()
+    assert ledger.lanes[2].held == {4: retry}
+    ledger.on_receipt(receipt(retry), 2.0)
+    found = []
+    while (suspect := ledger.again(3, 2.0)) is not None:
+        found.append((suspect.start, suspect.stop))
+        ledger.on_receipt(receipt(suspect), 2.0)
+    assert found == [(0, 2), (2, 4), (5, 6), (6, 8)]
+
+
+def test_of_what_is_to_be_tried_again_a_part_may_be_done() -> None:
+    """A sink that comes back says again what it asked for; what it has got meanwhile it has said before."""
+    ledger = make(1)
+    chunk = issue(ledger, 1, 8)
+    ledger.on_done(RangeSet([(3, 4)]))
+    ledger.on_receipt(Receipt(2, 6, 1, 0.0, 0, 0, 0.0, 1, void=True), 0.0)
+    ledger.on_receipt(Receipt(0, 2, 1, 1.0, 0, 2), 0.0)
+    ledger.on_receipt(Receipt(6, 8, 1, 1.0, 0, 2), 0.0)
+    ledger.check()
+    assert chunk.got is not None
+    ledger.due(0.0)
+    assert ranges(ledger, 1) == [(2, 3, False), (4, 6, False)]
+
+
 def test_who_is_known_to_have_crashed_its_workers_is_not_looked_for() -> None:
     """An item that workers ended over is given up after as many of them as the job allows, its chunk never halved."""
     ledger = Ledger(Chunker(16), 2)

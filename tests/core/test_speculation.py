@@ -250,6 +250,61 @@ def test_items_of_a_longer_chunk_that_fail(number: int) -> None:
     ledger.check()
 
 
+@pytest.mark.parametrize("how", ["the first run dies", "a part of it is dropped", "it hands its items back"])
+def test_what_failed_in_a_copy_counts_if_that_is_the_only_run_left(how: str) -> None:
+    """It is tried again as if that had been the first run: it was told only once."""
+    ledger, slow, _ = copied(chunk=4)
+    first, second = (Receipt(slow.start + n, slow.start + n + 1, 2, 0.0, 0, 0, 1.0, 1) for n in (0, 1))
+    ledger.on_receipt(first, 200.0)
+    ledger.on_receipt(second, 201.0)
+    ledger.on_receipt(Receipt(slow.start + 1, slow.start + 2, 1, 1.0, 0, 1), 202.0)  # this one the first run did
+    if how == "the first run dies":
+        ledger.on_lost(1)
+    elif how == "it hands its items back":
+        ledger.on_leave(1, taken=1)
+    else:
+        ledger.on_receipt(Receipt(slow.start + 2, slow.start + 3, 1, 0.0, 0, 0, 0.0, 1, void=True), 203.0)
+    assert (slow.lane, slow.twin, ledger.retried) == (2, 0, 1)
+    assert ledger.on_receipt(Receipt(slow.start + 2, slow.stop, 2, 1.0, 0, 1), 204.0) is ledger.lanes[2]
+    ledger.check()
+    assert ledger.due(204.0)
+    retry = ledger.again(2, 206.0)
+    assert retry is not None
+    assert (retry.start, retry.stop, retry.tries, retry.avoid) == (slow.start, slow.start + 1, 1, 2)
+
+
+def test_what_failed_in_a_copy_that_goes_is_the_first_runs_to_do() -> None:
+    """Whatever becomes of that one later."""
+    ledger, slow, _ = copied(chunk=4)
+    ledger.on_receipt(Receipt(slow.start, slow.start + 1, 2, 0.0, 0, 0, 1.0, 1), 200.0)
+    ledger.on_lost(2)
+    assert (slow.lane, slow.twin, ledger.retried) == (1, 0, 0)
+    ledger.on_lost(1)
+    ledger.on_ready(3)
+    whole = ledger.again(3, 210.0)
+    assert whole is slow
+    assert (whole.tries, whole.got) == (0, None)
+
+
+def test_a_copy_hands_back_items_that_are_tried_again_already() -> None:
+    """They failed in the first run, and have a chunk of their own: they were taken out of the books."""
+    ledger, slow, _ = copied(chunk=4)
+    ledger.on_receipt(Receipt(slow.start + 1, slow.start + 2, 1, 0.0, 0, 0, 0.0, 1), 200.0)
+    ledger.on_lost(1)
+    ledger.on_ready(3)
+    assert ledger.due(200.0)
+    retry = ledger.again(3, 201.0)
+    assert retry is not None
+    assert retry.start == slow.start + 1
+    ledger.lanes[2].recall(201.0)
+    ledger.on_returned(2, after=slow.order, upto=slow.order, cut=slow.start + 1)
+    ledger.check()
+    assert (slow.stop, retry.lane, ledger.lanes[3].held) == (slow.start + 1, 3, {retry.start: retry})
+    rest = ledger.again(3, 202.0)
+    assert rest is not None
+    assert (rest.start, rest.stop) == (slow.start + 2, slow.start + 4)
+
+
 def test_a_copy_that_never_left_may_be_made_again() -> None:
     """Neither a refused send nor a worker that leaves before it has begun is the chunk's one copy."""
     ledger, slow, copy = copied()

@@ -170,6 +170,35 @@ def test_a_result_comes_between_a_sink_and_its_new_ventilator() -> None:
     ).run()
 
 
+def test_an_item_fails_in_a_copy_whose_first_run_then_dies() -> None:
+    """That it is to be tried again was told once, while the first run might still have done it: this never ended."""
+    World(
+        2,
+        Scenario(
+            items=17, workers=2, chunk=16, flaky=(13,), speculate=True, laggards=(0,), chaos=10.0, kills=0, cuts=0,
+            doubled=0.0, refused=0.0, deaf=0.0,
+        ),
+        [
+            Fault("kill", step=42, who=1, span=0.3299, crashed=True),
+            Fault("cut", at=2.8959, link=1, told=(False, True)),
+            Fault("cut", at=1.4635, who=-1, link=2),
+            Fault("cut", at=6.6893, who=-1, link=1, told=(False, False)),
+        ],
+    ).run()  # fmt: skip
+
+
+def test_a_copy_hands_back_an_item_that_is_tried_again_elsewhere() -> None:
+    """The first run was dropped after that one had failed in it: what had the item went out of the books."""
+    World(
+        1735,
+        Scenario(
+            items=14, workers=5, chunk=10, pace=0.3, flaky=(0, 1, 4, 6), speculate=True, laggards=(0,), unlucky=(3, 5),
+            chaos=10.0, kills=0, cuts=0, doubled=0.0, refused=0.0, deaf=0.0,
+        ),
+        [Fault("cut", at=2.4651, who=4)],
+    ).run()  # fmt: skip
+
+
 def test_an_item_cut_off_a_chunk_that_has_a_copy_fails() -> None:
     """Another item of that chunk has failed before; that one's failure counted at once."""
     World(

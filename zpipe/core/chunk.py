@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from zpipe.core.chunking import Chunker
 from zpipe.core.ranges import RangeSet
-from zpipe.core.wire import Buffer, ItemKind
+from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Chunk"]
 
@@ -19,12 +19,13 @@ class Chunk:
     doing. `proven` are those crashes of which it is known that this one item ran. With a `doom` it is not run: its item
     fails, for this reason; if it is `late`, because it ran too long, which may be tried again. `got` is what has its
     receipts already, if that is a part. After `tries` tries that failed it avoids the lane of the last one `until` a
-    time. `twin` is the lane that runs a copy of it, if one does, and `copied` whether one ever did.
+    time. `twin` is the lane that runs a copy of it, if one does, and `copied` whether one ever did. `words` are of what
+    failed in a copy and may be tried again, each with when it came: they count if this becomes the only run.
     """
 
     __slots__ = (
         "attempt", "avoid", "chunker", "copied", "cost", "crashes", "doom", "got", "items", "lane", "late", "losses",
-        "order", "payload", "proven", "size", "skip", "start", "stop", "task", "tries", "twin", "until",
+        "order", "payload", "proven", "size", "skip", "start", "stop", "task", "tries", "twin", "until", "words",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Chunk:
         self.order = 0
         self.twin = 0
         self.copied = False
+        self.words: list[tuple[Receipt, float]] | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -121,7 +121,7 @@ class Ledger:
                 charged.proven += 1
         if charged is not None and not charged.lane and self._outstanding.get(charged.start) is charged:
             held = [chunk for chunk in held if chunk is not charged]
-            if charged.late:
+            if charged.late or charged.got is not None:
                 self._requeue(charged)
             else:
                 self._suspect(charged, verdict.how)
@@ -149,8 +149,11 @@ class Ledger:
         return alone
 
     def _requeue_new(self, chunk: Chunk) -> None:
-        self._outstanding[chunk.start] = chunk
-        self._requeue(chunk)
+        """Have a chunk wait that is not in the books: what is not done of it, nor to be tried again by itself."""
+        for part in [chunk] if chunk.got is None else chunk.gaps():
+            if self.limit is None or part.start < self.limit:
+                self._outstanding[part.start] = part
+                self._requeue(part)
 
     def _requeue_all(self, chunks: list[Chunk]) -> None:
         for chunk in chunks:
@@ -186,7 +189,7 @@ class Ledger:
     def _pass_on(self, chunk: Chunk) -> bool:
         """The lane of a chunk has it no more: another is to run it, unless one runs a copy. True: it waits for one."""
         if chunk.twin:
-            self.speculation.promote(chunk)
+            self._promote(chunk)
             return False
         self._requeue(chunk)
         return True
@@ -195,10 +198,7 @@ class Ledger:
         chunk.lane = 0
         if chunk.got is not None:
             del self._outstanding[chunk.start]
-            for gap in chunk.gaps():
-                if self.limit is None or gap.start < self.limit:
-                    self._outstanding[gap.start] = gap
-                    self._requeue(gap)
+            self._requeue_new(chunk)
         elif chunk.crashes:
             self._suspect(chunk)
         else:
@@ -455,30 +455,37 @@ class Ledger:
         """A run has ended, or a part of it has, whose outcome does not count. Return its lane if it is free now."""
         lane = self.lanes.get(receipt.lane)
         if lane is not None and lane.spare is not None and lane.spare.start <= receipt.start < lane.spare.stop:
-            return self.speculation.on_word(receipt)
+            return self.speculation.on_again(receipt, now)
         chunk = next(iter(self._overlapping(receipt.start, receipt.stop)), None)
         if lane is None or chunk is None or chunk.lane != receipt.lane or chunk.attempt != receipt.attempt:
             return None
         if not chunk.twin or (len(chunk) > 1 and not receipt.void):
             return self._on_again(receipt, chunk, now)
         self._release(lane, chunk, now)
-        self.speculation.promote(chunk)
+        self._promote(chunk)
         return lane
+
+    def _promote(self, chunk: Chunk) -> None:
+        """The copy of a chunk is its only run now; what failed in that already is to be tried again."""
+        for receipt, heard in self.speculation.promote(chunk):
+            self._on_again(receipt, chunk, heard)
 
     def _on_again(self, receipt: Receipt, chunk: Chunk, now: float) -> Lane | None:
         """Items of this chunk failed in its present attempt, and are to be tried again."""
-        start, stop = receipt.start, receipt.stop
-        if not chunk.start <= start < stop <= chunk.stop or (chunk.got is not None and chunk.got.overlaps(start, stop)):
+        got = chunk.got or RangeSet()
+        new = got.gaps(max(chunk.start, receipt.start), min(chunk.stop, receipt.stop))
+        if not new:
             return None
-        part = chunk.part(start, stop)
-        if not receipt.void:
-            part.tries, part.avoid = chunk.tries + 1, receipt.lane
-            self.retried += 1
-        self._retries[start] = part
-        heappush(self._later, (now + (receipt.again or 0.0), start))
-        chunk.got = chunk.got or RangeSet()
-        chunk.got.add(start, stop)
-        whole = chunk.got.covers(chunk.start, self._wanted_of(chunk))
+        chunk.got = got
+        for start, stop in new:
+            part = chunk.part(start, stop)
+            if not receipt.void:
+                part.tries, part.avoid = chunk.tries + 1, receipt.lane
+                self.retried += 1
+            self._retries[start] = part
+            heappush(self._later, (now + (receipt.again or 0.0), start))
+            got.add(start, stop)
+        whole = got.covers(chunk.start, self._wanted_of(chunk))
         return self._settle(chunk, now, receipt.lane) if whole else None
 
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:

@@ -139,13 +139,17 @@ class Speculation:
         self.planned.pop(lane.number, None)
         self.end(lane)
 
-    def promote(self, chunk: Chunk) -> None:
-        """The first run of a chunk came to nothing: its copy takes its place."""
+    def promote(self, chunk: Chunk) -> list[tuple[Receipt, float]]:
+        """The first run of a chunk came to nothing: its copy takes its place.
+
+        Return what was said of items that failed in the copy, and when: nobody else runs them now.
+        """
         lane = self._lanes[chunk.twin]
         copy, lane.spare, chunk.twin = lane.spare, None, 0
         assert copy is not None
         chunk.attempt = copy.attempt
         lane.adopt(chunk, copy.order)
+        return copy.words or []
 
     def on_settled(self, chunk: Chunk, sender: int) -> Lane | None:
         """A chunk that has a copy is done, by the word of `sender`; return its lane if it is free now.
@@ -163,6 +167,14 @@ class Speculation:
             if lane is not None and lane.spare is not None and (len(lane.spare) > 1 or lane.held):
                 self._losers.append(lane.number)
         return self._lanes.get(sender)
+
+    def on_again(self, receipt: Receipt, now: float) -> Lane | None:
+        """Items failed on a lane's spare. If that is a copy the first run may still do them, and it is noted if not."""
+        lane = self._lanes[receipt.lane]
+        copy = lane.spare
+        if copy is not None and copy.attempt == receipt.attempt and self.original(lane) is not None:
+            copy.words = [*(copy.words or ()), (receipt, now)]
+        return self.on_word(receipt)
 
     def on_word(self, receipt: Receipt) -> Lane | None:
         """A lane was heard of: return it if it had something to run that was not its own, and this is the end of it."""
