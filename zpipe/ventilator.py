@@ -543,7 +543,7 @@ class Ventilator:
         if self.ledger.exhausted or self.ledger.closed:
             return  # a source that was closed early has no total
         self._perform(self.director.on_exhausted())
-        if self._sink is not None:
+        if self._sink is not None and self.ended is None:  # else the source is not the job's: nor is its end
             self._sink.on_total(self.ledger.next)
 
     def _job_spec(self, number: int) -> wire.JobSpec:

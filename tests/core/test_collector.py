@@ -238,3 +238,14 @@ def test_results_of_what_was_never_sent_do_not_count() -> None:
     assert elsewhere.on_result(result(4, 6), [b""], 1) == ()
     assert elsewhere.on_result(result(4, 5), [b""], 1)
     assert (elsewhere.strays, elsewhere.counted) == (1, 1)
+
+
+def test_the_end_is_known_from_this_ventilator_alone() -> None:
+    """A source that has grown since an earlier start of the job has more items than that start told of."""
+    collector = Collector(job="job", done=RangeSet([(0, 2)]), total=3)
+    collector.on_job("job", {})
+    assert take(collector, result(3, 4)) == [3]
+    collector.on_total(4)
+    assert take(collector, result(2, 3)) == [2]
+    collector.on_job("job", {})
+    assert collector.finished

@@ -74,6 +74,8 @@ class Collector:
             self._failed.clear()
         if job == self.job:
             self.fingerprint = fingerprint
+        if not self.finished:
+            self.total = None  # this ventilator's source may have more: it says so anew
 
     @property
     def held(self) -> Held:
@@ -189,6 +191,11 @@ class Collector:
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
         self.total = total
+
+    @property
+    def due(self) -> bool:
+        """Whether there are receipts that have not been taken."""
+        return bool(self._receipts)
 
     def take_receipts(self, *, again: bool = False) -> list[Receipt]:
         """Return the receipts due since the last call; `again`: and those that nothing but a receipt can tell of."""
