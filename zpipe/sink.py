@@ -196,8 +196,10 @@ class Sink:
         collector = self.collector
         if again and self.finished is not None:
             self._deliver(self.finished)
-        if collector.finished and collector.hit is not None:
-            self._conclude()  # first: a job that is being drained must not end for want of receipts, having found it
+        if collector.finished and collector.hit is not None and not (self._recorder is not None and collector.due):
+            # First: a job that is being drained must not end for want of receipts, having found it. With a journal
+            # there are none before it is in there.
+            self._conclude()
         receipts = self._recorded(collector.take_receipts(again=again))
         if receipts or again or collector.full != self._full:
             self._full = collector.full

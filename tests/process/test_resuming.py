@@ -128,6 +128,31 @@ def test_another_job_is_refused(zpipe: Zpipe) -> None:
     assert (zpipe.folder / "out").read_text() == "somebody else's"
 
 
+def test_a_source_that_is_not_the_same(zpipe: Zpipe) -> None:
+    """One that has fewer items than are done ends the job, and leaves it open; one with more is read to its end."""
+    with (zpipe.folder / "edit.py").open("w") as edit:
+        edit.write(
+            "import msgspec; from zpipe.journal import Journal\njournal = Journal('j')\n"
+            "journal.enter(msgspec.structs.replace(journal.state, stage='open', total=None))\njournal.close()\n"
+        )
+    zpipe.run(*PIPED, text="1\n2\n3\n4\n5\n")
+    zpipe.python("edit.py").ended(0)
+    (zpipe.folder / "out").rename(zpipe.folder / "out.partial")
+    for few in ("", "1\n2\n"):
+        assert "it is not the one the job began with" in zpipe.run(*PIPED, text=few, status=2).err
+        assert not (zpipe.folder / "out").exists()
+        assert "go on with" in zpipe.run("journal", "show", "j").out
+    zpipe.run(*PIPED, text="".join(f"{n}\n" for n in range(1, 10)))
+    assert (zpipe.folder / "out").read_text() == "".join(f"{n}\n" for n in range(1, 10))
+
+
+@pytest.mark.parametrize("more", [("--first",), ("--until", "jobs:same", "--reduce", "operator:add")], ids=["1", "2"])
+def test_what_a_search_has_found_is_kept(zpipe: Zpipe, more: tuple[str, ...]) -> None:
+    """It is in the journal before the job is over: the same command gives it once more, on standard output too."""
+    job = ("run", "jobs:same", "--range", "1:90", "--workers", "1", "--journal", "j", "--raw", *more)
+    assert [zpipe.run(*job).out, zpipe.run(*job).out, zpipe.run("journal", "export", "j").out] == ["1\n"] * 3
+
+
 def test_wrong_files_are_told_of(zpipe: Zpipe) -> None:
     """What is no journal, in use, or gone together with its output: a clear word, nothing touched, no traceback."""
     (zpipe.folder / "notes").write_text("not a journal\n")
