@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +11,20 @@ from typing import Any, Protocol, TypeVar
 __all__ = ["Hand", "PipelineFuture"]
 
 T = TypeVar("T")
+
+_PENDING = Future[Any]()._state
+_OVER = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"})
+
+_Lock: Any = type(threading.RLock())
+
+
+class _Condition(_Lock, threading.Condition):  # type: ignore[misc]
+    """A condition that is its own lock: entered without a call of Python's, and a third as large as one with a lock."""
+
+    _lock = property(lambda self: self)
+
+    def __init__(self) -> None:
+        self._waiters: list[Any] = []
 
 
 class Hand(Protocol):
@@ -34,6 +49,16 @@ class PipelineFuture(Future[T]):
     heard = False
     """Whether somebody's callback is to be called."""
     _told = False
+    _state: str
+
+    def __init__(self) -> None:
+        # What the standard's does, but for the condition: a script may have a million of these.
+        self._condition = _Condition()
+        self._state = _PENDING
+        self._result = None
+        self._exception = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Any] = []
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
         """Have `fn` called with the future once it is done."""
@@ -49,8 +74,8 @@ class PipelineFuture(Future[T]):
         return False
 
     def is_over(self) -> bool:
-        """As `done`, for a hand to ask."""
-        return super().done()
+        """As `done`, for a hand to ask: it does not wait for whoever is just about to settle it."""
+        return self._state in _OVER
 
     def tell(self) -> None:
         """Have the hand told once it is done."""
