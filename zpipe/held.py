@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
 from typing import Any
 
@@ -38,11 +39,10 @@ class Held:
         self._ring()
 
     def __enter__(self) -> Held:  # noqa: PYI034 - typing.Self is of Python 3.11
-        if threading.current_thread() is threading.main_thread():
+        if get_ident() == _main:
             try:
-                for number in _SIGNALS:
-                    handler = _signal.getsignal(number)
-                    if callable(handler):
+                for number, handler in zip(_SIGNALS, map(_signal.getsignal, _SIGNALS)):  # noqa: B905 - it takes time
+                    if handler.__class__ is not int and callable(handler):
                         _holding[number] = handler
                         self._handlers.append((number, handler))
                         _signal.signal(number, self._note)
@@ -54,7 +54,8 @@ class Held:
     def __exit__(self, *_: object) -> None:
         if self._handlers:
             self._put_back()
-            self._raise()
+            if self.came:
+                self._raise()
 
     def _put_back(self) -> None:
         try:
@@ -79,9 +80,13 @@ class Held:
 _holding: dict[int, Any] = {}
 """The handlers that are held back now."""
 
+_main = threading.main_thread().ident
+
 
 def _in_child() -> None:
-    """A forked child has no thread that would put them back."""
+    """A forked child has no thread that would put them back, and the one that forked is its main thread."""
+    global _main  # noqa: PLW0603 - asking for it takes longer than all else
+    _main = get_ident()
     for number, handler in _holding.items():
         _signal.signal(number, handler)
     _holding.clear()
