@@ -82,7 +82,7 @@ class _Bindings:
 class _Known:
     """A function object that is still alive and unchanged since it was pickled."""
 
-    __slots__ = ("bindings", "function", "made")
+    __slots__ = ("bindings", "function", "made", "unbound")
 
     def __init__(
         self, made: Any, function: Function, bindings: _Bindings, gone: Callable[[weakref.ref[Any]], object]
@@ -90,9 +90,10 @@ class _Known:
         self.made = weakref.ref(made, gone)
         self.function = function
         self.bindings = bindings
+        self.unbound = not (bindings.strong or bindings.weak)
 
     def stands_for(self, made: Any) -> bool:
-        return self.made() is made and self.bindings.hold()
+        return self.made() is made and (self.unbound or self.bindings.hold())
 
 
 class Functions:

@@ -144,7 +144,8 @@ class Helm:
                 finally:
                     self.leader = 0
                     self._leading.release()
-                    if self._work.tickets or not self._is_quiet():
+                    work = self._work
+                    if work.tickets or work.maps or work.submits.queue:
                         self.look()
 
     def look(self) -> None:

@@ -199,9 +199,11 @@ def _why_unbound(where: str, error: zmq.ZMQError, tried: int) -> str:
 def send(made: Any, frames: Sequence[Buffer]) -> bool:
     """Send a message without blocking; return False if the other side is not there to take it."""
     try:
-        for frame in frames[:-1]:
-            made.send(frame, _MORE, copy=_to_copy(frame))
-        made.send(frames[-1], _NOW, copy=_to_copy(frames[-1]))
+        last = frames[-1]
+        if len(frames) > 1:
+            for frame in frames[:-1]:
+                made.send(frame, _MORE, copy=_to_copy(frame))
+        made.send(last, _NOW, copy=len(last) < COPY_BYTES or _to_copy(last))
     except zmq.ZMQError as error:
         if error.errno in (zmq.EAGAIN, zmq.EHOSTUNREACH):
             return False

@@ -39,7 +39,7 @@ def encode(
     if not errors:
         frames = _try_values(values)
         if frames is not None and not _is_over(frames, limit):
-            return _let_go(values, frames), []
+            return (frames if len(frames) == 1 else _let_go(values, frames)), []
     errors = dict(errors)
     frames = _weed(values, errors, start, limit)
     if errors:

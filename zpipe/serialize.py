@@ -58,7 +58,7 @@ def dumps(value: Any, *, owned: bool = False) -> list[Buffer]:
     are let go of. Raises whatever pickle raises for a value that can't be pickled.
     """
     buffers: list[Buffer] = []
-    keep_inside = _collector(buffers, owned)
+    keep_inside: _Callback = partial(_keeps_inside, buffers, owned)
     if _large_seen and _starts_large(value):
         return _dump_lifted(_lift(value, _DEPTH, {}), buffers, keep_inside)
     try:
@@ -99,22 +99,18 @@ def _try_plain(value: Any, keep_inside: _Callback | None) -> bytes | None:
     return None if _NAMED in head and head.find(_OF_MAIN) >= 0 else head
 
 
-def _collector(buffers: list[Buffer], owned: bool) -> _Callback:
-    """Return what tells pickle whether to take a buffer's content into its stream; if not, it is added to `buffers`."""
-
-    def keep_inside(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < OUT_OF_BAND or len(buffers) >= MAX_BUFFERS:
-            return True
-        if owned:
-            buffers.append(raw.toreadonly())
-        elif raw.readonly and type(raw.obj) is not bytes:  # of what somebody else may well be able to change
-            buffers.append(bytes(raw))
-        else:
-            buffers.append(raw)
-        return False
-
-    return keep_inside
+def _keeps_inside(buffers: list[Buffer], owned: bool, buffer: pickle.PickleBuffer) -> bool:
+    """Tell pickle whether to take a buffer's content into its stream; if not, it is added to `buffers`."""
+    raw = buffer.raw()
+    if raw.nbytes < OUT_OF_BAND or len(buffers) >= MAX_BUFFERS:
+        return True
+    if owned:
+        buffers.append(raw.toreadonly())
+    elif raw.readonly and type(raw.obj) is not bytes:  # of what somebody else may well be able to change
+        buffers.append(bytes(raw))
+    else:
+        buffers.append(raw)
+    return False
 
 
 class _Lifted:

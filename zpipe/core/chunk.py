@@ -37,7 +37,7 @@ class Chunk:
         self.payload = payload
         self.task = task
         self.chunker = chunker
-        self.size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in payload)
+        self.size = sum(map(len, payload))
         self.cost = 0.0
         """Seconds it is likely to take."""
         self.attempt = 0
