@@ -145,11 +145,13 @@ class Runner:
             return None
         values: list[Any] = []
         start = chunk.start
-        with context.running(start, values, chunk.attempt, self._worker, self._job):
-            try:
-                values.extend(self._apply(items))
-            except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
-                return self._fail_one(chunk, items, error)
+        before = context.enter((start, values, chunk.attempt, self._worker, self._job))
+        try:
+            values.extend(self._apply(items))
+        except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
+            return self._fail_one(chunk, items, error)
+        finally:
+            context.leave(before)
         if not values:
             return self._fail_one(chunk, items, RuntimeError(_STOPPED), final=True)
         items.clear()  # what a task hands back unchanged is then nobody's but the result's

@@ -324,9 +324,9 @@ class Worker:
             self._tasks[task.number] = task
             self._runners.pop(task.number, None)
         if self._at_work is None:
-            self._runner(task.number)  # at once: the first chunk need not wait for it
+            self._load(task.number)  # at once: the first chunk need not wait for it
 
-    def _runner(self, number: int) -> Runner | None:
+    def _load(self, number: int) -> Runner | None:
         """Return what runs a task, loading it unless it is; None if that can't be."""
         if number in self._runners:
             return self._runners[number]
@@ -347,11 +347,13 @@ class Worker:
         welcome = self._member.welcome
         assert welcome is not None
         try:
-            if chunk.task not in self._tasks:
-                raise WireError("a chunk before its task")
-            runner = self._runner(chunk.task)
+            runner = self._runners.get(chunk.task)
             if runner is None:
-                return
+                if chunk.task not in self._tasks:
+                    raise WireError("a chunk before its task")
+                runner = self._load(chunk.task)
+                if runner is None:
+                    return
             began = time.monotonic()
             self._at_work = runner
             self._lock.release()
