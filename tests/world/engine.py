@@ -22,8 +22,8 @@ from .worker import Worker
 
 __all__ = ["World"]
 
-SPIN = 100_000
-"""Steps that no world takes, unless it spins."""
+SPIN = 20_000
+"""Steps that no world takes, unless it spins: few take 3,000."""
 
 
 class World:

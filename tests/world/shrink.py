@@ -23,7 +23,8 @@ LAST_NOISES = 60
 PLAIN: dict[str, Any] = {
     "clocks": False, "slow": False, "doubled": 0.0, "refused": 0.0, "deaf": 0.0, "ordered": False, "expect": 1,
     "reorder": 1 << 20, "drain_at": None, "endless": False,
-    "speculate": False, "laggards": (), "pace": 0.0,
+    "speculate": False, "laggards": (), "pace": 0.0, "cancel_at": None, "pauses": 0, "recycle": 0, "known": False,
+    "journal": False,
 }  # fmt: skip
 COUNTS = {"kills": 0, "cuts": 0, "sink_cuts": 0, "mutes": 0, "splits": 0, "freezes": 0, "sink_freezes": 0, "terms": 0}
 """What is drawn where no mishaps are given; they always are here."""

@@ -93,7 +93,8 @@ class SimSink(Node):
             self.taken()
         elif isinstance(message, wire.Copied):
             self.collector.on_copied(message.start, message.stop)
-            self.doubles += [i for i in range(message.start, message.stop) if i not in self.written]
+            done = self.collector.done
+            self.doubles += [i for i in range(message.start, message.stop) if not done.covers(i, i + 1)]
         elif isinstance(message, wire.Stop):
             self.stopped = True
         self.perform(self.member.on_message(message, self.now))
