@@ -59,9 +59,12 @@ def terms(
         ("max_crashes", max_crashes, 1),
         ("max_tasks_per_worker", max_tasks_per_worker, 1),
     ):
-        if value is not None and not value >= least:
-            raise ValueError(f"{name}={value!r} can't be: give a number from {least} on")
-    if item_timeout is not None and not item_timeout > 0:
+        kinds, number = ((int, float), "number") if name.endswith("delay") else (int, "whole number")
+        if value is None and name in ("max_memory", "max_tasks_per_worker"):
+            continue
+        if not (isinstance(value, kinds) and value >= least):
+            raise ValueError(f"{name}={value!r} can't be: give a {number} from {least} on")
+    if item_timeout is not None and not (isinstance(item_timeout, int | float) and item_timeout > 0):
         raise ValueError(f"item_timeout={item_timeout!r} can't be: give seconds, more than 0, or None")
     spec = JobSpec(
         TaskSpec("import", "operator:not_"),  # until there is a function
@@ -80,7 +83,7 @@ def terms(
 def _names(types: RetryOn) -> list[str]:
     if types is None:
         return []
-    listed = [types] if isinstance(types, type) else list(types)
+    listed = list(types) if isinstance(types, Iterable) and not isinstance(types, type) else [types]
     for kind in listed:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise TypeError(f"retry_on takes exception types, not {kind!r}")

@@ -91,12 +91,17 @@ def test_other_faces_have_the_same_terms(tmp_path: Path) -> None:
     [
         ({"retries": -1}, "retries=-1 can't be"),
         ({"item_timeout": 0}, "item_timeout=0 can't be: give seconds"),
+        ({"retries": 1.5}, "retries=1.5 can't be: give a whole number"),
+        ({"retry_delay": None}, "retry_delay=None can't be: give a number"),
+        ({"item_timeout": "3"}, "item_timeout='3' can't be: give seconds"),
+        ({"max_memory": "2G"}, "max_memory='2G' can't be: give a whole number"),
         ({"max_memory": 0}, "max_memory=0 can't be"),
         ({"max_crashes": 0}, "max_crashes=0 can't be"),
         ({"max_tasks_per_worker": 0}, "max_tasks_per_worker=0 can't be"),
         ({"retry_on": ()}, "would never try again"),
         ({"retry_on": "ValueError"}, "takes exception types, not 'V'"),
         ({"retry_on": int}, "takes exception types, not <class 'int'>"),
+        ({"retry_on": 5}, "takes exception types, not 5"),
     ],
 )
 def test_terms_that_make_no_sense_are_refused(given: dict[str, Any], said: str) -> None:
