@@ -19,7 +19,7 @@ DIGITS = 12
 
 def fingerprint(spec: JobSpec, items: str) -> dict[str, str]:
     """Return what tells the job of this spec over these `items`, the options that name them, from others."""
-    found = {"task": _text(spec.task), "items": items}
+    found = {"task": _text(spec.task), "items": items.encode(errors="backslashreplace").decode()}
     if spec.until is not None:
         found["--until"] = _text(spec.until)
     if spec.first:

@@ -51,6 +51,11 @@ def open_journal(
                 began=time.time(),
             )
         )
+    except UnicodeEncodeError as error:
+        journal.close()
+        raise UsageError(
+            f"the journal {path} can't hold the name {error.object!a}, whose bytes are no UTF-8: rename that file"
+        ) from None
     except BaseException:
         journal.close()
         raise

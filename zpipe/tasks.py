@@ -39,10 +39,10 @@ def describe(spec: str) -> TaskSpec:
     """
     where, name = _split(spec)
     if not _is_file(where):
-        return TaskSpec("import", spec)
+        return TaskSpec("import", _sendable(spec))
     path, data = _read(where, spec)
     _check_name(where, name, _parse(where, path, data))
-    return TaskSpec("file", f"{path}:{name}", data)
+    return TaskSpec("file", _sendable(f"{path}:{name}"), data)
 
 
 def command(template: str, shell: bool) -> TaskSpec:
@@ -50,7 +50,15 @@ def command(template: str, shell: bool) -> TaskSpec:
     from zpipe.commands import CommandTask
 
     CommandTask(template, shell)
-    return TaskSpec("command", template, shell=shell)
+    return TaskSpec("command", _sendable(template), shell=shell)
+
+
+def _sendable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TaskError(f"{text!a} has bytes that are no UTF-8, and can't be sent to workers: rename it") from None
+    return text
 
 
 def load(spec: TaskSpec) -> Callable[[Any], Any]:

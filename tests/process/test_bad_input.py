@@ -30,6 +30,8 @@ USAGE = [
     (("--command", "echo 'unclosed"), "can't be split into arguments"),
     (("--command", "if {}", "--shell"), "the shell can't read the command"),
     (("--command", ""), "is no command"),
+    (("--command", "echo \udcff"), "has bytes that are no UTF-8, and can't be sent to workers"),
+    (("jobs:same", "--range", "0:3", "--journal", "j\udcff"), "can't hold the name 'j\\udcff'"),
     # source
     (("jobs:same", "--input", "nowhere.txt"), "can't read items from nowhere.txt: No such file or directory"),
     (("jobs:same", "--input", "."), "Is a directory: name a file of lines"),
