@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -150,6 +151,8 @@ class Journal:
             raise UsageError(f"there is no journal {self.path}; name the file that --journal named")
         made = not Path(self.path).exists()
         self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not stat.S_ISREG(os.fstat(self._lock).st_mode):
+            raise UsageError(f"the journal {self.path} is no regular file; choose another place")
         if not reading:
             self._take_lock()
         self._check_header(reading)

@@ -31,6 +31,9 @@ USAGE = [
     (("--command", "if {}", "--shell"), "the shell can't read the command"),
     (("--command", ""), "is no command"),
     (("--command", "echo \udcff"), "has bytes that are no UTF-8, and can't be sent to workers"),
+    (("jobs:same", "--range", "0:3", "--journal", "-"), "is where results go"),
+    (("jobs:same", "--range", "0:3", "--journal", "o.partial", "--output", "o"), "is where results go"),
+    (("jobs:same", "--range", "0:3", "--journal", "/dev/null"), "/dev/null is no regular file"),
     (("jobs:same", "--range", "0:3", "--journal", "j\udcff"), "can't hold the name 'j\\udcff'"),
     # source
     (("jobs:same", "--input", "nowhere.txt"), "can't read items from nowhere.txt: No such file or directory"),

@@ -19,7 +19,8 @@ def open_journal(command: str, given: dict[str, Any], fingerprint: dict[str, str
     from zpipe import resumption
 
     files = [given[name] for name in ("output", "dead_letters", "joblog") if given[name] is not None]
-    if any(os.path.abspath(path) == os.path.abspath(file) for file in files):  # noqa: PTH100
+    taken = [os.path.abspath(name) for file in files for name in (file, f"{file}.partial")]  # noqa: PTH100
+    if path == "-" or os.path.abspath(path) in taken:  # noqa: PTH100
         raise UsageError(f"--journal {path} is where results go; give a file of its own")
     line = ["zpipe", *sys.argv[1:]]
     return resumption.open_journal(path, fingerprint, _shown(given), command, resumption.recorded(given), line)
