@@ -66,6 +66,32 @@ def test_whoever_waits_takes_its_result(pipe: zpipe.Pipeline) -> None:
     wait_until(lambda: not helm_of(pipe).out, "the socket to be back in the loop")
 
 
+def test_who_waits_looks_only_after_what_came_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that takes long is waited for asleep, and so is the next; if that comes soon, the one after is not."""
+    asked: list[int | None] = []
+    answers: list[list[tuple[int, int]]] = []
+
+    class Poll:
+        def poll(self, milliseconds: int | None) -> list[tuple[int, int]]:
+            asked.append(milliseconds)
+            return answers.pop(0)
+
+    nobody: Any = None
+    helm = Helm(nobody, nobody, nobody, nobody)
+    helm._poll = Poll()
+    some, none = [(99, select.POLLIN)], list[tuple[int, int]]()
+    for brisk, given, waited in (
+        (0.0, [none, some], [0, None]),
+        (60.0, [none, some], [0, None]),
+        (60.0, [none, none, none, some], [0, 0, 0, 0]),
+    ):
+        monkeypatch.setattr("zpipe.helm.BRISK", brisk)
+        asked.clear()
+        answers[:] = given
+        assert helm._await(None)
+        assert asked == waited
+
+
 def test_every_way_to_wait_is_served_after_that(pipe: zpipe.Pipeline) -> None:
     """Callbacks, `wait`, `as_completed`, `done` and `exception`, by turns with results that the caller takes."""
     for item in range(30):
