@@ -53,6 +53,9 @@ PEER_MESSAGES = 10_000
 SLACK = 1024
 """Bytes that encryption and the handshake's commands may add to a frame."""
 
+EVENTS = 256
+"""Events of a socket's connections that are looked at before others get their turn."""
+
 FILES_A_LANE = 8
 """Open files a worker costs: its lane's socket and both ends of its monitor, a listener, and three connections."""
 
@@ -337,6 +340,23 @@ class Loop:
         self._mouth.close()
 
 
+def _monitor(made: Any, events: int) -> Any:
+    """Return a socket that tells of these events of another."""
+    where = f"inproc://monitor-{made.get(zmq.FD)}"
+    made.monitor(where, events)
+    try:
+        monitor = made.context.socket(zmq.PAIR)
+    except zmq.ZMQError:
+        made.disable_monitor()
+        raise
+    # ZeroMQ's thread waits while there is no room for an event, and with it all sockets, and whoever closes this one:
+    # strangers who come faster than they are looked at must not bring that about.
+    monitor.set(zmq.RCVHWM, 0)
+    monitor.set(zmq.LINGER, 0)
+    monitor.connect(where)
+    return monitor
+
+
 def _fault(event: int, value: int) -> Fault:
     if event == _DENIED:
         return Fault.DENIED
@@ -374,15 +394,17 @@ class Watch:
         self.fault = Fault.LEFT
         self._failed = False
         self._hosts: dict[int, str] = {}
+        self._linked: set[int] = set()
         try:
-            self._monitor = made.get_monitor_socket(UP | DOWN | FAILED | CLOSED | (_ACCEPTED if on_fault else 0))
+            self._monitor = _monitor(made, UP | DOWN | FAILED | CLOSED | (_ACCEPTED if on_fault else 0))
         except zmq.ZMQError as error:
             raise _scarce(error) from None
-        self._monitor.set(zmq.LINGER, 0)
         loop.add(self._monitor, self._read)
 
     def _read(self) -> bool:
-        while not self._monitor.closed:
+        for _ in range(EVENTS):
+            if self._monitor.closed:
+                return False
             frames = receive(self._monitor)
             if frames is None:
                 return False
@@ -393,13 +415,24 @@ class Watch:
             if event & FAILED:
                 self.fault, self._failed = _fault(event, value), True
                 event = FAILED
+            elif event == UP:
+                self._linked.update(self._hosts)  # one of those; which is not told
             elif event == DOWN and self._on_fault is not None:
-                # The two come together: one thread of ZeroMQ's tells of all connections.
-                host, failed, self._failed = self._hosts.pop(value, ""), self._failed, False
-                if failed:
-                    self._on_fault(host, self.fault)
+                self._look_back(value)
             self._call(event)
-        return False
+        return True
+
+    def _look_back(self, fd: int) -> None:
+        """See whether the connection of this descriptor, which is over, ever stood."""
+        assert self._on_fault is not None
+        # The two come together: one thread of ZeroMQ's tells of all connections.
+        host, failed, self._failed = self._hosts.pop(fd, ""), self._failed, False
+        if not failed and fd not in self._linked:  # some failures are not told, as of a frame that is too long
+            self.fault, failed = Fault.GARBLED, True
+            self._call(FAILED)
+        self._linked.discard(fd)
+        if failed:
+            self._on_fault(host, self.fault)
 
     def close(self) -> None:
         """Close the watched socket and its monitor; what is queued in it is dropped."""

@@ -49,18 +49,18 @@ def approach(made: Any, url: str, keys: Keys | None, number: int = 0, expected: 
 class Guard:
     """Lets in who has the key, and tells of those who have not: at all sockets of a context that were given to it.
 
-    `say(text, error)` tells the person, of each peer once.
+    Without a key it lets in all who speak the protocol of today: ZeroMQ tells nothing of peers that speak one of before
+    2013, and would give them a worker's chunks. `say(text, error)` tells the person, of each peer once.
     """
 
     def __init__(self, loop: link.Loop, context: Any, keys: Keys | None, say: Callable[[str, bool], None]) -> None:
         self._loop, self._keys, self._say = loop, keys, say
         self._complaints = Complaints()
-        self._porter: Any = None
-        if keys is None:
-            return
-        self._public, self._private = _pair(keys.secrets[-1], b"binds")
-        self._let_in = {z85.decode(_pair(secret, b"connects")[0]) for secret in keys.secrets}
-        self._porter = context.socket(zmq.REP)
+        self._public, self._private = _pair(keys.secrets[-1], b"binds") if keys is not None else (b"", b"")
+        secrets = keys.secrets if keys is not None else ()
+        self._accepted = [[b"CURVE", z85.decode(_pair(secret, b"connects")[0])] for secret in secrets] or [[b"NULL"]]
+        """What peers may show: the mechanism, and its credentials."""
+        self._porter: Any = context.socket(zmq.REP)
         self._porter.set(zmq.LINGER, 0)
         self._porter.bind("inproc://zeromq.zap.01")
         loop.add(self._porter, self._on_request)
@@ -75,12 +75,14 @@ class Guard:
 
         At ipc the folder says who may connect, and there is no key.
         """
-        if self._keys is None or not url.startswith("tcp://"):
+        if not url.startswith("tcp://"):
+            return ""
+        made.set(zmq.ZAP_DOMAIN, DOMAIN)
+        made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # no answer from us is a no
+        if self._keys is None:
             return ""
         made.set(zmq.CURVE_SERVER, 1)
         made.set(zmq.CURVE_SECRETKEY, self._private)
-        made.set(zmq.ZAP_DOMAIN, DOMAIN)
-        made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # no answer from us is a no
         return self._public.decode()
 
     def _on_request(self) -> bool:
@@ -92,9 +94,9 @@ class Guard:
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
         # version, request, domain, address, identity, mechanism, credentials
-        known = len(request) == 7 and request[0] == b"1.0" and request[2] == DOMAIN and request[5] == b"CURVE"
+        known = len(request) > 5 and request[0] == b"1.0" and request[2] == DOMAIN and request[5:] in self._accepted
         number = request[1] if len(request) > 1 else b""
-        if known and request[6] in self._let_in:
+        if known:
             return [b"1.0", number, b"200", b"OK", b"zpipe", b""]
         host = request[3].decode("ascii", "replace") if len(request) > 3 else ""
         self.complain(host, "denied", "it has a key of its own")
@@ -133,6 +135,6 @@ class Guard:
 
     def close(self) -> None:
         """Let nobody in any more."""
-        if self._porter is not None and not self._porter.closed:
+        if not self._porter.closed:
             self._loop.remove(self._porter)
             self._porter.close()

@@ -1,0 +1,108 @@
+"""What a socket's watch makes of connections that never were a node's."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import zmq
+from attacks import raw
+
+from zpipe import link
+from zpipe.core.handshake import Fault
+from zpipe.security import Guard
+
+DEADLINE = 30.0
+
+
+class Lane:
+    """A lane without a key, and what is told of it."""
+
+    def __init__(self) -> None:
+        self.context, self.loop = link.make_context(), link.Loop()
+        self.guard = Guard(self.loop, self.context, None, lambda text, error: None)
+        self.made = link.make_socket(self.context, zmq.PUSH, heartbeat=10.0, most=0)
+        self.guard.serve(self.made, "tcp://")
+        self.url = link.bind(self.made, "tcp://127.0.0.1:*")
+        self.told: list[int] = []
+        self.faults: list[Fault] = []
+        self.watch = link.Watch(self.loop, self.made, self.told.append, lambda _, fault: self.faults.append(fault))
+
+    def until_told(self, *events: int) -> None:
+        """Wait until just these were told."""
+        deadline = time.monotonic() + DEADLINE
+        while len(self.told) < len(events):
+            assert time.monotonic() < deadline, (self.told, self.faults)
+            self.loop.turn(0.1)
+        assert self.told == list(events)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.watch.close()
+        self.guard.close()
+        self.context.destroy(linger=0)
+        self.loop.close()
+
+
+@pytest.fixture
+def lane() -> Iterator[Lane]:
+    """A lane."""
+    made = Lane()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "said", ["nothing", "another protocol", "the wrong socket", "a frame of 2 GB without a handshake"]
+)
+def test_a_stranger_is_told_from_a_worker(lane: Lane, said: str) -> None:
+    """Whatever he says: his connection's end is not taken for that of the worker, which is there already."""
+    worker = lane.context.socket(zmq.PULL)
+    worker.connect(lane.url)
+    lane.until_told(link.UP)
+    with raw.connect(lane.url) as stranger, contextlib.suppress(OSError):
+        for part in raw.RAW[said]:
+            stranger.sendall(part)
+    lane.until_told(link.UP, link.FAILED, link.DOWN)
+    assert len(lane.faults) == 1
+    worker.close(0)
+    lane.until_told(link.UP, link.FAILED, link.DOWN, link.DOWN)
+    assert len(lane.faults) == 1
+
+
+def test_a_peer_of_an_old_protocol_gets_no_chunk(lane: Lane) -> None:
+    """ZeroMQ would let it in, tell nobody, and give it every second message."""
+    with raw.connect(lane.url) as stranger:
+        with contextlib.suppress(OSError):  # it may be cut off already
+            for part in raw.RAW["a PULL of version 2"]:
+                stranger.sendall(part)
+        lane.until_told(link.FAILED, link.DOWN)
+    assert not link.send(lane.made, [b"a chunk"])
+
+
+def flood() -> None:
+    """Have more connections fail than a monitor has room for, with nobody looking; then close it."""
+    lane = Lane()
+    for _ in range(1500):
+        with raw.connect(lane.url) as stranger:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1" + bytes(7))
+            with contextlib.suppress(OSError):
+                stranger.sendall(raw.RAW["another protocol"][0])
+    lane.close()
+
+
+def test_a_watch_that_nobody_looks_at_holds_nothing_up() -> None:
+    """Other sockets go on, and this one can be closed, however many strangers come meanwhile."""
+    process: Any = multiprocessing.get_context("spawn").Process(target=flood)  # closing held everything, pytest too
+    process.start()
+    process.join(DEADLINE)
+    hangs = process.is_alive()
+    process.kill()
+    process.join()
+    assert not hangs
+    assert process.exitcode == 0
