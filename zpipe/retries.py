@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from zpipe.core.wire import JobSpec
+from zpipe.core.wire import LONGEST, JobSpec
 from zpipe.errors import Reject, Retry
 
 __all__ = ["Rule"]
@@ -31,13 +31,13 @@ class Rule:
         if isinstance(error, Retry):
             if tries >= (self._most or ASKED):
                 return None
-            return self._jitter(tries) if error.after is None else max(0.0, error.after)
+            return self._jitter(tries) if error.after is None else min(max(0.0, error.after), LONGEST)
         if tries >= self._most or (self._names and not self._is_named(error)):
             return None
         return self._jitter(tries)
 
     def _jitter(self, tries: int) -> float:
-        return random.uniform(0.0, min(self._max_delay, self._delay * 2.0 ** min(tries, 60)))  # noqa: S311
+        return random.uniform(0.0, min(LONGEST, self._max_delay, self._delay * 2.0 ** min(tries, 60)))  # noqa: S311
 
     def _is_named(self, error: BaseException) -> bool:
         return any(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from zpipe.core import wire
 from zpipe.errors import WireError
 
+replace = msgspec.structs.replace
 V = wire.Versions(wire.PROTOCOL, "0.1", "3.11", "3.1")
 MESSAGES = [
     wire.Join(V, "s", 1, "host", 12, 3, 11, "killed by SIGKILL", True),
@@ -111,6 +114,45 @@ def test_payloads_are_only_where_they_belong() -> None:
         wire.decode([*wire.encode(wire.Chunk(0, 1, 1, "lines", body=memoryview(b"a"))), b"b"])
     with pytest.raises(WireError, match="no payload"):
         wire.decode(wire.encode(wire.Chunks([wire.Chunk(0, 1, 1, "lines")])))
+
+
+RECEIPT = wire.Receipt(0, 10, 7, 0.5, 1, 100)
+RESULT = wire.Result("job", 7, 0, 10, 1, 0.5, body=memoryview(b"z"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        wire.Receipts("job", [replace(RECEIPT, start=10)]),
+        wire.Receipts("job", [replace(RECEIPT, start=-1)]),
+        wire.Receipts("job", [replace(RECEIPT, again=math.nan)]),
+        wire.Receipts("job", [RECEIPT], lag=math.inf),
+        wire.Receipts("job", [RECEIPT], limit=-1),
+        replace(RESULT, again=math.nan),
+        replace(RESULT, again=math.inf),
+        replace(RESULT, again=-1.0),
+        replace(RESULT, hit=10),
+        replace(RESULT, stop=2**64 - 1),
+        replace(RESULT, failures=[wire.Failure(10, "ValueError", "no")]),
+        wire.Results([replace(RESULT, hit=2**64 - 1)]),
+        wire.Join(V, "s" * 1001, 1, "host", 12, 3),
+        wire.Join(V, "s", 1, "h" * 1001, 12, 3),
+        wire.Join(replace(V, python="3" * 1001), "s", 1, "host", 12, 3),
+        wire.Unfit(7, "n" * (wire.REASON + 1)),
+    ],
+)
+def test_what_no_node_would_say_is_refused(message: wire.Message) -> None:
+    """Numbers that would spoil a queue of times or grow beyond 64 bits, ranges that are none, and endless names."""
+    with pytest.raises(WireError):
+        wire.decode(wire.encode(message))
+
+
+def test_what_is_wrong_is_told_in_few_words() -> None:
+    """However long what a peer said was, which is part of it."""
+    for said in (["ask", "x" * 1_000_000], ["x" * 1_000_000]):
+        with pytest.raises(WireError) as caught:
+            wire.decode([msgspec.msgpack.encode(said)])
+        assert len(str(caught.value)) < 400
 
 
 def test_too_many_frames_are_refused() -> None:

@@ -107,7 +107,7 @@ class Intake:
         if welcome is None:
             return []
         self._queue.clear()
-        return self.after(self.member.on_leave(wire.Unfit(welcome.lane, reason), now))
+        return self.after(self.member.on_leave(wire.Unfit(welcome.lane, reason[: wire.REASON]), now))
 
     def check(self) -> None:
         """Assert that the count belongs to a lane."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice, pairwise
 
 __all__ = ["RangeSet"]
 
@@ -93,10 +93,15 @@ class RangeSet:
         edges = chain.from_iterable(zip(self._starts, self._stops, strict=True))
         return [b - a for a, b in pairwise(chain((0,), edges))]
 
+    @staticmethod
+    def are_runs(runs: Sequence[int]) -> bool:
+        """Whether some set has these `runs`."""
+        return not len(runs) % 2 and (not runs or (runs[0] >= 0 and min(islice(runs, 1, None)) >= 1))
+
     @classmethod
     def of_runs(cls, runs: Sequence[int]) -> RangeSet:
         """Return the set that has these `runs`. Raises ValueError for what no set has."""
-        if len(runs) % 2 or (runs and (runs[0] < 0 or min(runs[1:]) < 1)):
+        if not cls.are_runs(runs):
             raise ValueError("runs that no set has")
         made, edges = cls(), list(accumulate(runs))
         made._starts, made._stops = edges[::2], edges[1::2]

@@ -23,7 +23,7 @@ or results in one message; a large one, or one with out-of-band buffers, follows
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -31,10 +31,12 @@ from zpipe.core.ranges import RangeSet
 from zpipe.errors import WireError
 
 __all__ = [
+    "LONGEST",
     "MAX_BYTES",
     "MAX_CONTROL_BYTES",
     "MAX_FRAMES",
     "PROTOCOL",
+    "REASON",
     "Ask",
     "Buffer",
     "Bye",
@@ -92,6 +94,24 @@ MAX_BYTES = 1 << 30
 
 MAX_CONTROL_BYTES = 16 << 20
 """Bytes a control message may have on its way to the ventilator."""
+
+LONGEST = 1e9
+"""Seconds that anything is waited for at most."""
+
+SAID = 300
+"""Characters that are told of what is wrong with a message: some of them are the peer's own words."""
+
+Name = Annotated[str, msgspec.Meta(max_length=1000)]
+"""What nodes are called or found by: it is remembered of many of them, and told."""
+
+REASON = 100_000
+"""Characters that a reason may have."""
+
+Reason = Annotated[str, msgspec.Meta(max_length=REASON)]
+"""Why a node can't go on, in words for a person."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+"""A number of items, or an index: it stays a number of 64 bits when a few are added up."""
 
 ItemKind = Literal["pickle", "lines", "json"]
 """How a chunk's items are carried: a pickled list, or raw lines of text, or raw lines of JSON."""
@@ -161,9 +181,9 @@ class Versions(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What must agree between nodes: protocol number, and (major, minor) of Python and cloudpickle."""
 
     protocol: int
-    zpipe: str
-    python: str
-    cloudpickle: str
+    zpipe: Name
+    python: Name
+    cloudpickle: Name
 
 
 class Join(_Header, frozen=True, tag="join"):
@@ -175,15 +195,15 @@ class Join(_Header, frozen=True, tag="join"):
     """
 
     versions: Versions
-    session: str
-    turn: int
-    host: str
+    session: Name
+    turn: Count
+    host: Name
     pid: int
     slot: int
     previous: int = 0
-    ended: str = ""
+    ended: Name = ""
     crashed: bool = False
-    item: int | None = None
+    item: Count | None = None
     late: bool = False
 
 
@@ -198,8 +218,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
     job: str = ""
     fingerprint: dict[str, str] = {}
     done: list[int] = []
-    failed: int = 0
-    limit: int | None = None
+    failed: Count = 0
+    limit: Count | None = None
 
     @property
     def ranges(self) -> RangeSet:
@@ -214,16 +234,16 @@ class SinkJoin(_Header, frozen=True, tag="sink"):
     """
 
     versions: Versions
-    session: str
-    turn: int
-    host: str
+    session: Name
+    turn: Count
+    host: Name
     pid: int
-    endpoint: str
+    endpoint: Name
     encoding: Encoding
     held: Held = Held()
     letters: bool = False
     joblog: bool = False
-    key: str = ""
+    key: Name = ""
 
 
 class Welcome(_Header, frozen=True, tag="welcome"):
@@ -301,7 +321,7 @@ class Unfit(_Header, frozen=True, tag="unfit"):
     """The worker can't load the job's task, for this reason."""
 
     lane: int
-    reason: str
+    reason: Reason
 
 
 class Task(_Header, frozen=True, tag="task"):
@@ -364,14 +384,14 @@ class Result(_Header, frozen=True, tag="result"):
     job log, if there is one.
     """
 
-    job: str
+    job: Name
     lane: int
-    start: int
-    stop: int
+    start: Count
+    stop: Count
     attempt: int
     seconds: float
     failures: list[Failure] = []
-    hit: int | None = None
+    hit: Count | None = None
     again: float | None = None
     body: memoryview | None = None
     log: bytes = b""
@@ -391,12 +411,12 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     or they did while a copy of them runs, which is still to be heard of.
     """
 
-    start: int
-    stop: int
+    start: Count
+    stop: Count
     lane: int
     seconds: float
-    failed: int
-    size: int
+    failed: Count
+    size: Count
     again: float | None = None
     attempt: int = 0
     void: bool = False
@@ -412,7 +432,7 @@ class Receipts(_Header, frozen=True, tag="receipts"):
     job: str
     receipts: list[Receipt]
     full: bool = False
-    limit: int | None = None
+    limit: Count | None = None
     lag: float = 0.0
 
 
@@ -420,7 +440,7 @@ class Total(_Header, frozen=True, tag="total"):
     """The job has this many items, known now that its source has ended."""
 
     job: str
-    items: int
+    items: Count
 
 
 class Copied(_Header, frozen=True, tag="copied"):
@@ -526,9 +546,10 @@ def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
     try:
         header = _decoder.decode(frames[0])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"a header that is no zpipe message: {error}") from None
+        said = str(error)
+        raise WireError(f"a header that is no zpipe message: {said[:SAID]}{'…' * (len(said) > SAID)}") from None
     if isinstance(header, _WITH_PAYLOAD):
-        _check_range(header)
+        _check_part(header)
         if header.body is None:
             return header, frames[1:]
         if len(frames) > 1:
@@ -538,21 +559,38 @@ def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
         raise WireError(f"{type(header).__name__} with a payload")
     if isinstance(header, SinkJoin):
         _check_held(header.held)
+    if isinstance(header, Receipts):
+        _check_receipts(header)
     if isinstance(header, Chunks | Results):
         for part in header.chunks if isinstance(header, Chunks) else header.results:
-            _check_range(part)
+            _check_part(part)
             if part.body is None:
                 raise WireError(f"{type(header).__name__} with a part that has no payload")
     return header, ()
 
 
 def _check_held(held: Held) -> None:
-    try:
-        RangeSet.of_runs(held.done)
-    except ValueError as error:
-        raise WireError(f"a sink's join with {error}") from None
+    if not RangeSet.are_runs(held.done):
+        raise WireError("a sink's join with runs that no set has")
 
 
-def _check_range(header: Chunk | Result) -> None:
-    if not 0 <= header.start < header.stop or (isinstance(header, Chunk) and header.skip < 0):
-        raise WireError(f"{type(header).__name__} with the range [{header.start}, {header.stop})")
+def _check_receipts(header: Receipts) -> None:
+    if not 0.0 <= header.lag <= LONGEST:
+        raise WireError(f"Receipts with a lag of {header.lag} s")
+    for receipt in header.receipts:
+        if not receipt.start < receipt.stop or (receipt.again is not None and not 0.0 <= receipt.again <= LONGEST):
+            raise WireError(f"a Receipt of the range [{receipt.start}, {receipt.stop}), again in {receipt.again} s")
+
+
+def _check_part(header: Chunk | Result) -> None:
+    start, stop = header.start, header.stop
+    if not 0 <= start < stop or (isinstance(header, Chunk) and header.skip < 0):
+        raise WireError(f"{type(header).__name__} with the range [{start}, {stop})")
+    if isinstance(header, Chunk):
+        return
+    if header.failures and not all(start <= failure.index < stop for failure in header.failures):
+        raise WireError(f"Result of [{start}, {stop}) with failures of other items")
+    if header.hit is not None and not start <= header.hit < stop:
+        raise WireError(f"Result of [{start}, {stop}) with the hit {header.hit}")
+    if header.again is not None and not 0.0 <= header.again <= LONGEST:
+        raise WireError(f"Result that is to be tried again in {header.again} s")
