@@ -10,7 +10,7 @@ import zpipe
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
     {"errors", "core.ranges", "echo"},
-    {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints"},
+    {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile"},
     {"core.chunk", "fingerprint"},
     {"core.lane", "core.suspects"},
     {"core.speculation"},

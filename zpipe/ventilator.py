@@ -206,6 +206,8 @@ class Ventilator:
             if frames is None:
                 return False
             identity = bytes(frames[0])
+            if not self.director.hears(identity):
+                continue
             try:
                 message, _ = wire.decode(frames[1:])
             except WireError as error:

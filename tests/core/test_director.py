@@ -39,6 +39,7 @@ def enter(director: Director, n: int, turn: int = 1) -> int:
     """Have worker n join and be ready; return its lane."""
     actions = director.on_message(b"w%d" % n, join(n, turn), 0.0)
     (lane,) = [action.lane for action in actions if isinstance(action, Admit)]
+    director.on_linked(lane)
     director.on_message(b"w%d" % n, wire.Ready(lane), 0.0)
     director.check()
     return lane
@@ -580,3 +581,50 @@ def test_a_worker_that_is_replaced_goes_without_a_word() -> None:
     assert of(Tell, actions) == []
     assert of(Reply, actions) == [Reply(b"w1", wire.Bye())]
     assert (director.ledger.requeued, director.ledger.waiting) == (0, True)
+
+
+def test_ready_alone_is_no_connection() -> None:
+    """Whoever says it is ready and never connects to its lane does not keep that."""
+    director = make()
+    director.on_message(b"w1", join(1), 0.0)
+    director.on_message(b"w1", wire.Ready(1), 0.0)
+    assert Retire(1) in director.on_tick(LINK)
+    assert not director.workers
+
+
+def test_who_joins_again_and_again_has_to_wait() -> None:
+    """Each join with another turn takes a lane; other connections are admitted meanwhile, and this one later."""
+    director = make()
+    admitted = [of(Admit, director.on_message(b"w1", join(1, turn), 0.0)) for turn in range(1, 100)]
+    assert sum(map(bool, admitted)) == 20
+    (hold,) = director.on_message(b"w1", join(1, 100), 0.0)
+    assert "too often" in hold.message.reason
+    assert of(Admit, director.on_message(b"w2", join(2), 0.0))
+    assert of(Admit, director.on_message(b"w1", join(1, 100), 5.0))
+    director.check()
+
+
+def test_few_who_are_turned_away_are_told_of() -> None:
+    """Each of them hears why; a person, of some."""
+    director = make(most=1)
+    old = wire.Versions(2, "9.9", "3.11", "3.1")
+    actions = [a for n in range(1000) for a in director.on_message(b"%d" % n, join(n, versions=old), 0.0)]
+    actions += [a for n in range(1000) for a in director.on_message(b"w%d" % n, join(n), 0.0)]
+    assert len(of(Reply, actions)) == 1999
+    assert len(of(Tell, actions)) <= 16
+
+
+def test_few_joins_wait_for_a_sink() -> None:
+    """No more than there are lanes for: others come again."""
+    director = make(None, most=3)
+    for n in range(100):
+        assert of(Reply, director.on_message(b"w%d" % n, join(n), 0.0))
+    (admit,) = director.on_message(b"s", sink(), 0.0)
+    assert len(of(Admit, director.on_message(b"s", wire.Ready(admit.lane), 0.0))) == 3
+
+
+def test_unfit_is_for_workers_that_are_ready() -> None:
+    """Nobody else has seen the task, nor can end the job over it."""
+    director = make()
+    director.on_message(b"w1", join(1), 0.0)
+    assert director.on_message(b"w1", wire.Unfit(1, "no module"), 0.0) == []

@@ -335,9 +335,11 @@ def director(local: Any) -> tuple[Director, Chunk]:
     made = Director("job", Policy(versions, speculate=True), ledger, local)
     if local is None:
         made.on_message(b"s", wire.SinkJoin(versions, "s", 1, "host", 1, "tcp://sink:1", "json"), 0.0)
+        made.on_linked(1)
         made.on_message(b"s", wire.Ready(1), 0.0)
     for n in (1, 2):
         made.on_message(b"w%d" % n, wire.Join(versions, f"w{n}", 1, "host", n, n), 0.0)
+        made.on_linked(n + (local is None))
         made.on_message(b"w%d" % n, wire.Ready(n + (local is None)), 0.0)
     for lane in ledger.lanes:
         ledger.on_receipt(receipt(issue(ledger, lane, now=98.0)), 99.0)

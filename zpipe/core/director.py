@@ -19,6 +19,7 @@ from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
 from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
 from zpipe.core.suspects import Verdict
+from zpipe.core.turnstile import Turnstile
 
 __all__ = ["INTERRUPTED", "Director", "Phase"]
 
@@ -75,6 +76,8 @@ class Director:
         self._sink: Node | None = None
         self._sink_session = ""
         self._complaints = Complaints()
+        self._rejects = Complaints(most=16)
+        self._turnstile = Turnstile()
         self._shunned: dict[bytes, None] = {}
         self._fit = False
         self._unexplained: dict[int, Lost] = {}
@@ -140,8 +143,13 @@ class Director:
         """There is no lane to be had for the node just admitted: turn it away."""
         node = self._roster.get(lane)
         assert node is not None
-        told = Tell(f"{node.name} has to wait for a lane: {reason}", error=True)
-        return [Reply(node.identity, wire.Hold(reason)), told, *self._drop(node, reason)]
+        told = self._tell_of(node.join, "unbound", f"{node.name} has to wait for a lane: {reason}", node.since)
+        return [Reply(node.identity, wire.Hold(reason)), *told, *self._drop(node, reason)]
+
+    def _tell_of(self, join: AnyJoin, kind: str, text: str, now: float) -> list[Action]:
+        """Tell that a node can't take part, unless that was told of it, or of too many others just now."""
+        told = self._rejects.on_fault(name_of(join), kind, text, now)
+        return [Tell(told, error=True)] if told else []
 
     def _sink_endpoint(self) -> str:
         if self.local_sink is not None:
@@ -155,6 +163,10 @@ class Director:
         return self.local_sink is not None or (self._sink is not None and self._sink.ready)
 
     # messages
+
+    def hears(self, identity: bytes) -> bool:
+        """Whether what this connection says is worth reading."""
+        return identity not in self._shunned
 
     def on_message(self, identity: bytes, message: Any, now: float) -> list[Action]:
         """A control message came."""
@@ -182,7 +194,7 @@ class Director:
             return self._refill()
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message)
-        return self._on_unfit(node, message.reason)
+        return self._on_unfit(node, message.reason, now) if node.ready else []
 
     def _on_ask(self, identity: bytes, wish: str) -> list[Action]:
         """A person asks for the state of the job, or for another one; the answer is the state that comes of it."""
@@ -224,9 +236,11 @@ class Director:
     def _on_join(self, identity: bytes, join: AnyJoin, now: float) -> list[Action]:
         reason = differs(self.policy.versions, join.versions, mixed=self.policy.mixed)
         if reason:
-            return self._refuse(identity, join, reason)
+            return self._refuse(identity, join, reason, now)
         if self._roster.has_other(identity, join.session):
             return self.on_malformed(identity, "two processes joined by one connection", now)
+        if not self._turnstile.on_comer(identity, now):
+            return [Reply(identity, wire.Hold("it has joined too often in a short time"))]
         news, node = self._roster.claim(identity, join)
         if not news:
             if node is None or node.identity == identity:
@@ -239,18 +253,16 @@ class Director:
         actions += self._verdict(join)
         if len(self._roster) >= self.policy.most:
             full = f"this ventilator's limit of open files allows {self.policy.most} workers; raise it (ulimit -n)"
-            return [
-                *actions,
-                Reply(identity, wire.Hold(full)),
-                Tell(f"{name_of(join)} has to wait: {full}", error=True),
-            ]
+            told = self._tell_of(join, "full", f"{name_of(join)} has to wait: {full}", now)
+            return [*actions, Reply(identity, wire.Hold(full)), *told]
         if not self._sink_stands:
-            self._roster.hold(identity, join)
+            self._roster.hold(identity, join, self.policy.most)
             return [*actions, Reply(identity, wire.Hold(self._no_sink()))]
         return actions + self._admit(identity, join, now)
 
-    def _refuse(self, identity: bytes, join: AnyJoin, reason: str) -> list[Action]:
-        return [Reply(identity, wire.Refuse(reason)), Tell(f"refused {name_of(join)}: {reason}", error=True)]
+    def _refuse(self, identity: bytes, join: AnyJoin, reason: str, now: float) -> list[Action]:
+        told = self._tell_of(join, "refused", f"refused {name_of(join)}: {reason}", now)
+        return [Reply(identity, wire.Refuse(reason)), *told]
 
     def _admit(self, identity: bytes, join: AnyJoin, now: float) -> list[Action]:
         return [Admit(identity, self._roster.seat(identity, join, now).lane)]
@@ -258,14 +270,14 @@ class Director:
     def _admit_sink(self, identity: bytes, join: wire.SinkJoin, now: float) -> list[Action]:
         if self.local_sink is not None:
             reason = "this ventilator has its own sink; `zpipe ventilator` is the one that waits for another"
-            return self._refuse(identity, join, reason)
+            return self._refuse(identity, join, reason, now)
         if self._sink is not None and join.session != self._sink_session:
             # Not refused: it may be the successor of one whose death has not been noticed yet. It asks again.
             return [Reply(identity, wire.Hold(f"there is a sink already, {self._sink.name}; a job has one"))]
         met = bool(self._sink_session)
         meeting = meet(join.held, self.job, self.fingerprint, met=met, done=self.ledger.done)
         if meeting.outcome is Outcome.REFUSE:
-            return self._refuse(identity, join, meeting.why)
+            return self._refuse(identity, join, meeting.why, now)
         if meeting.outcome is Outcome.FAIL:
             return [Reply(identity, wire.Refuse(meeting.why)), *self.on_failed(meeting.why)]
         if meeting.outcome in (Outcome.GIVE_WAY, Outcome.BEGIN_ANEW):
@@ -334,7 +346,6 @@ class Director:
         if node.ready:
             return []
         node.ready = True
-        self._roster.linked(node.lane)
         if node.sink:
             actions: list[Action] = self._total() + self._copied(self.ledger.speculation.doubles())
             for identity, join in self._roster.release().items():
@@ -386,13 +397,10 @@ class Director:
     def on_tick(self, now: float) -> list[Action]:
         """Time passed: give up on nodes that were admitted and never connected, recall what waits too long."""
         late = self._roster.late(now)
-        told: list[Action] = [
-            Tell(
-                f"{node.name} joined but never connected to its lane: is its port open to it? See --lane-ports",
-                error=True,
-            )
-            for node in late
-        ]
+        told: list[Action] = []
+        for node in late:
+            how = "joined but never connected to its lane: is its port open to it? See --lane-ports"
+            told += self._tell_of(node.join, "late", f"{node.name} {how}", now)
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
         if self.paused:
             return told
@@ -453,12 +461,13 @@ class Director:
             return []
         return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left")]
 
-    def _on_unfit(self, node: Node, reason: str) -> list[Action]:
+    def _on_unfit(self, node: Node, reason: str, now: float) -> list[Action]:
         node.leaving = True
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
         if not self._fit and not self.ledger.lanes:
             return [*actions, *self.on_failed(reason, status=2)]
-        return [*actions, Tell(f"{node.name} can't load the task and is left out: {reason}", error=True)]
+        left_out = f"{node.name} can't load the task and is left out: {reason}"
+        return [*actions, *self._tell_of(node.join, "unfit", left_out, now)]
 
     # receipts and the end
 

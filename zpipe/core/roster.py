@@ -131,9 +131,10 @@ class Roster:
 
     # joins that can't be answered yet
 
-    def hold(self, identity: bytes, join: wire.Join) -> None:
-        """Keep a join until `release`."""
-        self._held[identity] = join
+    def hold(self, identity: bytes, join: wire.Join, most: int) -> None:
+        """Keep a join until `release`, unless there are so many that there is no lane for it; it comes again."""
+        if len(self._held) < most or identity in self._held:
+            self._held[identity] = join
 
     def release(self) -> dict[bytes, wire.Join]:
         """Return the joins kept so far, by identity, and keep them no more."""
@@ -170,6 +171,8 @@ class Roster:
         key = join.host, join.previous
         if key not in self._lost and any((node.join.host, node.join.pid) == key for node in self._nodes.values()):
             self._early[key] = join
+            if len(self._early) > REMEMBERED:
+                del self._early[next(iter(self._early))]
         return self._lost.pop(key, (0, ""))
 
     def successor(self, node: Node) -> wire.Join | None:
