@@ -23,7 +23,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpipe import outputs, serialize
+from zpipe import data, outputs, serialize
+from zpipe.core.wire import Codec
 from zpipe.errors import OutputError, UsageError
 from zpipe.outputs import CallOutput, FileOutput, FoldOutput, OutputClosed, StreamOutput, open_output
 
@@ -573,7 +574,7 @@ class TestOpen:
 
     def test_fold(self, capfdbinary: CaptureBytes) -> None:
         """A fold takes values and writes one record."""
-        output = open_output(None, "json", (operator.add, True, 1))
+        output = open_output(None, "json", (operator.add, True, 1, "pickle"))
         assert output.encoding == "values"
         output.write(serialize.dumps([2, 3]))
         output.finish()
@@ -588,9 +589,55 @@ class TestOpen:
             with pytest.raises(UsageError, match="give --output FILE"):
                 open_output(None, "pickle")
             with pytest.raises(UsageError, match="give --output FILE"):
-                open_output("-", "pickle", (operator.add, False, None))
+                open_output("-", "pickle", (operator.add, False, None, "pickle"))
             open_output(None, "json").finish()
         finally:
             os.dup2(saved, 1)
             for fd in (saved, head, tail):
                 os.close(fd)
+
+
+class TestFoldOfData:
+    """Values that come as data become one value, and nothing is unpickled."""
+
+    @pytest.mark.parametrize("codec", ["json", "msgpack"])
+    def test_folds_data(self, codec: Codec, tmp_path: Path) -> None:
+        """As it does with pickles; a snapshot is data as well, and goes on elsewhere."""
+        path = tmp_path / "out"
+        output = FoldOutput(operator.add, True, [0], FileOutput(path, "json"), codec)
+        assert output.encoding == f"values-{codec}"
+        output.write([data.dump([[1], [2, 3]], codec)])
+        output.write([data.dump([], codec)])
+        kept = output.snapshot()
+        assert kept is not None
+        again = FoldOutput(operator.add, True, [0], codec=codec)
+        again.restore(kept)
+        again.write([data.dump([[4]], codec)])
+        assert again.value == [0, 1, 2, 3, 4]
+        output.finish()
+        assert path.read_text() == "[0,1,2,3]\n"
+
+    @pytest.mark.parametrize("codec", ["json", "msgpack"])
+    def test_refuses_pickles(self, codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And whatever else is no list of data, without looking at it."""
+        monkeypatch.setattr(serialize, "loads", lambda _: pytest.fail("unpickled"))
+        for frames in ([pickle.dumps([1])], [data.dump({"a": 1}, codec)], [data.dump([1], codec), b"more"], [b"\xc1["]):
+            with pytest.raises(OutputError, match=f"--codec {codec}"):
+                FoldOutput(operator.add, codec=codec).write(frames)
+        with pytest.raises(UsageError, match="in the journal is no"):
+            FoldOutput(operator.add, codec=codec).restore(pickle.dumps((True, 1)))
+
+    def test_keeps_no_snapshot_that_would_differ(self) -> None:
+        """A tuple would come back as a list: what it was folded from is kept instead."""
+        output = FoldOutput(lambda _, new: (new,), codec="json")
+        output.write([data.dump([1, 2], "json")])
+        assert output.value == (2,)
+        assert output.snapshot() is None
+
+    def test_names_no_pickle_as_the_mend(self) -> None:
+        """Where there is to be none."""
+        output = FoldOutput(lambda *_: object(), True, 0, FileOutput("out", "json"), "json")
+        output.write([data.dump([1], "json")])
+        with pytest.raises(OutputError, match=r"can't be written as json.*; return plain data"):
+            output.finish()
+        output.abandon()

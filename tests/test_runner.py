@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zpipe
-from zpipe import context, outcomes, serialize
+from zpipe import context, data, outcomes, serialize
+from zpipe.allowed import Allowed
 from zpipe.core import wire
-from zpipe.core.wire import Chunk, Encoding, Failure, ItemKind, JobSpec, TaskSpec
+from zpipe.core.wire import Chunk, Codec, Encoding, Failure, ItemKind, JobSpec, TaskSpec
 from zpipe.errors import TaskError, WireError
-from zpipe.runner import Outcome, Runner
+from zpipe.runner import Outcome, Runner, set_up
+from zpipe.sources import pack
 from zpipe.stopwatch import Stopwatch
 
 TASKS = '''
@@ -743,3 +746,57 @@ def test_a_watched_task_runs_as_any_other() -> None:
     )[0]
     assert b"stopwatch.py" not in b"".join(map(bytes, outcome.frames))
     assert watch.read().since == 0.0
+
+
+class TestData:
+    """Jobs where nothing is pickled."""
+
+    @pytest.mark.parametrize("codec", ["json", "msgpack"])
+    def test_items_and_values(self, codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both are data, and what is none fails alone, by its kind."""
+        for name in ("loads", "dumps", "load_function"):
+            monkeypatch.setattr(serialize, name, lambda *_: pytest.fail("a pickle"))
+        batch, error = pack([1, "x", (2, 3)], 0, "items", codec)
+        assert batch is not None
+        assert not error
+        job = spec("same", "values-json" if codec == "json" else "values-msgpack", codec=codec)
+        outcome = Runner(job).run(Chunk(10, 13, 1, batch.kind), batch.frames)[0]
+        assert data.load(outcome.frames[0], codec) == [1, "x", [2, 3]]
+        batch, _ = pack([1, 2], 0, "items", codec)
+        assert batch is not None
+        outcome = Runner(msgspec.structs.replace(job, task=TaskSpec("import", "zt_tasks:Box"))).run(
+            Chunk(10, 12, 1, batch.kind), batch.frames
+        )[0]
+        assert failed(outcome) == [(10, "TypeError"), (11, "TypeError")]
+        title = data.TITLES[codec]
+        said = f"the value of item 10, a Box, can't be carried as {title}: {title} has nothing for a Box"
+        assert outcome.failures[0].message == f"{said}; return plain data"
+        assert data.load(outcome.frames[0], codec) == []
+
+    def test_pickled_items_are_no_part_of_it(self) -> None:
+        """Whoever sends some breaks the protocol; they are not looked at."""
+        bomb = b"cos\n_exit\n(I3\ntR."
+        for codec in ("json", "msgpack"):
+            with pytest.raises(WireError, match=f"pickled items in a job of --codec {codec}"):
+                Runner(spec("same", "json", codec=codec)).run(Chunk(0, 1, 1, "pickle"), [bomb])
+
+    def test_items_that_are_no_msgpack(self) -> None:
+        """Neither is this."""
+        for frame in (b"\xc1", b"\x80", pickle.dumps([1]), b"\x91" * 10_000):
+            with pytest.raises(WireError):
+                Runner(spec("same", "json", codec="msgpack")).run(Chunk(0, 1, 1, "msgpack"), [frame])
+
+    def test_the_mend_names_no_pickles(self) -> None:
+        """Where there are to be none."""
+        outcome = Runner(spec("Box", "json", codec="json")).run(Chunk(0, 1, 1, "json"), [b"1"])[0]
+        assert lines(outcome)[0]["error"]["message"].endswith("; return plain data")
+        assert "--format" not in lines(outcome)[0]["error"]["message"]
+
+    def test_only_what_is_allowed(self) -> None:
+        """Any other is not loaded, whatever the caller wants of its errors."""
+        with pytest.raises(TaskError, match="does not allow"):
+            Runner(spec("same", "json", codec="json"), allowed=Allowed(["zt_tasks:double"]))
+        with pytest.raises(TaskError, match="takes no pickles"):
+            Runner(spec("same", "outcomes"), allowed=Allowed(["zt_tasks:same"]))
+        with pytest.raises(TaskError, match="takes no pickles"):
+            set_up(spec("same", setup=True), Allowed(["zt_tasks:same"]))

@@ -15,6 +15,7 @@ from typing import Any
 
 from zpipe import endpoints, link
 from zpipe.access import Access
+from zpipe.allowed import implied
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.local import LocalSlots, announce, private_folder
@@ -198,7 +199,7 @@ def run_job(
         slots: LocalSlots | None = None
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
-            slots = LocalSlots(loop, Config(url, workers, heartbeat, terse=True), say)
+            slots = LocalSlots(loop, Config(url, workers, heartbeat, terse=True, allowed=implied(spec)), say)
         try:
             ventilator.bind(url)
             announce(folder, ventilator.bound)
@@ -207,7 +208,8 @@ def run_job(
                 progress.say(f"listening; start workers with: {ventilator.worker_line}{_with(access)}")
                 if workers:
                     near = endpoints.reachable(ventilator.bound, "127.0.0.1")
-                    slots = LocalSlots(loop, Config(near, workers, heartbeat, terse=True, keys=access.keys), say)
+                    config = Config(near, workers, heartbeat, terse=True, keys=access.keys, allowed=implied(spec))
+                    slots = LocalSlots(loop, config, say)
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
             before = sink.collector.counted
             drive = _Drive(loop, progress, interrupts)

@@ -16,6 +16,7 @@ from itertools import repeat, starmap
 from pathlib import Path
 from typing import Any
 
+from zpipe.core.wire import Codec
 from zpipe.errors import SourceError, TaskError, UsageError
 from zpipe.sources import Batch, failure, length_of, pack, pass_over
 from zpipe.walk import matches
@@ -33,11 +34,15 @@ class FeederSource:
     """Items of the iterable that `factory` returns, which may block, and so may `factory`: both run in a thread.
 
     At most `ahead` items wait to be taken; the thread then rests until half of them are. `name` is what messages
-    call it. Anything the iterable raises comes out of `take`, even SystemExit, which would end the thread unseen.
+    call it, `codec` how they travel. Anything the iterable raises comes out of `take`, even SystemExit, which would end
+    the thread unseen.
     """
 
-    def __init__(self, factory: Callable[[], Iterable[Any]], name: str, ahead: int = 10_000) -> None:
+    def __init__(
+        self, factory: Callable[[], Iterable[Any]], name: str, ahead: int = 10_000, codec: Codec = "pickle"
+    ) -> None:
         self._factory = factory
+        self._codec: Codec = codec
         self._name = name
         self._ahead = max(1, ahead)
         self._queue: deque[Any] = deque()
@@ -87,7 +92,7 @@ class FeederSource:
             if over and self._error and not self._stopped:
                 raise SourceError(failure(self._name, self._taken, self._error)) from self._error
             return None
-        batch, error = pack(items, self._taken, self._name)
+        batch, error = pack(items, self._taken, self._name, self._codec)
         if error:
             self._stop()
             self._refused = error
@@ -207,7 +212,7 @@ class FeederSource:
             self._skipped, self._skip = passed[0], 0
 
 
-def glob_source(pattern: str, root: str | os.PathLike[str] | None = None) -> FeederSource:
+def glob_source(pattern: str, root: str | os.PathLike[str] | None = None, codec: Codec = "pickle") -> FeederSource:
     """Return the paths of the files that match `pattern`, relative to `root` if the pattern is; `**` is any depth.
 
     Folders are left out, and so is what begins with a dot, unless the pattern has the dot. Paths come sorted, folder
@@ -224,10 +229,10 @@ def glob_source(pattern: str, root: str | os.PathLike[str] | None = None) -> Fee
             if os.path.isfile(os.path.join(base, path)):  # noqa: PTH113, PTH118 - a Path per file costs more
                 yield path
 
-    return FeederSource(walk, f"the files of {pattern!r}")
+    return FeederSource(walk, f"the files of {pattern!r}", codec=codec)
 
 
-def callable_source(spec: str) -> FeederSource:
+def callable_source(spec: str, codec: Codec = "pickle") -> FeederSource:
     """Return the items of what `module:function` or `path/file.py:function` returns, or of the iterable it names.
 
     Raises UsageError when it can't be imported, needs arguments, or is neither callable nor iterable.
@@ -240,13 +245,13 @@ def callable_source(spec: str) -> FeederSource:
         raise UsageError(f"can't read items from {spec}: {error}") from error
     if callable(found):
         _refuse_arguments(found, spec)
-        return FeederSource(lambda: _call(found), spec)
+        return FeederSource(lambda: _call(found), spec, codec=codec)
     if not isinstance(found, Iterable):
         raise UsageError(
             f"can't read items from {spec}: it is of type {type(found).__name__}: name a function without arguments "
             "that returns an iterable, or an iterable"
         )
-    return FeederSource(lambda: found, spec)
+    return FeederSource(lambda: found, spec, codec=codec)
 
 
 def _call(function: Callable[[], Any]) -> Iterable[Any]:

@@ -26,6 +26,8 @@ def fingerprint(spec: JobSpec, items: str) -> dict[str, str]:
         found["--first"] = "given"
     if spec.text_encoding != "utf-8":
         found["--encoding"] = spec.text_encoding
+    if spec.codec != "pickle":
+        found["--codec"] = spec.codec
     return found
 
 

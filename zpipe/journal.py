@@ -113,7 +113,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 class Batch(msgspec.Struct):
     """What one commit adds: `ranges` that are done, results to `keep`, first items of those to `drop`, dead `letters`.
 
-    `fold` is a fold's value so far as a pickle, if it is written anew.
+    `fold` is a fold's value so far as bytes, if it is written anew.
     """
 
     state: State
@@ -239,7 +239,7 @@ class Journal:
 
     @property
     def fold(self) -> bytes | None:
-        """The value of a fold when it was last written, as a pickle."""
+        """The value of a fold when it was last written, as bytes."""
         found = self._run("SELECT value FROM meta WHERE name = 'fold'").fetchone()
         return None if found is None else found[0]
 

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Literal, NoReturn, Protocol
 
 import msgspec
 
-from zpipe import serialize
-from zpipe.core.wire import Buffer, Encoding
+from zpipe import data, serialize
+from zpipe.core.wire import Buffer, Codec, Encoding
 from zpipe.errors import OutputError, UsageError
 from zpipe.journal import Mark
 from zpipe.traces import trace_text
@@ -28,6 +28,7 @@ from zpipe.traces import trace_text
 __all__ = [
     "CallOutput",
     "FileOutput",
+    "Fold",
     "FoldOutput",
     "Format",
     "Output",
@@ -45,6 +46,9 @@ Format = Literal["json", "raw", "pickle"]
 """How results are written: a line of JSON each, a line of text each, or a pickle each."""
 
 _Reducer = Callable[[Any, Any], Any]
+
+Fold = tuple[_Reducer, bool, Any, Codec]
+"""A reducer, whether it has an initial value, that, and how values come to it."""
 
 _BUFFER = 1024 * 1024
 _STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
@@ -66,7 +70,8 @@ class Output(Protocol):
     """What the sink asks of an output, from one thread. `encoding` says what workers make of their values.
 
     For "json", "raw" and "pickle" a chunk's frames are whole records as bytes; for "values" they are the list of
-    its successful values, in index order, from `serialize.dumps`. No frames, or an empty one: no records.
+    its successful values, in index order, from `serialize.dumps`, for "values-json" and "values-msgpack" from
+    `data.dump`. No frames, or an empty one: no records.
     """
 
     encoding: Encoding
@@ -241,20 +246,38 @@ class _ValueOutput:
     """Lists of values, taken as they come."""
 
     encoding: Encoding = "values"
+    _codec: Codec = "pickle"
     _take: Callable[[list[Any]], object]
 
     def write(self, frames: Sequence[Buffer]) -> None:
-        """Take one chunk's values. Raises OutputError when they can't be unpickled here."""
+        """Take one chunk's values. Raises OutputError when they can't be unpickled here, or are no data."""
         if not frames or not len(frames[0]):
             return
+        values = self._unpickle(frames) if self._codec == "pickle" else self._read(frames)
+        if values:
+            self._take(values)
+
+    def _unpickle(self, frames: Sequence[Buffer]) -> list[Any]:
         try:
             values: list[Any] = serialize.loads(frames)
         except Exception as error:
             what = f"results can't be unpickled where they are collected: {_told(error)}"
             mend = "make the module that defines them importable there, or return plain data"
             raise OutputError(f"{what}; {mend}") from error
-        if values:
-            self._take(values)
+        return values
+
+    def _read(self, frames: Sequence[Buffer]) -> list[Any]:
+        title = data.TITLES[self._codec]
+        try:
+            values = data.load(frames[0], self._codec) if len(frames) == 1 else None
+        except (ValueError, RecursionError):
+            values = None
+        if not isinstance(values, list):
+            raise OutputError(
+                f"a worker sent results that are no {title}, as --codec {self._codec} has it; they were not looked "
+                "at. Find out what that worker runs: zpipe does not send such"
+            )
+        return values
 
     def flush(self) -> None:
         """Do nothing: values are not held back."""
@@ -277,14 +300,21 @@ class CallOutput(_ValueOutput):
 class FoldOutput(_ValueOutput):
     """All values folded into one with `reducer(folded, value)`, written to `target` once the job is whole.
 
-    Without an initial value the first value starts the fold. `value` is what is folded so far. The target's
-    encoding says how it is written; without a target it is only kept. `write` raises OutputError when the
-    reducer raises, with its traceback.
+    Without an initial value the first value starts the fold. `value` is what is folded so far; with another `codec`
+    than pickle values come as data. The target's encoding says how it is written; without a target it is only kept.
+    `write` raises OutputError when the reducer raises, with its traceback.
     """
 
     def __init__(
-        self, reducer: _Reducer, has_initial: bool = False, initial: Any = None, target: Output | None = None
+        self,
+        reducer: _Reducer,
+        has_initial: bool = False,
+        initial: Any = None,
+        target: Output | None = None,
+        codec: Codec = "pickle",
     ) -> None:
+        self._codec = codec
+        self.encoding = "values" if codec == "pickle" else "values-json" if codec == "json" else "values-msgpack"
         self.value = initial
         self._reducer = reducer
         self._started = has_initial
@@ -302,17 +332,23 @@ class FoldOutput(_ValueOutput):
         self._started = True
 
     def snapshot(self) -> bytes | None:
-        """Return what is folded so far as a pickle, None if it can't be pickled."""
+        """Return what is folded so far as bytes, None if it can't be carried in them."""
         try:
+            if self._codec != "pickle":
+                whole = data.is_plain(self.value, self._codec)
+                return data.dump([self._started, self.value], self._codec) if whole else None
             return serialize.dump_whole((self._started, self.value))
         except Exception:  # noqa: BLE001 - whatever a value's own methods raise
             return None
 
-    def restore(self, data: bytes) -> None:
+    def restore(self, kept: bytes) -> None:
         """Go on from a snapshot. Raises UsageError when it can't be read here."""
         try:
-            self._started, self.value = serialize.loads([data])
+            plain = self._codec != "pickle"
+            self._started, self.value = data.load(kept, self._codec) if plain else serialize.loads([kept])
         except Exception as error:
+            if plain:
+                raise UsageError(f"the folded value in the journal is no {data.TITLES[self._codec]}") from error
             raise UsageError(
                 f"the folded value in the journal can't be unpickled here: {_told(error)}; make the modules that "
                 "define it importable, as they were"
@@ -328,7 +364,7 @@ class FoldOutput(_ValueOutput):
         if not self._started:
             raise OutputError("nothing to fold: no item gave a value; give an initial value (--initial)")
         if self._target is not None:
-            self._target.write([_record(self.value, self._target.encoding)])
+            self._target.write([_record(self.value, self._target.encoding, plain=self._codec != "pickle")])
             self._target.finish()
 
     def abandon(self) -> str:
@@ -339,19 +375,19 @@ class FoldOutput(_ValueOutput):
 def open_output(
     path: str | None,
     format: Format,  # noqa: A002
-    fold: tuple[_Reducer, bool, Any] | None = None,
+    fold: Fold | None = None,
     mark: Mark | None = None,
 ) -> Output:
     """Return the output for `path` (None or "-": standard output).
 
-    With `fold`, which is (reducer, has_initial, initial), one folded value is written in place of a record for
+    With `fold` one folded value is written in place of a record for
     each item. With a `mark` a file is gone on with from there. Raises UsageError when the output can't be written, or
     pickles would go to a terminal.
     """
     if is_stdout(path) and format == "pickle" and os.isatty(1):
         raise UsageError("pickles can't be shown on a terminal; give --output FILE, or another --format")
     target = StreamOutput(format) if is_stdout(path) else FileOutput(path or "", format, mark)
-    return target if fold is None else FoldOutput(*fold, target)
+    return target if fold is None else FoldOutput(*fold[:3], target, fold[3])
 
 
 def is_stdout(path: str | None) -> bool:
@@ -359,7 +395,7 @@ def is_stdout(path: str | None) -> bool:
     return path in _STDOUT_NAMES
 
 
-def _record(value: Any, encoding: Encoding) -> bytes:
+def _record(value: Any, encoding: Encoding, *, plain: bool) -> bytes:
     """Return one record of `value`. Raises OutputError when it can't be had in that encoding."""
     try:
         if encoding == "json":
@@ -369,7 +405,9 @@ def _record(value: Any, encoding: Encoding) -> bytes:
         return serialize.dump_record(value)
     except Exception as error:
         what = f"the folded value, of type {type(value).__name__}, can't be written as {encoding}"
-        mend = "ask for --format pickle, or return plain data" if encoding == "json" else "return plain data"
+        mend = (
+            "ask for --format pickle, or return plain data" if encoding == "json" and not plain else "return plain data"
+        )
         raise OutputError(f"{what}: {_told(error)}; {mend}") from error
 
 

@@ -12,6 +12,7 @@ This file does not know how values come about, nor where records go.
     raw     the value as text, ended by a newline unless it has one. A command's is its stdout exactly; None and
             failed items write nothing
     values  one pickled list of the values of the items that did not fail, in the order of their indices
+    values-json, values-msgpack  the same as data
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 
 import msgspec
 
-from zpipe import serialize
-from zpipe.core.wire import MAX_FRAMES, Buffer, Encoding
+from zpipe import data, serialize
+from zpipe.core.wire import MAX_FRAMES, Buffer, Codec, Encoding
 from zpipe.traces import message_text
 
 __all__ = ["Batch", "Error", "encode", "letter"]
@@ -72,23 +73,31 @@ class Batch(msgspec.Struct):
         return Batch(start, self.items[at], self.values[at], errors, self.attempt)
 
 
-def encode(batch: Batch, encoding: Encoding, limit: int, command: bool = False) -> list[Buffer]:
+_CODECS: dict[Encoding, Codec] = {"values": "pickle", "values-json": "json", "values-msgpack": "msgpack"}
+
+_MEND = "return plain data"
+_JSON_MEND = "ask for --format pickle, or return plain data"
+
+
+def encode(
+    batch: Batch, encoding: Encoding, limit: int, command: bool = False, codec: Codec = "pickle"
+) -> list[Buffer]:
     """Return the frames for a chunk's outcomes, at least one. `command`: the values are results of commands.
 
-    An outcome that can't be encoded, or takes more than `limit` bytes, becomes one of the batch's errors.
+    An outcome that can't be encoded, or takes more than `limit` bytes, becomes one of the batch's errors. `codec` is
+    that of the job, where it may be no pickle.
     """
-    if encoding == "values":
-        return _values(batch, limit)
+    if encoding in _CODECS:
+        return _values(batch, limit, _CODECS[encoding])
     if encoding == "json":
-        return [_json(batch, limit)]
+        return [_json(batch, limit, _JSON_MEND if codec == "pickle" else _MEND)]
     if encoding == "pickle":
         return [_pickle(batch, limit)]
     return [_raw(batch, limit, command)]
 
 
-def _refuse(batch: Batch, index: int, value: Any, can: str, error: Exception) -> None:
+def _refuse(batch: Batch, index: int, value: Any, can: str, error: Exception, mend: str = _MEND) -> None:
     """Fail an item whose value can't be encoded."""
-    mend = "return plain data" if can == "be pickled" else "ask for --format pickle, or return plain data"
     said = f"the value of item {index}, a {type(value).__name__}, can't {can}: {message_text(error)}; {mend}"
     batch.fail(index, {"type": type(error).__name__, "message": said, "traceback": ""})
 
@@ -110,42 +119,49 @@ def _size_text(size: float) -> str:
     return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}"
 
 
-def _values(batch: Batch, limit: int) -> list[Buffer]:
-    """Return the frames of one pickled list."""
-    frames = _try_values(batch)
+def _values(batch: Batch, limit: int, codec: Codec) -> list[Buffer]:
+    """Return the frames of one list."""
+    frames = _try_values(batch, codec)
     if frames is not None and _size(frames) <= limit:
         return frames
     known = len(batch.errors)
     for index, value in batch.done():
         try:
-            size = _size(serialize.dumps(value))
+            size = _size(_carry(value, codec))
         except Exception as error:  # noqa: BLE001, PERF203 - whatever fails, fails its item
-            _refuse(batch, index, value, "be pickled", error)
+            _refuse(batch, index, value, _can(codec), error)
         else:
             if size > limit:
                 _refuse_size(batch, index, size, limit)
     if frames is None or len(batch.errors) > known:
-        frames = _try_values(batch)
-    return frames if frames is not None else _values_apart(batch)
+        frames = _try_values(batch, codec)
+    return frames if frames is not None else _values_apart(batch, codec)
 
 
-def _try_values(batch: Batch) -> list[Buffer] | None:
-    """Return the frames of the values of the items that did not fail, or None when they can't be pickled together."""
+def _carry(value: Any, codec: Codec) -> list[Buffer]:
+    return serialize.dumps(value) if codec == "pickle" else [data.dump(value, codec)]
+
+
+def _can(codec: Codec) -> str:
+    return "be pickled" if codec == "pickle" else f"be carried as {data.TITLES[codec]}"
+
+
+def _try_values(batch: Batch, codec: Codec) -> list[Buffer] | None:
+    """Return the frames of the values of the items that did not fail, or None when they can't be carried together."""
     values = [value for _, value in batch.done()] if batch.errors else batch.values
     try:
-        frames = serialize.dumps(values)
+        frames = _carry(values, codec)
         return frames if len(frames) < MAX_FRAMES else [serialize.dump_record(values)]
     except Exception:  # noqa: BLE001 - some item's fault: the slow way finds whose
         return None
 
 
-def _values_apart(batch: Batch) -> list[Buffer]:
-    """Fail what is left of values that can be pickled one by one, once, but not together."""
+def _values_apart(batch: Batch, codec: Codec) -> list[Buffer]:
+    """Fail what is left of values that can be carried one by one, once, but not together."""
     for index, value in batch.done():
-        _refuse(
-            batch, index, value, "be pickled", ValueError("it could be once, and not again with its chunk's others")
-        )
-    return serialize.dumps([])
+        why = ValueError("it could be once, and not again with its chunk's others")
+        _refuse(batch, index, value, _can(codec), why)
+    return _carry([], codec)
 
 
 def _size(frames: list[Buffer]) -> int:
@@ -168,10 +184,12 @@ def _pickle(batch: Batch, limit: int) -> Buffer:
 
 
 class _Records:
-    """The records of a batch, each made by `dump`, which raises for what can't `can`."""
+    """The records of a batch, each made by `dump`, which raises for what can't `can`; `mend` is what to do then."""
 
-    def __init__(self, batch: Batch, dump: Callable[[dict[str, Any]], bytes], can: str, limit: int) -> None:
-        self._batch, self._dump, self._can, self._limit = batch, dump, can, limit
+    def __init__(
+        self, batch: Batch, dump: Callable[[dict[str, Any]], bytes], can: str, limit: int, mend: str = _MEND
+    ) -> None:
+        self._batch, self._dump, self._can, self._limit, self._mend = batch, dump, can, limit, mend
 
     def all(self) -> bytes:
         """Return the records in order."""
@@ -182,7 +200,7 @@ class _Records:
             try:
                 data = self._show(index, item, "value", value)
             except Exception as error:  # noqa: BLE001 - whatever fails, fails its item
-                _refuse(self._batch, index, value, self._can, error)
+                _refuse(self._batch, index, value, self._can, error, self._mend)
             else:
                 if len(data) <= self._limit:
                     return data
@@ -240,7 +258,7 @@ class _Failed(msgspec.Struct, gc=False):
     error: Error
 
 
-def _json(batch: Batch, limit: int) -> Buffer:
+def _json(batch: Batch, limit: int, mend: str) -> Buffer:
     """Return the batch's lines of JSON."""
     try:
         lines = _encoder.encode_lines(_json_rows(batch)) if batch.attempt == 1 else b""
@@ -248,7 +266,7 @@ def _json(batch: Batch, limit: int) -> Buffer:
             return lines
     except Exception:  # noqa: BLE001, S110 - some item's fault: the slow way finds whose
         pass
-    return _Records(batch, _dump_json, "be written as JSON", limit).all()
+    return _Records(batch, _dump_json, "be written as JSON", limit, mend).all()
 
 
 def _json_rows(batch: Batch) -> list[_Done | _Failed]:
@@ -319,7 +337,7 @@ def _raw_value(batch: Batch, limit: int, command: bool, index: int, value: Any) 
     try:
         data = _text(value["stdout"] or None) if command else _text(value)
     except Exception as error:  # noqa: BLE001 - whatever fails, fails its item
-        _refuse(batch, index, value, "be written as text", error)
+        _refuse(batch, index, value, "be written as text", error, _JSON_MEND)
         return b""
     if len(data) > limit:
         _refuse_size(batch, index, len(data), limit)

@@ -74,7 +74,7 @@ def _check_same(journal: Journal, fingerprint: dict[str, str], shown: dict[str, 
 
 
 def open_output(
-    journal: Journal, name: str, path: str | None, format_: outputs.Format, fold: Any = None
+    journal: Journal, name: str, path: str | None, format_: outputs.Format, fold: outputs.Fold | None = None
 ) -> outputs.Output:
     """Return an output of the journal's job, brought to where the journal has it. `name` is what it is for.
 
@@ -87,7 +87,7 @@ def open_output(
     if mark is None:
         if journal.finished and os.path.exists(path):  # noqa: PTH110 - as it was typed
             standing = outputs.StandingOutput(format_)
-            return standing if fold is None else outputs.FoldOutput(fold[0], fold[1], fold[2], standing)
+            return standing if fold is None else outputs.FoldOutput(*fold[:3], standing, fold[3])
     elif outputs.stands(path, mark, final=journal.finished):
         return outputs.StandingOutput(format_)
     elif journal.finished:

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from zpipe import context, outcomes, records, serialize, tasks
+from zpipe import context, data, outcomes, records, serialize, tasks
+from zpipe.allowed import Allowed, check
 from zpipe.core import wire
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
 from zpipe.errors import CommandFailed, ItemTimeout, TaskError, WireError
@@ -59,7 +60,7 @@ class Runner:
     """A job's task, loaded. `worker` and `job` are what `zpipe.current()` tells. Raises TaskError.
 
     `state`: names that a function of the script's own (of `__main__`) shares with what set the worker up. `stopwatch`:
-    where whoever enforces a job's limits sees what runs.
+    where whoever enforces a job's limits sees what runs. `allowed`: what may be run here, if not everything.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Runner:
         job: str = "",
         state: dict[str, Any] | None = None,
         stopwatch: Stopwatch | None = None,
+        allowed: Allowed | None = None,
     ) -> None:
+        check(spec, allowed)
         self._spec = spec
         self._worker = worker
         self._job = job
@@ -195,7 +198,8 @@ class Runner:
 
     def _encode(self, batch: records.Batch, hit: int | None) -> list[Buffer]:
         shown = batch.only(hit) if self._spec.first else batch
-        return records.encode(shown, self._spec.encoding, self._spec.max_result, self._spec.task.kind == "command")
+        spec = self._spec
+        return records.encode(shown, spec.encoding, spec.max_result, spec.task.kind == "command", spec.codec)
 
     def _written(self, part: records.Batch, hit: int | None) -> Outcome:
         stop = part.start + len(part.values)
@@ -300,7 +304,7 @@ class Runner:
     def _failures(self, batch: records.Batch) -> list[Failure]:
         if not batch.errors:
             return []
-        spell = self._spec.first or self._spec.encoding in {"values", "raw"}  # else the record has it
+        spell = self._spec.first or self._spec.encoding not in {"json", "pickle"}  # else the record has it
         letters = self._spec.letters
         return [
             Failure(
@@ -332,8 +336,9 @@ def _refusal(error: TaskError) -> Callable[..., Any]:
     return refuse
 
 
-def set_up(spec: JobSpec) -> dict[str, Any]:
+def set_up(spec: JobSpec, allowed: Allowed | None = None) -> dict[str, Any]:
     """Call what sets a worker up; return the state that the script's own functions share with it. Raises TaskError."""
+    check(spec, allowed)
     function: Callable[..., Any] = tasks.load(spec.task)
     try:
         function()
@@ -382,7 +387,11 @@ def _read(spec: JobSpec, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, _
     if not frames or (kind != "pickle" and len(frames) > 1):
         raise WireError(f"a chunk of {kind} items in {len(frames)} frames")
     if kind == "pickle":
+        if spec.codec != "pickle":
+            raise WireError(f"a chunk of pickled items in a job of --codec {spec.codec}")
         items, unread = _read_pickle(spec, first, skip + count, frames)
+    elif kind == "msgpack":
+        items, unread = _read_msgpack(frames[0])
     elif kind == "lines":
         items, unread = _read_lines(spec, first, frames[0])
     else:
@@ -407,6 +416,16 @@ def _read_pickle(spec: JobSpec, start: int, count: int, frames: Sequence[Buffer]
     if type(items) is range and len(items) <= LISTED:
         items = list(items)
     if not isinstance(items, list | tuple | range):
+        raise WireError(f"a chunk whose items are a {type(items).__name__}")
+    return items, deque()
+
+
+def _read_msgpack(frame: Buffer) -> tuple[list[Any], _Unread]:
+    try:
+        items = data.load(frame, "msgpack")
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"a chunk of items that are no MessagePack: {error}") from None
+    if not isinstance(items, list):
         raise WireError(f"a chunk whose items are a {type(items).__name__}")
     return items, deque()
 

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from zpipe.allowed import Allowed
 from zpipe.guard import Guard
 from zpipe.keys import Keys
 from zpipe.worker import Past, Worker
@@ -82,6 +83,8 @@ class Config(msgspec.Struct, frozen=True):
     """Whether an interrupt from the terminal is for the embedding process alone, which may go on after it."""
     keys: Keys | None = None
     """What the ventilator is to be shown."""
+    allowed: Allowed | None = None
+    """What workers may run, if not everything."""
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -423,6 +426,7 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
         keys=config.keys,
         stopwatch=slot.guard.stopwatch,
         first_patience=AFTER if slot.follows and not config.stay else None,
+        allowed=config.allowed,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     gone = worker.run()

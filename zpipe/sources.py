@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from zpipe.core.wire import Buffer, ItemKind
+from zpipe import data
+from zpipe.core.wire import Buffer, Codec, ItemKind
 from zpipe.errors import SourceError, UsageError
 from zpipe.serialize import dumps
 from zpipe.traces import trace_text
@@ -30,7 +31,8 @@ TRACEBACK_LINES = 6
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """`count` items (1 or more) as the payload frames of a message, carried as `kind` says.
 
-    pickle: a pickled sequence of items. lines, json: one frame, the items joined by the source's separator.
+    pickle: a pickled sequence of items. msgpack: one frame, a list of them. lines, json: one frame, the items joined by
+    the source's separator.
     """
 
     count: int
@@ -75,11 +77,12 @@ class IterSource:
     """Items of an iterable that never blocks: a list, a range, a quick generator.
 
     Sequences are sliced, so a `range` is never spelled out; what has a length has an exact `remaining()`.
-    `name` is what messages call it. Raises UsageError for what can't be iterated.
+    `name` is what messages call it, `codec` how they travel. Raises UsageError for what can't be iterated.
     """
 
-    def __init__(self, iterable: Iterable[Any], name: str) -> None:
+    def __init__(self, iterable: Iterable[Any], name: str, codec: Codec = "pickle") -> None:
         self._name = name
+        self._codec: Codec = codec
         self._length = length_of(iterable)
         self._sequence = _sliceable(iterable)
         self._iterator = _iterate(iterable, name)
@@ -111,7 +114,7 @@ class IterSource:
         if not self._ended:
             items = self._next(most)
             if items:
-                batch, error = pack(items, self._taken, self._name)
+                batch, error = pack(items, self._taken, self._name, self._codec)
                 if error:
                     self._ended, self._error, self._cause = True, error, None
                 if batch is not None:
@@ -191,29 +194,42 @@ def pass_over(iterator: Iterator[Any], most: int, passed: list[int]) -> None:
         passed[0] += next(counter)
 
 
-def pack(items: Sequence[Any], first: int, name: str) -> tuple[Batch | None, str]:
+def pack(items: Sequence[Any], first: int, name: str, codec: Codec = "pickle") -> tuple[Batch | None, str]:
     """Return `items` (1 or more, the first of them is item `first` of source `name`) as a batch, and no error.
 
-    If one of them can't be pickled: the batch of those before it (None if it is the first) and what is wrong with it.
+    If one of them can't be carried: the batch of those before it (None if it is the first) and what is wrong with it.
     """
     try:
-        return Batch(len(items), "pickle", dumps(items)), ""
+        return Batch(len(items), codec, _frames(items, codec)), ""
     except Exception as error:  # noqa: BLE001 - pickling runs the items' own methods
         reason = error
+    doing, done = (
+        ("pickling it", "pickled") if codec == "pickle" else (f"writing it as {data.TITLES[codec]}", "written")
+    )
     for place, item in enumerate(items):
         try:
-            dumps(item)
+            _frame(item, codec)
         except Exception as error:  # noqa: BLE001, PERF203 - only once a batch has failed
-            batch = pack(items[:place], first, name)[0] if place else None
+            batch = pack(items[:place], first, name, codec)[0] if place else None
             return batch, (
                 f"{name}: item {first + place}, of type {_type_name(item)}, can't be sent to a worker, because "
-                f"pickling it failed: {_brief(error)}. Let the source give something plain in its place (a path, "
+                f"{doing} failed: {_brief(error)}. Let the source give something plain in its place (a path, "
                 "a key, a tuple of values) and make the object of it in the task"
             )
     return None, (
-        f"{name}: items {first} to {first + len(items) - 1} can't be sent to a worker: each can be pickled, but not "
+        f"{name}: items {first} to {first + len(items) - 1} can't be sent to a worker: each can be {done}, but not "
         f"all together: {_brief(reason)}. Make the items smaller, or ask for smaller chunks"
     )
+
+
+def _frames(items: Sequence[Any], codec: Codec) -> list[Buffer]:
+    if codec == "json":
+        return [data.dump_lines(items)]
+    return _frame(items if codec == "pickle" else list(items), codec)
+
+
+def _frame(item: Any, codec: Codec) -> list[Buffer]:
+    return dumps(item) if codec == "pickle" else [data.dump(item, codec)]
 
 
 def failure(name: str, index: int, error: BaseException) -> str:

@@ -26,7 +26,7 @@ from zpipe.errors import TaskError
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["command", "describe", "import_object", "load", "share", "state_of"]
+__all__ = ["command", "describe", "import_object", "is_import", "load", "share", "state_of"]
 
 _HERE = __file__.removesuffix("tasks.py")
 
@@ -116,6 +116,15 @@ def import_object(spec: str) -> Any:
     if _is_file(where):
         return _attribute(_run_file(*_read(where, spec)), name, where)
     return _attribute(_import_module(where), name, where)
+
+
+def is_import(spec: str) -> bool:
+    """Tell whether a name is of the form `module:qual.name`, whatever there is of it."""
+    try:
+        where, _ = _split(spec)
+    except TaskError:
+        return False
+    return not _is_file(where)
 
 
 def _split(spec: str) -> tuple[str, str]:

@@ -16,6 +16,7 @@ import msgspec
 import zmq
 
 from zpipe import endpoints, link
+from zpipe.allowed import implied
 from zpipe.core import wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
@@ -135,6 +136,8 @@ class Ventilator:
         self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
         self._say = say
         self._heartbeat, self._lane_ports, self._guard, self._hint = heartbeat, lane_ports, guard, hint
+        allowed = implied(spec)
+        self._allow = allowed.options() if allowed is not None else ""
         chunker = Chunker(chunk, most=spec.max_tasks or None)
         self.ledger = Ledger(chunker, policy.max_crashes, speculate=policy.speculate)
         self.ledger.limited = spec.limited
@@ -169,7 +172,8 @@ class Ventilator:
             self._watch = link.Watch(self._loop, control, lambda _: None, self._guard.fault("control"))
         self.url = endpoints.reachable(self._bound, host_name())
         wide = "" if endpoints.is_loopback(self._bound) else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT}"
-        self.director.sink_line = f"zpipe sink {self.url}{wide}{self._hint} --output FILE"
+        codec = f" --codec {self._spec.codec}" if self._spec.codec != "pickle" else ""
+        self.director.sink_line = f"zpipe sink {self.url}{wide}{self._hint}{codec} --output FILE"
         return self.url
 
     def issued(self) -> int:
@@ -179,7 +183,7 @@ class Ventilator:
     @property
     def worker_line(self) -> str:
         """The command line that starts workers elsewhere."""
-        return f"zpipe worker {self.url}{self._hint}"
+        return f"zpipe worker {self.url}{self._hint}{self._allow}"
 
     @property
     def bound(self) -> str:
@@ -587,7 +591,7 @@ class Ventilator:
             return (
                 "waiting for the source: no items have come yet" if not self.ledger.next else "waiting for more items"
             )
-        return self.director.waiting(self.url + self._hint)
+        return self.director.waiting(self.url + self._hint + self._allow)
 
     def total(self) -> tuple[int | None, bool]:
         """The number of items, or an estimate of it, and whether it is exact."""

@@ -23,6 +23,7 @@ import msgspec
 import zmq
 
 from zpipe import link
+from zpipe.allowed import Allowed
 from zpipe.core import wire
 from zpipe.core.handshake import explain
 from zpipe.core.intake import Intake
@@ -70,7 +71,8 @@ class Worker:
     """One slot's process. `gone` says how it ended once it did; `say(text)` tells the person.
 
     `ready` is called when a task has been loaded; `stopwatch` is where the supervisor sees what runs.
-    It looks for a ventilator for `patience` seconds (None: for ever), or the first time for `first_patience`, if given.
+    `allowed` is what it may run, if not everything. It looks for a ventilator for `patience` seconds (None: for ever),
+    or the first time for `first_patience`, if given.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class Worker:
         keys: Keys | None = None,
         stopwatch: Stopwatch | None = None,
         first_patience: float | None = None,
+        allowed: Allowed | None = None,
     ) -> None:
+        self._allowed = allowed
         self._patience = patience
         self._stopwatch = stopwatch
         self._url, self._say, self._ready, self._heartbeat, self._keys = url, say, ready, heartbeat, keys
@@ -332,11 +336,12 @@ class Worker:
             return self._runners[number]
         try:
             if self._setup is not None and self._state is None:
-                self._state = set_up(self._setup.spec)
+                self._state = set_up(self._setup.spec, self._allowed)
             task = self._tasks.get(number)
             if task is None:
                 return None
-            runner = self._runners[number] = Runner(task.spec, self._name, task.job, self._state, self._stopwatch)
+            known = self._state, self._stopwatch, self._allowed
+            runner = self._runners[number] = Runner(task.spec, self._name, task.job, *known)
             self._ready()
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))

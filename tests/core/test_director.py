@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from zpipe.core import wire
@@ -628,3 +629,19 @@ def test_unfit_is_for_workers_that_are_ready() -> None:
     director = make()
     director.on_message(b"w1", join(1), 0.0)
     assert director.on_message(b"w1", wire.Unfit(1, "no module"), 0.0) == []
+
+
+def test_a_sink_that_wants_pickles_in_a_job_without_any_is_refused() -> None:
+    """Both sides are told the mend; one that takes data is admitted."""
+    for encoding in ("values", "pickle", "outcomes"):
+        wants = msgspec.structs.replace(sink(), encoding=encoding)
+        reply, tell = make(None, codec="json").on_message(b"s", wants, 0.0)
+        assert isinstance(reply.message, wire.Refuse)
+        assert isinstance(tell, Tell)
+        for said in (reply.message.reason, tell.text):
+            assert "wants results as pickles" in said
+            assert "give the sink --codec json" in said
+        assert not isinstance(make(None).on_message(b"s", wants, 0.0)[0], Reply)
+    for encoding in ("values-json", "values-msgpack", "json", "raw"):
+        wants = msgspec.structs.replace(sink(), encoding=encoding)
+        assert not isinstance(make(None, codec="msgpack").on_message(b"s", wants, 0.0)[0], Reply)

@@ -31,6 +31,8 @@ def _shown(given: dict[str, Any]) -> dict[str, str]:
     from zpipe import outputs
 
     found = {"--format": "raw" if given["raw"] else given["format_"]}
+    if given["codec"] != "pickle":
+        found["--codec"] = given["codec"]
     if given["ordered"]:
         found["--ordered"] = "given"
     for name, option in (("output", "--output"), ("dead_letters", "--dead-letters"), ("joblog", "--joblog")):
@@ -70,4 +72,4 @@ def fold_of(given: dict[str, Any]) -> Any:
     """Return the fold of a journal's job, None if it has none, as `options.sink_output` does. Raises TaskError."""
     from zpipe.cli import options
 
-    return options.fold(given["reduce_"], given["initial"])
+    return options.fold(given["reduce_"], given["initial"], given["codec"])

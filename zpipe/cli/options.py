@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -12,12 +13,13 @@ import click
 from zpipe import endpoints
 from zpipe.core import wire
 from zpipe.core.policy import Halt, Policy
-from zpipe.core.wire import JobSpec
+from zpipe.core.wire import Codec, JobSpec
 from zpipe.errors import UsageError
 from zpipe.summary import Summary
 
 __all__ = [
     "SETTINGS",
+    "codec_option",
     "conclude",
     "job_fingerprint",
     "job_options",
@@ -241,6 +243,18 @@ def key_options(function: F) -> F:
     )(function)
 
 
+def codec_option(function: F) -> F:
+    """How items and values travel: for `run`, `ventilator` and `sink`."""
+    return click.option(
+        "--codec",
+        type=click.Choice(["pickle", "json", "msgpack"]),
+        default="pickle",
+        show_default=True,
+        help="How items and values travel. With json or msgpack they are data, and nothing is unpickled anywhere: TASK "
+        "is then module:function, of a module on the workers, which run it if they --allow it.",
+    )(function)
+
+
 def output_options(function: F) -> F:
     """Where results go: for `run` and `sink`."""
     return _apply(
@@ -309,6 +323,7 @@ def open_source(
     source: str | None,
     resubmit: str | None,
     encoding: str,
+    codec: Codec,
     **_: Any,
 ) -> Any:
     """Return the one source that was asked for. Raises UsageError."""
@@ -323,13 +338,13 @@ def open_source(
     if (jsonl or null) and named and named != ["--input"]:
         raise UsageError(f"--jsonl and --null tell how --input is read; they don't go with {named[0]}")
     if range_ is not None:
-        return sources.IterSource(sources.parse_range(range_), f"--range {range_}")
+        return sources.IterSource(sources.parse_range(range_), f"--range {range_}", codec)
     if glob is not None:
-        return feeder.glob_source(glob)
+        return feeder.glob_source(glob, codec=codec)
     if resubmit is not None:
         return lines.open_lines(resubmit, kind="json")
     if source is not None:
-        return feeder.callable_source(source)
+        return feeder.callable_source(source, codec)
     if input is None and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError(
             "no items: give --input FILE, --range, --glob, --source or --resubmit, or pipe lines into stdin"
@@ -371,6 +386,7 @@ def job_spec(
     timeout: float | None,
     max_memory: int | None,
     max_tasks_per_worker: int | None,
+    codec: Codec,
     **_: Any,
 ) -> JobSpec:
     """Return what workers are told. Raises UsageError and TaskError."""
@@ -382,9 +398,15 @@ def job_spec(
     if shell and command is None:
         raise UsageError("--shell goes with --command")
     _check_encoding(encoding)
+    made = tasks.command(command, shell) if command is not None else tasks.describe(task or "")
+    found = tasks.describe(until) if until is not None else None
+    for name, described in (("TASK", made), ("--until", found)):
+        if codec != "pickle" and described is not None and described.kind == "file":
+            _refuse_file(name, described.name, codec)
     return JobSpec(
-        tasks.command(command, shell) if command is not None else tasks.describe(task or ""),
-        until=tasks.describe(until) if until is not None else None,
+        made,
+        codec=codec,
+        until=found,
         first=first,
         text_encoding=encoding,
         separator=b"\0" if null else b"\n",
@@ -400,6 +422,15 @@ def job_spec(
     )
 
 
+def _refuse_file(option: str, name: str, codec: str) -> None:
+    path, _, function = name.rpartition(":")
+    module = os.path.basename(path).removesuffix(".py")  # noqa: PTH119 - a text
+    raise UsageError(
+        f"{option} {name} and --codec {codec}: the file's text would be code that is sent to workers. Name it by its "
+        f"module, {module}:{function}, and have that on the workers: installed, or in the folder they are started in"
+    )
+
+
 def _check_encoding(encoding: str) -> None:
     try:
         newline = "\n".encode(encoding)
@@ -410,7 +441,14 @@ def _check_encoding(encoding: str) -> None:
 
 
 def policy(
-    *, expect_workers: int, mixed_versions: bool, halt: str, speculate: bool, max_crashes: int, **_: Any
+    *,
+    expect_workers: int,
+    mixed_versions: bool,
+    halt: str,
+    speculate: bool,
+    max_crashes: int,
+    codec: Codec,
+    **_: Any,
 ) -> Policy:
     """Return what is asked of nodes. Raises UsageError."""
     from zpipe.link import raise_limits
@@ -424,6 +462,7 @@ def policy(
         halt=_halt(halt),
         speculate=speculate,
         max_crashes=max_crashes,
+        codec=codec,
     )
 
 
@@ -449,6 +488,7 @@ def sink_output(
     raw: bool,
     reduce_: str | None,
     initial: str | None,
+    codec: Codec,
     opened: Any = None,
     **_: Any,
 ) -> Any:
@@ -457,7 +497,11 @@ def sink_output(
 
     if raw and format_ == "pickle":
         raise UsageError("--raw and --format pickle are both given; give one")
-    folded = fold(reduce_, initial)
+    if codec != "pickle" and format_ == "pickle":
+        raise UsageError(
+            f"--format pickle and --codec {codec}: results would be pickles; leave --format out for lines of JSON"
+        )
+    folded = fold(reduce_, initial, codec)
     format_ = "raw" if raw else format_
     if opened is None:
         return outputs.open_output(output, format_, folded)  # type: ignore[arg-type]
@@ -466,8 +510,8 @@ def sink_output(
     return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
 
 
-def fold(reduce_: str | None, initial: str | None) -> Any:
-    """Return (reducer, has_initial, initial), or None. Raises UsageError and TaskError."""
+def fold(reduce_: str | None, initial: str | None, codec: Codec) -> Any:
+    """Return what `outputs.open_output` takes for a fold, or None. Raises UsageError and TaskError."""
     from zpipe import tasks
 
     if reduce_ is None:
@@ -477,7 +521,7 @@ def fold(reduce_: str | None, initial: str | None) -> Any:
     reducer = tasks.import_object(reduce_)
     if not callable(reducer):
         raise UsageError(f"--reduce {reduce_} is no function")
-    return reducer, initial is not None, _json(initial)
+    return reducer, initial is not None, _json(initial), codec
 
 
 def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:

@@ -48,6 +48,7 @@ the item's index and attempt.
     metavar="PORT",
     help="With --bind tcp://…: where workers bring results.  [default: any free port]",
 )
+@options.codec_option
 @options.key_options
 @options.node_options
 def command(**given: Any) -> None:

@@ -21,6 +21,7 @@ __all__ = ["command"]
 Examples:
   zpipe sink tcp://127.0.0.1:5557 --output sums.jsonl --journal sums.journal
   zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --reduce operator:add
+  zpipe sink tcp://head:5557 --bind tcp://0.0.0.0:5558 --reduce operator:add --codec json    workers run no code here
 """,
 )
 @click.argument("url", envvar="ZPIPE_URL")
@@ -31,6 +32,7 @@ Examples:
     help="Where workers bring results.  [default: port 5558 of loopback, or next to an ipc URL]",
 )
 @click.option("--advertise", default="", metavar="URL", help="The address workers are told, if it is not --bind's.")
+@options.codec_option
 @options.key_options
 @click.option(
     "--connect-timeout",

@@ -19,6 +19,7 @@ __all__ = ["command"]
 Examples:
   zpipe ventilator tasks.py:checksum --input files.txt
   zpipe ventilator tasks.py:checksum --input files.txt --bind tcp://0.0.0.0:5557 --expect-workers 64
+  zpipe ventilator tasks:checksum --input files.txt --codec json    for workers that --allow tasks:checksum
 then
   zpipe sink tcp://HOST:5557 --output sums.jsonl        once, where the results should land (see its --help)
   zpipe worker tcp://HOST:5557                          on as many hosts as you like, now or later
@@ -28,6 +29,7 @@ then
 @click.option(
     "--bind", default="tcp://127.0.0.1:5557", show_default=True, metavar="URL", help="Where workers and the sink join."
 )
+@options.codec_option
 @options.key_options
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="The summary as a JSON object on stdout.")
 @options.node_options

@@ -12,6 +12,13 @@ from zpipe.endpoints import connectable
 __all__ = ["command"]
 
 
+class _Template(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A command; several are lines of the environment variable."""
+
+    name = "command"
+    envvar_list_splitter = "\n"
+
+
 @click.command(
     "worker",
     context_settings=options.SETTINGS,
@@ -20,6 +27,7 @@ Examples:
   zpipe worker tcp://head:5557
   zpipe worker tcp://head:5557 --slots 4 --connect-timeout 60
   zpipe worker tcp://head:5557 --stay            keep working, job after job
+  zpipe worker tcp://head:5557 --allow tasks:checksum    run that and nothing else, of a job with --codec json
 
 Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands the rest back.
 """,
@@ -47,6 +55,21 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
     metavar="S",
     help="Seconds of silence after which the ventilator counts as gone.",
 )
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="Run this function of a module on this host, and nothing but what is allowed; MODULE:* is all that the module "
+    "defines. Jobs must then have --codec json or msgpack: pickles and files' texts are refused. May be given several "
+    "times.",
+)
+@click.option(
+    "--allow-command",
+    multiple=True,
+    type=_Template(),
+    metavar="CMD",
+    help="Run this command, word for word the job's --command, without --shell; else as --allow.",
+)
 @options.key_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -55,18 +78,22 @@ def command(
     stay: bool,
     connect_timeout: float | None,
     heartbeat: float,
+    allow: tuple[str, ...],
+    allow_command: tuple[str, ...],
     key_file: str | None,
     insecure: bool,
     quiet: bool,
 ) -> None:
     """Work for the ventilator at URL until its job is done. It may be started before or after the ventilator."""
     from zpipe.access import admit
+    from zpipe.allowed import parse
     from zpipe.slots import Config, Supervisor, cores
 
+    allowed = parse(allow, allow_command)
     count = slots or cores()
     url = connectable(url)
     access = admit(url, key_file=key_file, insecure=insecure)
-    config = Config(url, count, heartbeat, connect_timeout, stay, keys=access.keys)
+    config = Config(url, count, heartbeat, connect_timeout, stay, keys=access.keys, allowed=allowed)
 
     def say(text: str) -> None:
         if not (quiet and text.startswith("waiting")):

@@ -271,6 +271,10 @@ class Director:
         if self.local_sink is not None:
             reason = "this ventilator has its own sink; `zpipe ventilator` is the one that waits for another"
             return self._refuse(identity, join, reason, now)
+        if self.policy.codec != "pickle" and join.encoding in wire.PICKLED:
+            codec = f"--codec {self.policy.codec}"
+            reason = f"it wants results as pickles, in a job of {codec}; give the sink {codec}"
+            return self._refuse(identity, join, reason, now)
         if self._sink is not None and join.session != self._sink_session:
             # Not refused: it may be the successor of one whose death has not been noticed yet. It asks again.
             return [Reply(identity, wire.Hold(f"there is a sink already, {self._sink.name}; a job has one"))]

@@ -28,7 +28,7 @@ class Policy(msgspec.Struct, frozen=True):
 
     `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
     `halt` is when failed items end the job. `speculate`: slow chunks are also sent to workers with nothing to do. An
-    item that `max_crashes` workers ended over is given up.
+    item that `max_crashes` workers ended over is given up. With a `codec` other than pickle no results may be pickles.
     """
 
     versions: wire.Versions
@@ -38,3 +38,4 @@ class Policy(msgspec.Struct, frozen=True):
     halt: Halt | None = None
     speculate: bool = False
     max_crashes: int = 3
+    codec: wire.Codec = "pickle"

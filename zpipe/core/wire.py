@@ -35,6 +35,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_CONTROL_BYTES",
     "MAX_FRAMES",
+    "PICKLED",
     "PROTOCOL",
     "REASON",
     "Ask",
@@ -43,6 +44,7 @@ __all__ = [
     "Call",
     "Chunk",
     "Chunks",
+    "Codec",
     "Control",
     "Copied",
     "Encoding",
@@ -113,11 +115,18 @@ Reason = Annotated[str, msgspec.Meta(max_length=REASON)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 """A number of items, or an index: it stays a number of 64 bits when a few are added up."""
 
-ItemKind = Literal["pickle", "lines", "json"]
-"""How a chunk's items are carried: a pickled list, or raw lines of text, or raw lines of JSON."""
+Codec = Literal["pickle", "json", "msgpack"]
+"""How items and values travel: as whatever can be pickled, or as data, and then nothing is unpickled anywhere."""
 
-Encoding = Literal["values", "json", "raw", "pickle", "outcomes"]
-"""What a worker makes of its values: a pickled list for folding, records to be written, or values and exceptions."""
+ItemKind = Literal["pickle", "lines", "json", "msgpack"]
+"""How a chunk's items are carried: a pickled list, raw lines of text or of JSON, or a list in MessagePack."""
+
+Encoding = Literal["values", "values-json", "values-msgpack", "json", "raw", "pickle", "outcomes"]
+"""What a worker makes of its values: a list for folding, pickled or as data; records to be written; or values and
+exceptions."""
+
+PICKLED: frozenset[Encoding] = frozenset({"values", "pickle", "outcomes"})
+"""The encodings that are pickles."""
 
 Call = Literal["one", "star", "full"]
 """What an item is to the function: its argument, a tuple of its arguments, or (arguments, keyword arguments)."""
@@ -170,6 +179,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """Bytes that a worker and what it has started may hold before they are killed (0: any number)."""
     max_tasks: int = 0
     """Items after which a worker's process is replaced by a fresh one (0: never)."""
+    codec: Codec = "pickle"
+    """With another one no worker unpickles anything for the job."""
 
     @property
     def limited(self) -> bool:
