@@ -22,8 +22,8 @@ from .worker import Worker
 
 __all__ = ["World"]
 
-SPIN = 20_000
-"""Steps that no world takes, unless it spins: few take 3,000."""
+SPIN = 50_000
+"""Steps that no world takes, unless it spins; one in some thousands takes 10,000."""
 
 
 class World:
