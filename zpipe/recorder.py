@@ -54,6 +54,8 @@ class Recorder:
             for name, made in (("output", output), ("letters", letters), ("joblog", joblog))
             if isinstance(made, FileOutput) and not made.direct
         }
+        self._shown = letters if "letters" not in self._files else None
+        """Where dead letters go, if that can't be cut back."""
         self._fold = output if isinstance(output, FoldOutput) else None
         self._keep_all = self._fold is None and "output" not in self._files
         self._done = RangeSet(journal.done)
@@ -103,6 +105,9 @@ class Recorder:
         if fold is not None and self._fold is not None:
             self._fold.restore(fold)
             self._fold_size = len(fold)
+        if self._shown is not None:
+            for _, letter in self.journal.letters:
+                self._shown.write([letter])
         for result, payload in self.journal.kept():
             if ordered and result.start >= state.next:
                 if state.limit is None or result.start < state.limit:

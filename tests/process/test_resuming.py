@@ -190,9 +190,13 @@ def test_a_failed_job_and_its_dead_letters(zpipe: Zpipe) -> None:
         "--ordered",
         "--workers",
         "1",
+        "--dead-letters",
+        "/dev/stdout",
     )
     for _ in range(2):
-        assert "1 failed" in zpipe.run(*job, status=1).err
+        node = zpipe.run(*job, status=1)
+        assert "1 failed" in node.err
+        assert [record["item"] for record in records(node.out)] == [7]
     assert [r["index"] for r in records((zpipe.folder / "out").read_text())] == list(range(10))
     shown = zpipe.run("journal", "show", "j").out
     assert "10 items, 1 failed; finished" in shown
