@@ -19,7 +19,7 @@ LEVELS = [
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data"},
     {"held", "futures"},
-    {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch"},
+    {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory"},
     {"security"},
     {
         "dialog",

@@ -26,6 +26,7 @@ import msgspec
 from zpipe.allowed import Allowed
 from zpipe.guard import Guard
 from zpipe.keys import Keys
+from zpipe.memory import Memory
 from zpipe.worker import Past, Worker
 
 __all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
@@ -113,11 +114,13 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def ended(status: int) -> tuple[str, bool]:
+def ended(status: int, memory: Memory) -> tuple[str, bool]:
     """Return how a process with this wait status ended, in words, and whether by its own fault."""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
         return f"exit status {code}", True
+    if code == -signal.SIGKILL and memory.ran_out():
+        return "killed by the kernel, which had no memory left", True
     try:
         name = signal.Signals(-code).name
     except ValueError:
@@ -160,6 +163,7 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(config.slots)]
         self._words, self._voice = os.pipe()
         self._ear, self._mouth = socket.socketpair()
+        self._memory = Memory()
         self._signals = 0
         self._interrupted = False
         self._refused = False
@@ -311,7 +315,7 @@ class Supervisor:
         if not pid:
             return
         self._end_group(slot)
-        how, crashed, item, late = slot.guard.explain(*ended(status))
+        how, crashed, item, late = slot.guard.explain(*ended(status, self._memory))
         slot.guard.due = None
         code = os.waitstatus_to_exitcode(status)
         slot.pid = 0
