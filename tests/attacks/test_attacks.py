@@ -1,0 +1,56 @@
+"""A short siege of every port of a real job; `python -m tests.attacks` has longer ones."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attacks.garbage import harmless, message, mutated
+from attacks.siege import ATTACKS, Siege
+from process.tools import LINUX, Zpipe
+
+from zpipe.core import wire
+from zpipe.errors import WireError
+
+
+@pytest.fixture
+def zpipe(tmp_path: Path) -> Iterator[Zpipe]:
+    """Starts `zpipe` in a folder with tasks."""
+    shutil.copy(Path(__file__).parent.parent / "process" / "jobs.py", tmp_path)
+    made = Zpipe(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.mark.skipif(not LINUX, reason="what a process holds is read from /proc")
+@pytest.mark.parametrize("key", [True, False], ids=["key", "no key"])
+def test_a_siege(zpipe: Zpipe, key: bool) -> None:
+    """Garbage of all kinds and at all ports: the output is exact, the nodes stay small and say little."""
+    siege = Siege(zpipe, 1, key=key)
+    for attack in ATTACKS.values():
+        attack(siege, 3000)
+    siege.end()
+
+
+def _is_refused(frames: list[bytes]) -> bool:
+    try:
+        wire.decode(frames)
+    except WireError:
+        return True
+    return False
+
+
+def test_garbage_is_refused_or_a_message() -> None:
+    """Nothing but WireError comes of what decode is given."""
+    rng = random.Random(7)
+    refused = sum(_is_refused(message(rng)) for _ in range(5000))
+    assert 2000 < refused < 5000, "some of it should get further than the decoder"
+
+
+def test_garbage_ends_no_job() -> None:
+    """It is drawn again if it happens to be somebody's wish."""
+    assert not harmless([bytes(wire.encode(wire.Ask("cancel"))[0])])
+    assert mutated(random.Random(3)) == mutated(random.Random(3))
