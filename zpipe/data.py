@@ -8,7 +8,6 @@ bytes, NaN and keys that are no text in JSON, integers of more than 64 bits in M
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -65,6 +64,8 @@ def load(frame: Buffer, codec: Codec) -> Any:
     try:
         return msgspec.json.decode(frame)
     except msgspec.DecodeError:  # lone surrogates, perhaps: parts of the names of files
+        import json
+
         return json.loads(bytes(frame))
 
 
@@ -85,6 +86,8 @@ def _encode_json(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
+        import json
+
         return json.dumps(value, allow_nan=False).encode()
 
 
