@@ -107,6 +107,8 @@ class Sink:
 
     def read(self) -> bool:
         """Take what results there are, for some time at most; return whether there may be more."""
+        if self.finished is not None:  # nothing counts any more, but what is not taken wakes the loop again and again
+            return link.receive(self._results) is not None
         until = time.monotonic() + SLICE
         more = True
         while more and time.monotonic() < until and self.finished is None:
