@@ -324,7 +324,7 @@ def test_results_that_nobody_asked_for(fort: zpipe.Pipeline, key: Path, context:
     assert taken
     strays, counted = collector.strays, collector.counted
     body = memoryview(serialize.dumps(["forged"])[0])
-    for start, stop in ((ledger.next, ledger.next + 1), (0, 2**63 - 1), (2**62, 2**62 + 1)):
+    for start, stop in ((ledger.next, ledger.next + 1), (0, 2**62 - 1), (2**61, 2**61 + 1)):
         forged = wire.Result(collector.job, 1, start, stop, 1, 0.1, body=body)
         pusher.send_multipart(wire.encode(forged))  # type: ignore[arg-type]
         pusher.send_multipart([b"garbage", b"", b"x" * 1000])

@@ -125,7 +125,7 @@ def test_a_slot_that_is_stopped_when_the_job_ends(zpipe: Zpipe) -> None:
 
 
 def test_a_worker_that_is_told_to_go(zpipe: Zpipe) -> None:
-    """On SIGTERM each slot finishes the chunk it is at, hands back what it has not begun, and leaves with status 0."""
+    """On SIGTERM each slot finishes the item it is at, hands back what it has not begun, and leaves with status 0."""
     args = ("jobs:noted_slow", "--range", "0:32", "--bind", f"{LOCAL}:0", "--json", "--chunk", "2")
     ventilator = zpipe.start("ventilator", *args)
     url = ventilator.url()
@@ -134,7 +134,6 @@ def test_a_worker_that_is_told_to_go(zpipe: Zpipe) -> None:
     wait_until(lambda: len(zpipe.noted()) >= 3, "both slots at work")
     first.signal(signal.SIGTERM)
     first.ended(0)
-    assert len(zpipe.noted()) % 2 == 0, "a chunk of two was left half done"
     assert len(zpipe.noted()) < 12
     second = zpipe.start("worker", url, "--slots", "4")
     for node in (ventilator, sink, second):
