@@ -1,7 +1,7 @@
 """The iterator that a script takes a map's results from, at C speed: its chunks, unpickled in the script's own thread.
 
-The rule: no result is held once it has been handed out, and a failed item fails where it stands, the others after it
-can still be taken.
+The rule: no result is held once it has been handed out, except of many small ones, which are let go of chunk by chunk;
+and a failed item fails where it stands, the others after it can still be taken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from zpipe import outcomes
 from zpipe.maps import MapCall
 
 __all__ = ["OnError", "Results"]
+
+MANY = 1_000
+"""So many results of one chunk are handed out as they are, which takes half the time."""
+
+SMALL = 1 << 20
+"""Bytes up to which their pickle weighs nothing that anybody would want back before the last is handed out."""
 
 OnError = Literal["raise", "skip", "collect"]
 """What becomes of a failed item: its exception is raised, it is left out, or its exception stands for its value."""
@@ -115,7 +121,7 @@ _BUSY = _Busy()
 
 
 def unpacked(count: int, found: Any, on_error: OnError) -> Iterator[Any]:
-    """Return the outcomes of a chunk as an iterator that lets go of each as it hands it out."""
+    """Return the outcomes of a chunk as an iterator that lets go of each as it hands it out, unless they are small."""
     values: list[Any]
     if isinstance(found, BaseException):
         values, errors = [None] * count, dict.fromkeys(range(count), found)
@@ -128,6 +134,8 @@ def unpacked(count: int, found: Any, on_error: OnError) -> Iterator[Any]:
             values[position] = error
         if on_error == "skip":
             values = [value for position, value in enumerate(values) if position not in errors]
+    if not errors and count >= MANY and len(found) == 1 and len(found[0]) <= SMALL:
+        return iter(values)
     values.reverse()
     pop: Callable[[list[Any]], Any] = list.pop
     return map(pop, repeat(values, len(values)))

@@ -137,6 +137,20 @@ def test_results_are_not_kept(pipe: zpipe.Pipeline) -> None:
             assert gone() is None
 
 
+def test_large_results_are_not_kept_however_many(pipe: zpipe.Pipeline) -> None:
+    """Only results that weigh nothing are let go of chunk by chunk."""
+
+    def make_large(number: int) -> chores.Thing:
+        thing = chores.make_thing(number)
+        thing.weight = bytes([number % 256]) * 2_000  # type: ignore[attr-defined]
+        return thing
+
+    for thing in pipe.map(make_large, range(1_000), chunksize=1_000):
+        gone = weakref.ref(thing)
+        del thing
+        assert gone() is None
+
+
 def test_results_close() -> None:
     """A closed map gives nothing more, and its queued items are not run; the pipeline goes on."""
     with zpipe.Pipeline(workers=1) as pipe:
