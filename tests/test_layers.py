@@ -13,7 +13,7 @@ LEVELS = [
     {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile"},
     {"core.chunk", "fingerprint"},
     {"core.lane", "core.suspects"},
-    {"core.speculation"},
+    {"core.again", "core.pending", "core.recall", "core.speculation"},
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.director", "core.intake"},

@@ -294,7 +294,7 @@ def _conclude(drive: _Drive, ventilator: Ventilator, sink: Sink | None, before: 
         workers=director.counts.joined,
         lost=director.counts.lost,
         requeued=ledger.requeued,
-        retried=ledger.retried,
+        retried=ledger.retries.count,
         duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
         copies=ledger.speculation.copies,
         copies_won=ledger.speculation.won,

@@ -15,6 +15,7 @@ from zpipe.core.collector import Collector
 from zpipe.core.director import Director
 from zpipe.core.intake import Intake
 from zpipe.core.ledger import Ledger
+from zpipe.core.pending import Pending
 from zpipe.core.ranges import RangeSet
 from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects
@@ -45,11 +46,11 @@ class Bug:
 
 BUGS = {
     "the dedupe lets all through": Bug(RangeSet, "overlaps", "return i", "return False and i"),
-    "a requeue loses the chunk": Bug(Ledger, "_requeue", "heappush(self._pending, chunk.start)", "pass", "kills"),
+    "a requeue loses the chunk": Bug(Pending, "add", "heappush(self.starts, chunk.start)", "pass", "kills"),
     "a requeue loses it from the books, too": Bug(
         Ledger,
         "_pass_on",
-        "self._requeue(chunk)",
+        "self._pending.add(chunk)",
         "del self._outstanding[chunk.start]; self.done += len(chunk) - (chunk.got.count if chunk.got else 0)",
     ),
     "a receipt goes ahead of the decision": Bug(
@@ -105,7 +106,7 @@ BUGS = {
         Ledger, "on_verdict", "if verdict.late:", "if False:", "overruns, calm"
     ),
     "what is behind an item that overruns is forgotten": Bug(
-        Ledger, "_single_out", "self._requeue_new(chunk.cut(item + 1))", "chunk.cut(item + 1)", "overruns, calm"
+        Pending, "single_out", "self.add_new(chunk.cut(item + 1))", "chunk.cut(item + 1)", "overruns, calm"
     ),
     "a verdict is waited for without end": Bug(Suspects, "late", "if until <= now", "if False", "overruns"),
     "what waits is written as it came": Bug(

@@ -73,17 +73,17 @@ def test_what_waits_behind_a_straggler_is_recalled() -> None:
     due = ledger.deadline()
     assert due is not None
     assert due == 100.040
-    assert ledger.overdue(100.039) == []
-    assert ledger.overdue(due) == [1]
+    assert ledger.recalls.overdue(100.039) == []
+    assert ledger.recalls.overdue(due) == [1]
     assert ledger.lanes[1].credit == 0, "nothing goes down a lane whose answer is awaited"
-    assert ledger.overdue(200.0) == []
+    assert ledger.recalls.overdue(200.0) == []
     assert ledger.deadline() is None
 
 
 def test_what_a_worker_returns_goes_to_others() -> None:
     """Chunks not started are another's, on the same attempt; none waits there till the straggler is done."""
     ledger = laden()
-    ledger.overdue(101.0)
+    ledger.recalls.overdue(101.0)
     running, waiting = ledger.lanes[1].held.values()
     assert ledger.on_returned(1, after=2, upto=3) == 1
     assert ledger.lanes[1].credit == 0
@@ -96,25 +96,25 @@ def test_what_a_worker_returns_goes_to_others() -> None:
 
 def test_a_worker_with_nothing_to_do_has_others_recalled() -> None:
     """With nothing left to issue, what waits is recalled for the idle worker, unless waiting is quicker."""
-    assert laden().hungry(101.0) == [1]
-    assert laden(seconds=1e-5).hungry(101.0) == []
+    assert laden().recalls.hungry(101.0) == [1]
+    assert laden(seconds=1e-5).recalls.hungry(101.0) == []
     ledger = laden()
     issue(ledger, 2)
-    assert ledger.hungry(101.0) == [], "nobody is idle"
+    assert ledger.recalls.hungry(101.0) == [], "nobody is idle"
 
 
 def test_one_worker_alone_is_not_recalled() -> None:
     """There is nobody else to run what waits."""
     ledger = laden()
     ledger.on_lost(2)
-    assert ledger.overdue(200.0) == []
+    assert ledger.recalls.overdue(200.0) == []
 
 
 def test_an_answer_nobody_asked_for_is_ignored() -> None:
     """A returned chunk counts once."""
     ledger = laden()
     assert ledger.on_returned(1, 0, 10) == 0
-    ledger.overdue(101.0)
+    ledger.recalls.overdue(101.0)
     ledger.on_returned(1, 2, 3)
     assert ledger.on_returned(1, 0, 10) == 0
     assert len(ledger.lanes[1].held) == 1
@@ -276,7 +276,7 @@ def test_a_late_receipt_of_what_was_not_issued_yet_counts() -> None:
     again = ledger.again(1, 0.0)
     assert again is not None
     assert (again.start, again.stop, again.tries) == (0, 5, 0)
-    assert ledger.retried == 0
+    assert ledger.retries.count == 0
     ledger.on_receipt(receipt(again), 0.0)
     ledger.check()
     assert (ledger.done, ledger.next) == (15, 15)
@@ -379,7 +379,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(after=st.integers(0, 4), upto=st.integers(0, 6))
     def recall(self, after: int, upto: int) -> None:
-        for number in [*self.ledger.overdue(1e9), *self.ledger.hungry(1e9)]:
+        for number in [*self.ledger.recalls.overdue(1e9), *self.ledger.recalls.hungry(1e9)]:
             self.ledger.on_returned(number, after, upto)
 
     @rule(pick=st.integers(0, 1000), seconds=st.floats(1e-6, 1))
@@ -540,7 +540,7 @@ def test_an_item_that_failed_is_tried_again_when_it_is_time_elsewhere() -> None:
     ledger.on_receipt(again(chunk, 2, 3), 10.0)
     assert ledger.on_receipt(Receipt(3, 5, 1, 0.1, 0, 1), 10.0) is ledger.lanes[1]
     ledger.on_exhausted()
-    assert (ledger.done, ledger.retried, ledger.finished) == (4, 1, False)
+    assert (ledger.done, ledger.retries.count, ledger.finished) == (4, 1, False)
     assert ledger.deadline() == 15.0
     assert not ledger.due(14.9)
     assert ledger.due(15.0)
@@ -573,13 +573,13 @@ def test_only_the_attempt_that_failed_asks_for_another() -> None:
     word = again(chunk, 0, 1)
     ledger.on_receipt(word, 0.0)
     ledger.on_receipt(word, 0.0)
-    assert ledger.retried == 1
+    assert ledger.retries.count == 1
     other = issue(ledger, 1)
     stale = again(other, 1, 2)
     ledger.on_lost(1)
     ledger.again(2, 0.0)
     ledger.on_receipt(stale, 0.0)
-    assert ledger.retried == 1
+    assert ledger.retries.count == 1
     ledger.check()
 
 

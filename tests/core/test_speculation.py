@@ -29,14 +29,14 @@ def make(*lanes: int, wanted: bool = True, chunk: int = 1) -> Ledger:
     for number in lanes:
         ledger.on_ready(number)
         ledger.on_receipt(receipt(issue(ledger, number, chunk, 98.0), seconds=USUAL * chunk), 99.0)
-    ledger.dry = True
+    ledger.recalls.dry = True
     return ledger
 
 
 def issue(ledger: Ledger, lane: int, count: int = 1, now: float = 100.0) -> Chunk:
     """Issue the next items to a lane."""
     chunk = ledger.issue(lane, count, "lines", [b"x" * count], now)
-    ledger.dry = True
+    ledger.recalls.dry = True
     return chunk
 
 
@@ -131,7 +131,7 @@ def test_items_are_asked_for_before_they_are_copied() -> None:
     ledger = make(1, 2, chunk=4)
     chunk = issue(ledger, 1, 4)
     assert ledger.speculate(200.0) == {}
-    assert ledger.hungry(200.0) == [1]
+    assert ledger.recalls.hungry(200.0) == [1]
     assert ledger.speculate(200.1) == {}, "the answer is on its way"
     assert ledger.speculate(201.0) == {2: chunk}
 
@@ -221,10 +221,10 @@ def test_a_run_that_fails_leaves_it_to_the_other(number: int, word: dict[str, An
     ledger, slow, _ = copied()
     other = 3 - number
     assert ledger.on_receipt(receipt(slow, number, attempt=1, **word), 200.0) is ledger.lanes[number]
-    assert (ledger.retried, ledger.waiting, slow.lane, slow.twin) == (0, False, other, 0)
+    assert (ledger.retries.count, ledger.waiting, slow.lane, slow.twin) == (0, False, other, 0)
     ledger.check()
     ledger.on_receipt(receipt(slow, other, attempt=1, again=1.0), 201.0)
-    assert ledger.retried == 1
+    assert ledger.retries.count == 1
 
 
 def test_a_copy_whose_result_is_dropped_holds_its_lane_no_more() -> None:
@@ -244,7 +244,7 @@ def test_items_of_a_longer_chunk_that_fail(number: int) -> None:
     ledger, slow, _ = copied(chunk=4)
     word = Receipt(slow.start, slow.start + 1, number, 0.0, 0, 0, 1.0, 1)
     assert ledger.on_receipt(word, 200.0) is None
-    assert ledger.retried == (number == 1)
+    assert ledger.retries.count == (number == 1)
     assert ledger.on_receipt(Receipt(slow.start + 1, slow.stop, number, 1.0, 0, 1), 201.0) is ledger.lanes[number]
     assert (slow.twin, slow.lane) == (0, 1)
     ledger.check()
@@ -264,7 +264,7 @@ def test_what_failed_in_a_copy_counts_if_that_is_the_only_run_left(how: str) -> 
         ledger.on_leave(1, taken=1)
     else:
         ledger.on_receipt(Receipt(slow.start + 2, slow.start + 3, 1, 0.0, 0, 0, 0.0, 1, void=True), 203.0)
-    assert (slow.lane, slow.twin, ledger.retried) == (2, 0, 1)
+    assert (slow.lane, slow.twin, ledger.retries.count) == (2, 0, 1)
     assert ledger.on_receipt(Receipt(slow.start + 2, slow.stop, 2, 1.0, 0, 1), 204.0) is ledger.lanes[2]
     ledger.check()
     assert ledger.due(204.0)
@@ -278,7 +278,7 @@ def test_what_failed_in_a_copy_that_goes_is_the_first_runs_to_do() -> None:
     ledger, slow, _ = copied(chunk=4)
     ledger.on_receipt(Receipt(slow.start, slow.start + 1, 2, 0.0, 0, 0, 1.0, 1), 200.0)
     ledger.on_lost(2)
-    assert (slow.lane, slow.twin, ledger.retried) == (1, 0, 0)
+    assert (slow.lane, slow.twin, ledger.retries.count) == (1, 0, 0)
     ledger.on_lost(1)
     ledger.on_ready(3)
     whole = ledger.again(3, 210.0)

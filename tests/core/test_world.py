@@ -66,7 +66,7 @@ def test_an_item_that_overruns_is_charged_for_it_and_no_other() -> None:
     for seed in range(20):
         world = World(seed, SCENARIOS["overruns, calm"]).run()
         assert world.overran == dict.fromkeys((0, 5, 24, 25, 99), 3), f"seed {seed}"
-        assert world.vent.director.ledger.retried == 10
+        assert world.vent.director.ledger.retries.count == 10
         lost += world.vent.director.counts.lost
     assert lost < 60, "all but those of whom nothing was heard in time are told as what they are"
 

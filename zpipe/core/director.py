@@ -378,7 +378,7 @@ class Director:
         """There is a worker without a chunk, and nothing to issue."""
         if self.paused:
             return []
-        return self._recall(self.ledger.hungry(now), items=True) + self._copy(now)
+        return self._recall(self.ledger.recalls.hungry(now), items=True) + self._copy(now)
 
     def _copy(self, now: float) -> list[Action]:
         """Have slow chunks copied, if there are any and it is wanted. The sink hears of it ahead of any result."""
@@ -412,7 +412,7 @@ class Director:
             told += self._refill()
             for lane in [lane for lane in self._unexplained if not self.ledger.waits(lane)]:
                 told += self._tell_lost(self._unexplained.pop(lane))
-        told += self._recall(self.ledger.overdue(now), items=self.ledger.dry)
+        told += self._recall(self.ledger.recalls.overdue(now), items=self.ledger.recalls.dry)
         return told + (self._copy(now) if now >= self.ledger.speculation.look else [])
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:

@@ -5,31 +5,29 @@ never counted: a counted credit leaks with the first message lost. A lane's numb
 comes late from a lane already lost names a lane that is not there. A receipt is good whoever it comes from, be it a
 worker of an earlier ventilator of the same job: what is done before it was issued is passed over in the source.
 
-A chunk may wait on a lane behind the one that runs, which hides the round trip. One that waits too long, or while
-another worker has nothing to do, is recalled: the worker says which chunks it has not started, and others get those.
-What `Speculation` copies runs on a second lane too, as its spare: the chunk stays with the first unless that is lost.
+What no lane has waits in `Pending`, or for its time in `Retries`; what `Recalls` calls back from a lane comes in as
+`on_returned`. What `Speculation` copies runs on a second lane too, as its spare: the chunk stays with the first unless
+that is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from math import inf
 
+from zpipe.core.again import Retries
 from zpipe.core.ahead import Ahead
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
-from zpipe.core.lane import PATIENCE, QUICK, Lane
+from zpipe.core.lane import Lane
+from zpipe.core.pending import Pending
 from zpipe.core.ranges import RangeSet
+from zpipe.core.recall import Recalls
 from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects, Verdict
 from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Ledger"]
-
-CHOOSY = 1.0
-"""Seconds for which an item that failed waits for another worker than the one it failed on."""
-
 
 SHORTEST, LONGEST = 1e-9, 1e9
 """Seconds that a chunk may be said to have taken; less or more is not believed, but for none at all."""
@@ -58,17 +56,13 @@ class Ledger:
         self.ahead = Ahead()
         """What is done of the items from `next` on."""
         self._outstanding: dict[int, Chunk] = {}
-        self._pending: list[int] = []
         self._suspects = Suspects(self._outstanding, max_crashes)
+        self._pending = Pending(self._outstanding, self._suspects)
+        self.retries = Retries(self._outstanding)
+        self.recalls = Recalls(self._outstanding, self.lanes)
         self.speculation = Speculation(self._outstanding, self.lanes, wanted=speculate)
         self.limited = False
         """Workers may be killed over what they run: whose fault a loss is, the slot's next process can tell."""
-        self._retries: dict[int, Chunk] = {}
-        self._later: list[tuple[float, int]] = []
-        self.retried = 0
-        self._look = inf
-        self.dry = False
-        """There was nothing to issue when a worker last had credit."""
 
     # lanes
 
@@ -122,49 +116,20 @@ class Ledger:
         if charged is not None and not charged.lane and self._outstanding.get(charged.start) is charged:
             held = [chunk for chunk in held if chunk is not charged]
             if charged.late or charged.got is not None:
-                self._requeue(charged)
+                self._pending.add(charged)
             else:
-                self._suspect(charged, verdict.how)
-        self._requeue_all(held)
+                self._suspects.add(charged, verdict.how)
+        for chunk in held:
+            self._pending.add(chunk)
         return charged
 
     def _single_out(self, item: int, held: list[Chunk]) -> Chunk | None:
-        """Return a pending chunk of one item alone, cut out of its chunk, if nothing has become of it meanwhile.
-
-        `held` are chunks that are about to be requeued; what is cut off them is pending.
-        """
         chunk = next(iter(self._overlapping(item, item + 1)), None)
-        if chunk is None or chunk.lane or chunk.doom or not chunk.attempt:
-            return None
-        if chunk.got is not None and chunk.got.overlaps(item, item + 1):
-            return None
-        if item + 1 < chunk.stop:
-            self._requeue_new(chunk.cut(item + 1))
-        alone = chunk
-        if chunk.start < item:
-            alone = self._outstanding[item] = chunk.cut(item)
-            if chunk not in held:
-                self._requeue(chunk)
-        alone.got = None
-        return alone
-
-    def _requeue_new(self, chunk: Chunk) -> None:
-        """Have a chunk wait that is not in the books: what is not done of it, nor to be tried again by itself."""
-        for part in [chunk] if chunk.got is None else chunk.gaps():
-            if self.limit is None or part.start < self.limit:
-                self._outstanding[part.start] = part
-                self._requeue(part)
-
-    def _requeue_all(self, chunks: list[Chunk]) -> None:
-        for chunk in chunks:
-            self._requeue(chunk)
+        return self._pending.single_out(chunk, item, held) if chunk is not None else None
 
     def waits(self, number: int) -> bool:
         """Whether chunks of a lost lane wait for the verdict on it."""
         return self._suspects.waits(number)
-
-    def _suspect(self, chunk: Chunk, how: str = "") -> None:
-        self._suspects.add(chunk, how)
 
     def on_leave(self, number: int, taken: int, cut: int = 0) -> int:
         """The worker takes no more and started no chunk after the `taken`-th; return how many it hands back.
@@ -191,26 +156,14 @@ class Ledger:
         if chunk.twin:
             self._promote(chunk)
             return False
-        self._requeue(chunk)
+        self._pending.add(chunk)
         return True
 
-    def _requeue(self, chunk: Chunk) -> None:
-        chunk.lane = 0
-        if chunk.got is not None:
-            del self._outstanding[chunk.start]
-            self._requeue_new(chunk)
-        elif chunk.crashes:
-            self._suspect(chunk)
-        else:
-            heappush(self._pending, chunk.start)
-
-    # recalls
+    # time
 
     def deadline(self) -> float | None:
-        """When `due` and `overdue` are next worth asking."""
-        look = min(self._look, self.speculation.look, self._suspects.deadline())
-        if self._later:
-            look = min(look, self._later[0][0])
+        """When `due`, or `overdue` of the recalls, are next worth asking."""
+        look = min(self.recalls.look, self.speculation.look, self._suspects.deadline(), self.retries.deadline())
         return look if look < inf else None
 
     def due(self, now: float) -> bool:
@@ -220,62 +173,12 @@ class Ledger:
         """
         unheard = self._suspects.late(now)
         for number in unheard:
-            self._requeue_all(self._suspects.release(number))
-        found = bool(unheard)
-        while self._later and self._later[0][0] <= now:
-            _, start = heappop(self._later)
-            if start in self._outstanding and start in self._retries:
-                heappush(self._later, (now + CHOOSY / 100, start))  # the rest of its chunk is not yet in
-                break
-            found = True
-            chunk = self._retries.pop(start, None)
-            if chunk is not None:
-                self._outstanding[start] = chunk
-                chunk.until = now + CHOOSY
-                heappush(self._later, (chunk.until, start))
-                self._requeue(chunk)
-        return found
-
-    def overdue(self, now: float) -> list[int]:
-        """Return the lanes to be recalled now: those where chunks have waited too long, and those `hungry` returns."""
-        if now < self._look:
-            return []
-        self._look = inf
-        late = []
-        if len(self.lanes) > 1:
-            for lane in self.lanes.values():
-                if lane.backlog > 0 and not lane.recalled and not lane.leaving:
-                    if lane.due <= now:
-                        late.append(lane.number)
-                        lane.recall(now)
-                    else:
-                        self._look = min(self._look, lane.due)
-        return late + (self.hungry(now) if self.dry else [])
-
-    def hungry(self, now: float) -> list[int]:
-        """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one.
-
-        Those give back what waits there, and of a chunk that has run for a while the items that have not been started.
-        """
-        self.dry = True
-        if not self._outstanding:
-            return []
-        lanes = self.lanes.values()
-        wanting = self._idle() - sum(lane.recalled for lane in lanes)
-        if wanting <= 0:
-            return []
-        laden = []
-        for lane in lanes:
-            if lane.recalled or lane.leaving or lane.solo or lane.shared or not lane.held:
-                continue
-            if (lane.backlog > 0 and lane.typical >= QUICK) or lane.has_items_to_share(now):
-                laden.append(lane)
-            elif lane.has_items_to_share(inf):
-                self._look = min(self._look, lane.since + PATIENCE)
-        laden.sort(key=lambda lane: lane.since)  # with a heavy tail, what has run longest will run longest
-        for lane in laden[:wanting]:
-            lane.recall(now)
-        return [lane.number for lane in laden[:wanting]]
+            for chunk in self._suspects.release(number):
+                self._pending.add(chunk)
+        again = self.retries.due(now)
+        for chunk in again or ():
+            self._pending.add(chunk)
+        return bool(unheard) or again is not None
 
     def speculate(self, now: float) -> dict[int, Chunk]:
         """There is nothing to issue, nor to recall. Return the idle lanes that are to have a copy of a slow chunk now.
@@ -284,14 +187,13 @@ class Ledger:
         """
         speculation = self.speculation
         speculation.look = inf
-        if not speculation.wanted or not self.dry or not self._outstanding or len(self.lanes) < 2:
+        if not speculation.wanted or not self.recalls.dry or not self._outstanding or len(self.lanes) < 2:
             return {}
-        if self._pending or self._suspects.pending:
+        if self._pending.starts or self._suspects.pending:
             return {}
         return speculation.plan(now)
 
-    def _idle(self) -> int:
-        return sum(not lane.busy and not lane.leaving for lane in self.lanes.values())
+    # chunks that come back
 
     def on_returned(self, number: int, after: int, upto: int, cut: int = 0) -> int:
         """A recalled worker hands back the chunks after the `after`-th up to the `upto`-th; return how many.
@@ -324,10 +226,10 @@ class Ledger:
 
     def _share_out(self, rest: Chunk) -> None:
         """Make a pending chunk of what one worker hands back, or several, one for each that is idle and one for it."""
-        pieces = min(len(rest), self._idle() + 1)
+        pieces = min(len(rest), self.recalls.idle() + 1)
         for n in range(pieces - 1, 0, -1):
-            self._requeue_new(rest.cut(rest.start + len(rest) * n // (n + 1)))
-        self._requeue_new(rest)
+            self._pending.add_new(rest.cut(rest.start + len(rest) * n // (n + 1)))
+        self._pending.add_new(rest)
 
     # chunks down
 
@@ -340,20 +242,7 @@ class Ledger:
         if not lane.held and lane.spare is None and (suspect := self._suspects.take()) is not None:
             lane.solo = True
             return self._hold(suspect, lane, now)
-        found, aside = None, []
-        while self._pending and found is None:
-            start = heappop(self._pending)
-            chunk = self._outstanding.get(start)
-            if chunk is None or chunk.lane or chunk.crashes:
-                continue
-            if chunk.got is not None:
-                self._requeue(chunk)  # only what is not done of it
-            elif chunk.avoid == number and len(self.lanes) > 1 and now < chunk.until:
-                aside.append(start)
-            else:
-                found = chunk
-        for start in aside:
-            heappush(self._pending, start)
+        found = self._pending.take(number, now, only=len(self.lanes) == 1) if self._pending.starts else None
         if found is not None:
             return self._hold(found, lane, now)
         return self.speculation.take(lane, now) if self.speculation.planned else None
@@ -403,15 +292,15 @@ class Ledger:
         """Make the next `count` items a chunk of the lane; the caller sends it or says `on_refused`."""
         chunk = Chunk(self.next, self.next + count, items, payload, task, chunker or self.chunker)
         self.next = chunk.stop
-        self.dry = False
+        self.recalls.dry = False
         self._outstanding[chunk.start] = chunk
         return self._hold(chunk, self.lanes[number], now)
 
     def _hold(self, chunk: Chunk, lane: Lane, now: float) -> Chunk:
         if not lane.held:
             lane.since, lane.shared = now, False
-        elif lane.due < self._look:
-            self._look = lane.due
+        elif lane.due < self.recalls.look:
+            self.recalls.look = lane.due
         lane.hold(chunk)
         chunk.attempt += 1
         return chunk
@@ -426,11 +315,7 @@ class Ledger:
         lane.release(chunk)
         lane.solo = False
         chunk.attempt -= 1
-        chunk.lane = 0
-        if chunk.crashes:
-            self._suspects.put_back(chunk)
-        else:
-            heappush(self._pending, chunk.start)
+        self._pending.put_back(chunk)
 
     # receipts back
 
@@ -472,20 +357,9 @@ class Ledger:
 
     def _on_again(self, receipt: Receipt, chunk: Chunk, now: float) -> Lane | None:
         """Items of this chunk failed in its present attempt, and are to be tried again."""
-        got = chunk.got or RangeSet()
-        new = got.gaps(max(chunk.start, receipt.start), min(chunk.stop, receipt.stop))
-        if not new:
+        if not self.retries.put_off(receipt, chunk, now):
             return None
-        chunk.got = got
-        for start, stop in new:
-            part = chunk.part(start, stop)
-            if not receipt.void:
-                part.tries, part.avoid = chunk.tries + 1, receipt.lane
-                self.retried += 1
-            self._retries[start] = part
-            heappush(self._later, (now + (receipt.again or 0.0), start))
-            got.add(start, stop)
-        whole = got.covers(chunk.start, self._wanted_of(chunk))
+        whole = chunk.got is not None and chunk.got.covers(chunk.start, self._wanted_of(chunk))
         return self._settle(chunk, now, receipt.lane) if whole else None
 
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
@@ -514,7 +388,7 @@ class Ledger:
     ) -> tuple[int, Lane | None]:
         """These are done, whether they are in these chunks, to be tried again, or not issued yet."""
         new, freed = 0, None
-        for chunk in [*chunks, *self._retries.values()]:
+        for chunk in [*chunks, *self.retries.chunks.values()]:
             for start, stop in done.within(chunk.start, chunk.stop) or ():
                 added, lane = self._count(chunk, start, stop, now, sender)
                 new, freed = new + added, lane or freed
@@ -535,8 +409,8 @@ class Ledger:
         new = chunk.got.add(start, min(stop, end))
         if not chunk.got.covers(chunk.start, end):
             return new, None
-        if self._retries.get(chunk.start) is chunk:
-            del self._retries[chunk.start]
+        if self.retries.chunks.get(chunk.start) is chunk:
+            del self.retries.chunks[chunk.start]
             return new, None
         return new, self._settle(chunk, now, sender)
 
@@ -585,11 +459,10 @@ class Ledger:
     def on_limit(self, limit: int) -> None:
         """Only items below `limit` are still wanted."""
         if self.limit is None or limit < self.limit:
-            self.limit = limit
+            self.limit = self._pending.limit = limit
             for chunk in [c for c in self._outstanding.values() if c.start >= limit]:
                 self._drop(chunk)
-            for index in [index for index in self._retries if index >= limit]:
-                del self._retries[index]
+            self.retries.on_limit(limit)
             self.speculation.on_limit(limit)
 
     def _drop(self, chunk: Chunk) -> None:
@@ -604,7 +477,7 @@ class Ledger:
     @property
     def waiting(self) -> bool:
         """Whether chunks may wait to be sent again."""
-        return bool(self._pending or self._suspects.pending or self.speculation.planned)
+        return bool(self._pending.starts or self._suspects.pending or self.speculation.planned)
 
     @property
     def in_flight(self) -> int:
@@ -615,7 +488,7 @@ class Ledger:
     def finished(self) -> bool:
         """Whether every item that is wanted has its receipt."""
         ended = self.exhausted or (self.limit is not None and self.next >= self.limit)
-        return ended and not self._outstanding and not self._retries
+        return ended and not self._outstanding and not self.retries.chunks
 
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
@@ -639,9 +512,9 @@ class Ledger:
             if chunk.lane:
                 held -= 1
                 continue
-            pending = pending or {*self._pending, *self._suspects.pending, *self._suspects.waiting()}
+            pending = pending or {*self._pending.starts, *self._suspects.pending, *self._suspects.waiting()}
             assert start in pending, f"[{start}, {chunk.stop}) is lost"
         assert not held, "a chunk belongs to a lane that does not have it"
         if self.limit is None:
-            issued += sum(len(c) - (c.got.count if c.got is not None else 0) for c in self._retries.values())
+            issued += sum(len(c) - (c.got.count if c.got is not None else 0) for c in self.retries.chunks.values())
             assert self.done + issued == self.next + self.ahead.count, (self.done, issued, self.next, self.ahead.count)

@@ -1,0 +1,88 @@
+"""Which chunks wait to be sent again, and which of them is next. Must not know what they came back from, nor receipts.
+
+A chunk that no lane has waits here, by where it starts; one that workers have ended over waits among the suspects.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from zpipe.core.chunk import Chunk
+from zpipe.core.suspects import Suspects
+
+__all__ = ["Pending"]
+
+
+class Pending:
+    """Those of a ledger's `outstanding` chunks that no lane has."""
+
+    def __init__(self, outstanding: dict[int, Chunk], suspects: Suspects) -> None:
+        self.starts: list[int] = []
+        """A heap of where those start that wait, and of some that do no more."""
+        self.limit: int | None = None
+        """Items from this index on are not wanted any more."""
+        self._outstanding = outstanding
+        self._suspects = suspects
+
+    def add(self, chunk: Chunk) -> None:
+        """No lane has this chunk any more: what is not done of it is to be run by another."""
+        chunk.lane = 0
+        if chunk.got is not None:
+            del self._outstanding[chunk.start]
+            self.add_new(chunk)
+        elif chunk.crashes:
+            self._suspects.add(chunk)
+        else:
+            heappush(self.starts, chunk.start)
+
+    def add_new(self, chunk: Chunk) -> None:
+        """Have a chunk wait that is not in the books: what is not done of it, nor to be tried again by itself."""
+        for part in [chunk] if chunk.got is None else chunk.gaps():
+            if self.limit is None or part.start < self.limit:
+                self._outstanding[part.start] = part
+                self.add(part)
+
+    def put_back(self, chunk: Chunk) -> None:
+        """A chunk that was taken waits as before: its lane refused it."""
+        chunk.lane = 0
+        if chunk.crashes:
+            self._suspects.put_back(chunk)
+        else:
+            heappush(self.starts, chunk.start)
+
+    def take(self, number: int, now: float, *, only: bool) -> Chunk | None:
+        """Return the first chunk that the lane may have, if any; `only`: there is no other lane."""
+        found, aside = None, []
+        while self.starts and found is None:
+            start = heappop(self.starts)
+            chunk = self._outstanding.get(start)
+            if chunk is None or chunk.lane or chunk.crashes:
+                continue
+            if chunk.got is not None:
+                self.add(chunk)  # only what is not done of it
+            elif chunk.avoid == number and not only and now < chunk.until:
+                aside.append(start)
+            else:
+                found = chunk
+        for start in aside:
+            heappush(self.starts, start)
+        return found
+
+    def single_out(self, chunk: Chunk, item: int, held: list[Chunk]) -> Chunk | None:
+        """Return a pending chunk of one item alone, cut out of its chunk, if nothing has become of it meanwhile.
+
+        `held` are chunks that are about to be added; what is cut off them is pending.
+        """
+        if chunk.lane or chunk.doom or not chunk.attempt:
+            return None
+        if chunk.got is not None and chunk.got.overlaps(item, item + 1):
+            return None
+        if item + 1 < chunk.stop:
+            self.add_new(chunk.cut(item + 1))
+        alone = chunk
+        if chunk.start < item:
+            alone = self._outstanding[item] = chunk.cut(item)
+            if chunk not in held:
+                self.add(chunk)
+        alone.got = None
+        return alone

@@ -1,0 +1,71 @@
+"""From which lanes chunks are called back that wait there while others have nothing to do. Knows lanes, not receipts.
+
+A chunk may wait on a lane behind the one that runs, which hides the round trip. One that waits too long, or while
+another worker has nothing to do, is recalled: the worker says which chunks it has not started, and others get those.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from zpipe.core.chunk import Chunk
+from zpipe.core.lane import PATIENCE, QUICK, Lane
+
+__all__ = ["Recalls"]
+
+
+class Recalls:
+    """What is to be had back of a ledger's `outstanding` chunks on its `lanes`."""
+
+    def __init__(self, outstanding: dict[int, Chunk], lanes: dict[int, Lane]) -> None:
+        self.dry = False
+        """There was nothing to issue when a worker last had credit."""
+        self.look = inf
+        """When `overdue` is next worth asking."""
+        self._outstanding = outstanding
+        self._lanes = lanes
+
+    def idle(self) -> int:
+        """Return how many workers have nothing to do."""
+        return sum(not lane.busy and not lane.leaving for lane in self._lanes.values())
+
+    def overdue(self, now: float) -> list[int]:
+        """Return the lanes to be recalled now: those where chunks have waited too long, and those `hungry` returns."""
+        if now < self.look:
+            return []
+        self.look = inf
+        late = []
+        if len(self._lanes) > 1:
+            for lane in self._lanes.values():
+                if lane.backlog > 0 and not lane.recalled and not lane.leaving:
+                    if lane.due <= now:
+                        late.append(lane.number)
+                        lane.recall(now)
+                    else:
+                        self.look = min(self.look, lane.due)
+        return late + (self.hungry(now) if self.dry else [])
+
+    def hungry(self, now: float) -> list[int]:
+        """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one.
+
+        Those give back what waits there, and of a chunk that has run for a while the items that have not been started.
+        """
+        self.dry = True
+        if not self._outstanding:
+            return []
+        lanes = self._lanes.values()
+        wanting = self.idle() - sum(lane.recalled for lane in lanes)
+        if wanting <= 0:
+            return []
+        laden = []
+        for lane in lanes:
+            if lane.recalled or lane.leaving or lane.solo or lane.shared or not lane.held:
+                continue
+            if (lane.backlog > 0 and lane.typical >= QUICK) or lane.has_items_to_share(now):
+                laden.append(lane)
+            elif lane.has_items_to_share(inf):
+                self.look = min(self.look, lane.since + PATIENCE)
+        laden.sort(key=lambda lane: lane.since)  # with a heavy tail, what has run longest will run longest
+        for lane in laden[:wanting]:
+            lane.recall(now)
+        return [lane.number for lane in laden[:wanting]]
