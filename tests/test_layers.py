@@ -37,6 +37,7 @@ LEVELS = [
     },
     {"allowed", "handover", "joblog", "outlet", "recorder", "reopening", "resumption"},
     {"runner", "lines", "feeder", "maps", "submits"},
+    {"lanes", "supply"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"slots"},
     {"local", "helm"},

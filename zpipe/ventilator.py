@@ -1,4 +1,4 @@
-"""The ventilator's shell: reads the source, sends chunks down lanes, hears control messages. Decides nothing itself.
+"""The ventilator's shell: shares what the source has among lanes, hears control messages. Decides nothing itself.
 
 What to do is the director's and the ledger's to say; this turns messages and monitor events into their events, and
 their actions into messages. One thread, inside a `Loop` that it may share with a sink of the same process.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -25,21 +24,16 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.errors import SourceError, UsageError, WireError
+from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.security import Guard
 from zpipe.sources import Batch, Source
+from zpipe.supply import Supply
 from zpipe.versions import host_name
 
 __all__ = ["LocalSink", "Tasks", "Ventilator"]
 
 BATCH = 256
 """Control messages handled before others get their turn."""
-
-MESSAGE_CHUNKS, MESSAGE_BYTES = 64, 32_768
-"""Small chunks for one lane travel together, up to this many and this many bytes: the first must not wait long."""
-
-
-LANE_BITS = 24
-"""Lanes of one ventilator are told apart by so many bits of their number, ventilators of one job by those above."""
 
 
 class Tasks(Protocol):
@@ -90,25 +84,6 @@ class LocalSink(Protocol):
         """Two workers run these items."""
 
 
-class _Lane(msgspec.Struct, eq=False):
-    """A bound PUSH socket. `tasks` are the numbers of those that went down it; `chunks` are about to go, as `parts`.
-
-    `cut`: it refused a message, so its worker has gone, or has not linked yet.
-    """
-
-    number: int
-    socket: Any
-    watch: link.Watch
-    endpoint: str
-    peers: int = 0
-    strangers: int = 0
-    cut: bool = False
-    tasks: set[int] = msgspec.field(default_factory=set)
-    chunks: list[Chunk] = msgspec.field(default_factory=list)
-    parts: list[wire.Chunk] = msgspec.field(default_factory=list)
-    size: int = 0
-
-
 class Ventilator:
     """Runs one job. `spec.encoding` is the sink's to say and set before the first worker gets it.
 
@@ -133,9 +108,9 @@ class Ventilator:
         guard: Guard | None = None,
         hint: str = "",
     ) -> None:
-        self._loop, self._context, self._source, self._spec, self._tasks = loop, context, source, spec, tasks
+        self._loop, self._context, self._spec, self._tasks = loop, context, spec, tasks
         self._say = say
-        self._heartbeat, self._lane_ports, self._guard, self._hint = heartbeat, lane_ports, guard, hint
+        self._heartbeat, self._guard, self._hint = heartbeat, guard, hint
         allowed = implied(spec)
         self._allow = allowed.options() if allowed is not None else ""
         chunker = Chunker(chunk, most=spec.max_tasks or None)
@@ -149,9 +124,19 @@ class Ventilator:
         self._control: Any = None
         self._watch: link.Watch | None = None
         self._sink: LocalSink | None = None
-        self._lanes: dict[int, _Lane] = {}
-        self._awaited: int | None = None
-        self._dry = False
+        self._lanes = Lanes(
+            loop,
+            context,
+            self._on_lane,
+            self._task,
+            self.ledger.on_refused,
+            heartbeat=heartbeat,
+            ports=lane_ports,
+            guard=guard,
+        )
+        self._supply = Supply(
+            loop, source, self.ledger, more=self._feed, failed=self._on_source_error, ended=self._exhausted
+        )
         self._began = time.monotonic()
 
     # setting up
@@ -193,14 +178,14 @@ class Ventilator:
     def start(self, sink: LocalSink | None = None) -> None:
         """Begin, with a sink of this process if given."""
         self._sink = sink
-        self._source.start(self._loop.wake)
+        self._supply.start()
         if sink is not None:
             director = self.director
             wants = (sink.endpoint, sink.encoding, sink.letters, sink.held())
             self._perform(director.on_local_sink(*wants, joblog=sink.joblog))
             sink.on_job(director.job, director.fingerprint)
-        if self._source.exhausted:
-            self._exhausted()
+        if self._supply.source.exhausted:
+            self._supply.end()
 
     # events in
 
@@ -221,22 +206,14 @@ class Ventilator:
         return True
 
     def _on_lane(self, number: int, event: int) -> None:
-        lane = self._lanes.get(number)
-        if lane is None:
-            return
-        if event == link.UP:
-            lane.peers += 1
-            lane.cut = False
-            if lane.peers == 1:
-                self.director.on_linked(number)
-                self._share([number])  # its Ready may have come first, and found nobody to send to
-            else:
-                self._perform(self.director.on_link_lost(number, "a second peer connected to its lane"))
-        elif event == link.FAILED:
-            lane.strangers += 1
-        elif event == link.DOWN and lane.strangers:
-            lane.strangers -= 1  # whoever connected never was a worker
-        elif event == link.DOWN:
+        lane = self._lanes.open.get(number)
+        change = lane.on_event(event) if lane is not None else None
+        if change is Change.LINKED:
+            self.director.on_linked(number)
+            self._share([number])  # its Ready may have come first, and found nobody to send to
+        elif change is Change.DOUBLED:
+            self._perform(self.director.on_link_lost(number, "a second peer connected to its lane"))
+        elif change is Change.LOST:
             self._perform(self.director.on_link_lost(number))
 
     def on_receipts(self, message: wire.Receipts) -> None:
@@ -267,11 +244,7 @@ class Ventilator:
 
     def on_wake(self) -> None:
         """The loop was woken: the source may have more, or have come to its end."""
-        if self._source.exhausted:
-            self._exhausted()
-        if self._dry:
-            self._dry = False
-            self._on_more()
+        self._supply.on_wake()
 
     def offer(self) -> bool:
         """Send a single item to a worker that has none, without looking further; False if that takes more thought.
@@ -282,7 +255,7 @@ class Ventilator:
         if tasks is None or tasks.setup is not None or ledger.waiting or not (ledger.open and self.director.may_issue):
             return False
         for number, lane in ledger.lanes.items():
-            if not lane.held and lane.credit > 0 and not self._lanes[number].cut:
+            if not lane.held and lane.credit > 0 and not self._lanes.open[number].cut:
                 break
         else:
             return False
@@ -290,9 +263,9 @@ class Ventilator:
         if single is None:
             return False
         task, chunker, batch = single
-        mine = self._lanes[number]
-        self._put(mine, ledger.issue(number, 1, batch.kind, batch.frames, time.monotonic(), task, chunker))
-        self._flush(mine)
+        mine = self._lanes.open[number]
+        mine.put(ledger.issue(number, 1, batch.kind, batch.frames, time.monotonic(), task, chunker))
+        mine.flush()
         return True
 
     # actions out
@@ -311,9 +284,9 @@ class Ventilator:
             elif isinstance(action, Admit):
                 self._admit(action)
             elif isinstance(action, Retire):
-                self._close_lane(action.lane)
+                self._lanes.close(action.lane)
             elif isinstance(action, Skip):
-                self._skip()
+                self._supply.skip()
             elif isinstance(action, Lost):
                 again = f"; {action.requeued} of its chunks go to others" if action.requeued else ""
                 self._say(f"lost {action.name}: {action.how}{again}", False)
@@ -328,43 +301,15 @@ class Ventilator:
 
     def _admit(self, action: Admit) -> None:
         try:
-            lane = self._lanes[action.lane] = self._open_lane(action.lane)
+            lane = self._lanes.bind(action.lane, self._bound)
         except UsageError as error:
             self._perform(self.director.on_unbound(action.lane, str(error)))
             return
         self._reply(action.identity, self.director.welcome(lane.number, endpoints.announce(lane.endpoint)))
 
-    def _open_lane(self, number: int) -> _Lane:
-        made = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat, most=0)
-        fault = None
-        if self._guard is not None:
-            self._guard.serve(made, self._bound)
-            fault = self._guard.fault("lane") if self._bound.startswith("tcp://") else None
-        try:
-            watch = link.Watch(self._loop, made, partial(self._on_lane, number), fault)
-        except UsageError:
-            made.close()
-            raise
-        at = endpoints.sibling(self._bound, f"lane-{number % (1 << LANE_BITS)}")
-        try:
-            return _Lane(number, made, watch, link.bind(made, at, self._lane_ports))
-        except UsageError:
-            watch.close()
-            raise
-
     def _end(self, end: End) -> None:
         self.ended = end
-        self._close_lanes()
-
-    def _close_lane(self, number: int) -> None:
-        lane = self._lanes.pop(number, None)
-        if lane is not None:
-            lane.watch.close()
-            link.unlink(lane.endpoint)
-
-    def _close_lanes(self) -> None:
-        for number in list(self._lanes):
-            self._close_lane(number)
+        self._lanes.close_all()
 
     # chunks
 
@@ -376,12 +321,13 @@ class Ventilator:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
         if self._is_idle():
-            self._await_source()
+            self._supply.wait()
             self._after_sharing(hungry=True)
             return
-        pairs = [(self._lanes[n], ledger.lanes[n]) for n in numbers if n in self._lanes and n in ledger.lanes]
+        lanes = self._lanes.open
+        pairs = [(lanes[n], ledger.lanes[n]) for n in numbers if n in lanes and n in ledger.lanes]
         if self._tasks is None or self._tasks.setup is not None:
-            pairs = [pair for pair in pairs if self._introduce(pair[0], 0)]
+            pairs = [pair for pair in pairs if pair[0].introduce(0)]
         if len(pairs) > 1:
             pairs.sort(key=lambda pair: len(pair[1].held))
         hungry, now = False, time.monotonic()
@@ -392,10 +338,10 @@ class Ventilator:
                 if chunk is None:
                     hungry, pairs = True, []
                     break
-                self._put(lane, chunk)
+                lane.put(chunk)
         for number in numbers:
-            if (lane_of := self._lanes.get(number)) is not None:
-                self._flush(lane_of)
+            if (lane_of := lanes.get(number)) is not None:
+                lane_of.flush()
         self._after_sharing(hungry=hungry)
 
     def _is_idle(self) -> bool:
@@ -408,149 +354,41 @@ class Ventilator:
         if hungry and len(self.ledger.lanes) > 1:
             self._perform(self.director.on_hungry(time.monotonic()))
         # Last: a sink in this process may have all results already, and end the job, these lanes included.
-        if self._source.exhausted:
-            self._exhausted()
-
-    def _introduce(self, lane: _Lane, number: int) -> bool:
-        """Send a task down a lane that has not had it; return whether it has it now."""
-        if number not in lane.tasks:
-            self._flush(lane)
-            if not link.send(lane.socket, wire.encode(wire.Task(self.director.job, self._job_spec(number), number))):
-                lane.cut = True
-                return False
-            lane.tasks.add(number)
-        return True
+        if self._supply.source.exhausted:
+            self._supply.end()
 
     def forget(self, number: int) -> None:
         """No item is for this task any more: workers may let go of it."""
-        for lane in self._lanes.values():
-            if number in lane.tasks:
-                lane.tasks.discard(number)
-                link.send(lane.socket, wire.encode(wire.Forget(number)))
+        self._lanes.forget(number)
 
     def _issue(self, number: int, now: float) -> Chunk | None:
         """Make a chunk of what the source has for this lane."""
         while True:
             current = (0, self.ledger.chunker) if self._tasks is None else self._tasks.current()
             if current is None:
-                self._await_source()
+                self._supply.wait()
                 return None
             task, chunker = current
-            if self.ledger.ahead.count and not self._skip():
+            if self.ledger.ahead.count and not self._supply.skip():
                 return None
-            wanted = self.ledger.wanted(self._source.remaining(), chunker)
-            batch = self._take(wanted) if wanted else None
+            wanted = self.ledger.wanted(self._supply.source.remaining(), chunker)
+            batch = self._supply.take(wanted) if wanted else None
             if batch is not None:
                 return self.ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
             if self._tasks is None or not wanted:
                 return None
 
-    def _put(self, lane: _Lane, chunk: Chunk) -> None:
-        """Have a chunk sent down a lane: at once if it is large, else with the others of this turn."""
-        if not self._introduce(lane, chunk.task):
-            self.ledger.on_refused(chunk)
-            return
-        body = wire.inline(chunk.payload)
-        part = wire.Chunk(
-            chunk.start,
-            chunk.stop,
-            chunk.attempt,
-            chunk.items,
-            chunk.task,
-            chunk.skip,
-            chunk.doom,
-            chunk.tries,
-            body,
-            chunk.late,
-        )
-        if body is None:
-            self._flush(lane)
-            self._send(lane, wire.encode(part, chunk.payload), [chunk])
-            return
-        lane.chunks.append(chunk)
-        lane.parts.append(part)
-        lane.size += chunk.size
-        if lane.size >= MESSAGE_BYTES or len(lane.parts) >= MESSAGE_CHUNKS:
-            self._flush(lane)
-
-    def _flush(self, lane: _Lane) -> None:
-        """Send what is to go down a lane."""
-        if lane.parts:
-            parts, chunks, lane.parts, lane.chunks, lane.size = lane.parts, lane.chunks, [], [], 0
-            self._send(lane, wire.encode(parts[0] if len(parts) == 1 else wire.Chunks(parts)), chunks)
-
-    def _send(self, lane: _Lane, frames: list[wire.Buffer], chunks: list[Chunk]) -> None:
-        if not link.send(lane.socket, frames):
-            # Its monitor is about to say so; the chunks wait for another worker.
-            lane.cut = True
-            for chunk in reversed(chunks):
-                self.ledger.on_refused(chunk)
-
-    def _take(self, wanted: int) -> Any:
-        try:
-            batch = self._source.take(wanted)
-        except SourceError as error:
-            self._on_source_error(error)
-            return None
-        if batch is None:
-            if self._source.exhausted:
-                self._exhausted()
-            else:
-                self._await_source()
-        return batch
-
     def _on_source_error(self, error: SourceError) -> None:
-        self._forget_source()
         self.drain(f"the source failed: {error}", error.exit_status)
-        self._source.close()
-
-    def _skip(self) -> bool:
-        """Pass over the source's next items as far as they are done; return whether that is all of them."""
-        while count := self.ledger.skippable:
-            try:
-                skipped = self._source.skip(count)
-            except SourceError as error:
-                self._on_source_error(error)
-                return False
-            if not skipped:
-                if self._source.exhausted:
-                    self._exhausted()
-                else:
-                    self._await_source()
-                return False
-            self.ledger.on_skipped(skipped)
-        if self._source.exhausted:
-            self._exhausted()
-        return True
-
-    def _await_source(self) -> None:
-        fd = self._source.fileno()
-        self._dry = fd is None
-        if fd is not None and self._awaited is None:
-            self._awaited = fd
-            self._loop.add_fd(fd, self._on_source)
-
-    def _forget_source(self) -> None:
-        if self._awaited is not None:
-            self._loop.remove(self._awaited)
-            self._awaited = None
-
-    def _on_source(self) -> bool:
-        self._forget_source()
-        self._on_more()
-        return False
-
-    def _on_more(self) -> None:
-        if self.ledger.ahead.count:
-            self._skip()  # even if there is no worker: all may be done
-        self._feed()
 
     def _exhausted(self) -> None:
-        if self.ledger.exhausted or self.ledger.closed:
-            return  # a source that was closed early has no total
         self._perform(self.director.on_exhausted())
         if self._sink is not None and self.ended is None:  # else the source is not the job's: nor is its end
             self._sink.on_total(self.ledger.next)
+
+    def _task(self, number: int) -> wire.Task:
+        """The message that introduces a task to a worker."""
+        return wire.Task(self.director.job, self._job_spec(number), number)
 
     def _job_spec(self, number: int) -> wire.JobSpec:
         if self._tasks is not None:
@@ -586,8 +424,7 @@ class Ventilator:
         """What the job waits for, as a sentence, empty when it is at work."""
         if self.director.paused:
             return self.director.waiting(str(os.getpid()) if self.url.startswith("ipc://") else self.url)
-        dry = self._dry or self._awaited is not None
-        if dry and not self.ledger.in_flight and self.director.phase is Phase.RUNNING:
+        if self._supply.waiting and not self.ledger.in_flight and self.director.phase is Phase.RUNNING:
             return (
                 "waiting for the source: no items have come yet" if not self.ledger.next else "waiting for more items"
             )
@@ -595,16 +432,12 @@ class Ventilator:
 
     def total(self) -> tuple[int | None, bool]:
         """The number of items, or an estimate of it, and whether it is exact."""
-        if self.ledger.exhausted:
-            return self.ledger.next, True
-        remaining = self._source.remaining()
-        return (None, False) if remaining is None else (self.ledger.next + remaining, self._source.exact)
+        return self._supply.total()
 
     def close(self) -> None:
         """Let the last messages out and close every socket."""
-        self._forget_source()
-        self._source.close()
-        self._close_lanes()
+        self._supply.close()
+        self._lanes.close_all()
         if self._control is not None:
             self._loop.remove(self._control)
             if self._watch is not None:

@@ -94,7 +94,7 @@ def ports(pipe: zpipe.Pipeline) -> dict[str, str]:
     """Where a pipeline listens."""
     engine = pipe._engine
     results = engine._sink.bound
-    lanes = {f"lane {number}": lane.endpoint for number, lane in engine._ventilator._lanes.items()}
+    lanes = {f"lane {number}": lane.endpoint for number, lane in engine._ventilator._lanes.open.items()}
     return {"control": engine._ventilator.bound, "results": results, **lanes}
 
 
