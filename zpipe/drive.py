@@ -359,7 +359,7 @@ def run_ventilator(
         ventilator.bind(bind)
         announce(stack.enter_context(private_folder()), ventilator.bound)
         _caution(ventilator.bound, access, say)
-        lines = ventilator.director.sink_line, ventilator.worker_line
+        lines = ventilator.director.sink.line, ventilator.worker_line
         progress.say(f"listening; start a sink with: {lines[0]}, and workers with: {lines[1]}{_with(access)}")
         drive = _Drive(loop, progress, interrupts)
         ventilator.start()

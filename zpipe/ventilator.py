@@ -23,6 +23,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
+from zpipe.core.seat import Wants
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.security import Guard
@@ -158,7 +159,7 @@ class Ventilator:
         self.url = endpoints.reachable(self._bound, host_name())
         wide = "" if endpoints.is_loopback(self._bound) else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT}"
         codec = f" --codec {self._spec.codec}" if self._spec.codec != "pickle" else ""
-        self.director.sink_line = f"zpipe sink {self.url}{wide}{self._hint}{codec} --output FILE"
+        self.director.sink.line = f"zpipe sink {self.url}{wide}{self._hint}{codec} --output FILE"
         return self.url
 
     def issued(self) -> int:
@@ -181,8 +182,8 @@ class Ventilator:
         self._supply.start()
         if sink is not None:
             director = self.director
-            wants = (sink.endpoint, sink.encoding, sink.letters, sink.held())
-            self._perform(director.on_local_sink(*wants, joblog=sink.joblog))
+            wants = Wants(sink.endpoint, sink.encoding, sink.letters, sink.joblog)
+            self._perform(director.on_local_sink(wants, sink.held()))
             sink.on_job(director.job, director.fingerprint)
         if self._supply.source.exhausted:
             self._supply.end()
@@ -195,12 +196,12 @@ class Ventilator:
             if frames is None:
                 return False
             identity = bytes(frames[0])
-            if not self.director.hears(identity):
+            if not self.director.gate.hears(identity):
                 continue
             try:
                 message, _ = wire.decode(frames[1:])
             except WireError as error:
-                self._perform(self.director.on_malformed(identity, str(error), time.monotonic()))
+                self._perform(self.director.gate.on_malformed(identity, str(error), time.monotonic()))
                 continue
             self._perform(self.director.on_message(identity, message, time.monotonic()))
         return True
@@ -393,10 +394,11 @@ class Ventilator:
     def _job_spec(self, number: int) -> wire.JobSpec:
         if self._tasks is not None:
             return self._tasks.spec(number)
-        director, spec = self.director, self._spec
-        wanted = (director.encoding, director.letters, director.joblog)
-        if wanted[0] is not None and wanted != (spec.encoding, spec.letters, spec.joblog):
-            self._spec = msgspec.structs.replace(spec, encoding=wanted[0], letters=wanted[1], joblog=wanted[2])
+        wants = self.director.sink.wants
+        if wants is not None:
+            self._spec = msgspec.structs.replace(
+                self._spec, encoding=wants.encoding, letters=wants.letters, joblog=wants.joblog
+            )
         return self._spec
 
     # what a person may want to know

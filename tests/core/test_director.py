@@ -14,14 +14,15 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Halt, Policy
 from zpipe.core.roster import LINK
+from zpipe.core.seat import Wants
 from zpipe.core.suspects import HEARING
 from zpipe.errors import WireError
 
 V = wire.Versions(1, "0.1", "3.11", "3.1")
-LOCAL = ("ipc://results", "json", False)
+LOCAL = Wants("ipc://results", "json")
 
 
-def make(local: Any = LOCAL, **policy: Any) -> Director:
+def make(local: Wants | None = LOCAL, **policy: Any) -> Director:
     """A director, with a sink of its own process unless told otherwise."""
     return Director("job", Policy(V, **policy), Ledger(Chunker(1)), local)
 
@@ -95,7 +96,7 @@ def test_workers_wait_for_the_sink_and_are_told() -> None:
     director = make(None)
     (hold,) = director.on_message(b"w1", join(1), 0.0)
     assert "no sink has joined yet" in hold.message.reason
-    director.sink_line = "zpipe sink tcp://me --output FILE"
+    director.sink.line = "zpipe sink tcp://me --output FILE"
     assert "start one with: zpipe sink tcp://me --output FILE" in director.waiting("tcp://me")
     (admit,) = director.on_message(b"s", sink(), 0.0)
     assert director.on_message(b"s", wire.Ready(admit.lane), 0.0) == [Admit(b"w1", 2)]
@@ -303,11 +304,11 @@ def test_a_ventilator_of_another_job_gives_way() -> None:
 def test_a_sink_of_this_process_brings_a_job_along() -> None:
     """A journal that is opened again, by a command that has its own sink: the same job, or none."""
     director = anew({"task": "f"})
-    assert director.on_local_sink(*LOCAL, wire.Held("old", {"task": "f"}, [0, 7])) == [Skip()]
+    assert director.on_local_sink(LOCAL, wire.Held("old", {"task": "f"}, [0, 7])) == [Skip()]
     assert director.job == "old"
-    (end,) = anew({"task": "g"}).on_local_sink(*LOCAL, wire.Held("old", {"task": "f"}, [0, 7]))
+    (end,) = anew({"task": "g"}).on_local_sink(LOCAL, wire.Held("old", {"task": "f"}, [0, 7]))
     assert "task: f there, g here" in end.error
-    assert anew({"task": "g"}).on_local_sink(*LOCAL, wire.Held()) == []
+    assert anew({"task": "g"}).on_local_sink(LOCAL, wire.Held()) == []
 
 
 def test_a_sink_that_comes_back_with_its_journal_has_all_that_was_receipted() -> None:
@@ -343,7 +344,7 @@ def test_a_source_that_has_shrunk_is_told_of() -> None:
 
 def test_garbage_on_the_control_port_is_answered_and_told() -> None:
     """A node of another protocol hears what this one speaks."""
-    reply, tell = make().on_malformed(b"x", "a header that is no zpipe message", 0.0)
+    reply, tell = make().gate.on_malformed(b"x", "a header that is no zpipe message", 0.0)
     assert "protocol 1" in reply.message.reason
     assert isinstance(tell, Tell)
 
@@ -507,13 +508,13 @@ def test_a_wish_that_is_not_known_is_refused() -> None:
 def test_who_breaks_the_rules_is_told_once_and_heard_no_more() -> None:
     """Whatever else comes by that connection; others are not concerned, and a flood of them is no flood of words."""
     director = make()
-    assert director.on_malformed(b"x", "no header", 0.0)
-    assert director.on_malformed(b"x", "no header", 1.0) == []
+    assert director.gate.on_malformed(b"x", "no header", 0.0)
+    assert director.gate.on_malformed(b"x", "no header", 1.0) == []
     assert director.on_message(b"x", join(1), 2.0) == []
     assert of(Admit, director.on_message(b"y", join(1), 2.0))
-    told = [of(Tell, director.on_malformed(b"%d" % n, "no header", 3.0)) for n in range(20_000)]
+    told = [of(Tell, director.gate.on_malformed(b"%d" % n, "no header", 3.0)) for n in range(20_000)]
     assert sum(map(len, told)) < 10
-    assert len(director._shunned) <= 10_000
+    assert len(director.gate._shunned) <= 10_000
 
 
 def test_one_connection_brings_one_process() -> None:

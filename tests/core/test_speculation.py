@@ -14,6 +14,7 @@ from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.ranges import RangeSet
+from zpipe.core.seat import Wants
 from zpipe.core.speculation import LEAST, SHARE, SLOW
 from zpipe.core.suspects import Verdict
 from zpipe.core.wire import Receipt
@@ -328,7 +329,7 @@ def test_words_that_were_lost_hold_no_lane_for_ever() -> None:
     ledger.check()
 
 
-def director(local: Any) -> tuple[Director, Chunk]:
+def director(local: Wants | None) -> tuple[Director, Chunk]:
     """A director of two workers, with a slow chunk on the first one's lane."""
     versions = wire.Versions(1, "0.1", "3.11", "3.1")
     ledger = Ledger(Chunker(1), speculate=True)
@@ -348,7 +349,7 @@ def director(local: Any) -> tuple[Director, Chunk]:
 
 def test_the_sink_hears_of_a_copy_before_it_is_sent() -> None:
     """One of this process by an action, another by a message, and again when that comes back."""
-    made, slow = director(("ipc://results", "json", False))
+    made, slow = director(Wants("ipc://results", "json"))
     word = wire.Copied("job", slow.start, slow.stop)
     assert made.on_hungry(LATE) == [Inform(word), Fill([2])]
     made, slow = director(None)

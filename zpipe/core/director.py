@@ -1,4 +1,4 @@
-"""The ventilator's decisions about nodes: who may join, when work may start, who is gone, when the job is over.
+"""The ventilator's decisions about nodes: what they get, when work may start, who is gone, when the job is over.
 
 Chunks are the ledger's business; this tells it which lanes there are. A process that joins again has lost its old lane.
 """
@@ -13,22 +13,18 @@ import msgspec
 from zpipe.core import wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
-from zpipe.core.complaints import Complaints
+from zpipe.core.gate import Gate
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
-from zpipe.core.roster import AnyJoin, Node, Roster, differs, name_of
+from zpipe.core.roster import AnyJoin, Node, Roster, name_of
+from zpipe.core.seat import Seat, Wants
 from zpipe.core.suspects import Verdict
-from zpipe.core.turnstile import Turnstile
 
 __all__ = ["INTERRUPTED", "Director", "Phase"]
 
 INTERRUPTED = 130
 """Exit status of a job that a person has ended."""
-
-
-SHUNNED = 10_000
-"""Connections that broke the rules of which is remembered that they did."""
 
 
 class Phase(Enum):
@@ -48,7 +44,7 @@ class _Counts(msgspec.Struct):
 
 
 class Director:
-    """Decides about nodes for one job. `local_sink` is the endpoint for results of a sink in this very process.
+    """Decides about nodes for one job. `local` is how a sink of this very process wants results, if there is one.
 
     `job` is what the job is called unless a sink has a part of it already, as its `fingerprint` tells. `base` is what
     lanes are numbered from: another one than that of an earlier ventilator.
@@ -59,26 +55,19 @@ class Director:
         job: str,
         policy: Policy,
         ledger: Ledger,
-        local_sink: tuple[str, wire.Encoding, bool] | None = None,
+        local: Wants | None = None,
         *,
         fingerprint: dict[str, str] | None = None,
         base: int = 0,
     ) -> None:
-        self.job, self.policy, self.ledger, self.local_sink = job, policy, ledger, local_sink
+        self.job, self.policy, self.ledger = job, policy, ledger
         self.fingerprint = fingerprint or {}
         self.phase = Phase.GATHERING
         self.counts = _Counts()
-        self._local_joblog = False
         self.finished: wire.Finished | None = None
-        self.sink_line = "zpipe sink URL --output FILE"
-        """The command line that starts this job's sink, once the address is known."""
+        self.gate = Gate(policy)
+        self.sink = Seat(local)
         self._roster = Roster(base)
-        self._sink: Node | None = None
-        self._sink_session = ""
-        self._complaints = Complaints()
-        self._rejects = Complaints(most=16)
-        self._turnstile = Turnstile()
-        self._shunned: dict[bytes, None] = {}
         self._fit = False
         self._unexplained: dict[int, Lost] = {}
         self._drain: tuple[str, int] | None = None
@@ -87,27 +76,6 @@ class Director:
         self._bye: wire.Bye | None = wire.Bye()
 
     # what the shell asks
-
-    @property
-    def encoding(self) -> wire.Encoding | None:
-        """How the sink wants results, once there is one."""
-        if self.local_sink is not None:
-            return self.local_sink[1]
-        return self._sink.sink.encoding if self._sink is not None and self._sink.sink is not None else None
-
-    @property
-    def letters(self) -> bool:
-        """Whether the sink wants dead letters."""
-        if self.local_sink is not None:
-            return self.local_sink[2]
-        return self._sink is not None and self._sink.sink is not None and self._sink.sink.letters
-
-    @property
-    def joblog(self) -> bool:
-        """Whether the sink wants lines for a job log."""
-        if self.local_sink is not None:
-            return self._local_joblog
-        return self._sink is not None and self._sink.sink is not None and self._sink.sink.joblog
 
     @property
     def may_issue(self) -> bool:
@@ -135,51 +103,31 @@ class Director:
         assert node is not None
         if node.sink:
             return wire.Welcome(self.job, node.join.turn, lane, endpoint, fingerprint=self.fingerprint)
-        join = self._sink.sink if self._sink is not None else None
-        key = join.key if join is not None else ""
-        return wire.Welcome(self.job, node.join.turn, lane, endpoint, self._sink_endpoint(), key=key)
+        wants = self.sink.wants
+        assert wants is not None
+        return wire.Welcome(self.job, node.join.turn, lane, endpoint, wants.endpoint, key=wants.key)
 
     def on_unbound(self, lane: int, reason: str) -> list[Action]:
         """There is no lane to be had for the node just admitted: turn it away."""
         node = self._roster.get(lane)
         assert node is not None
-        told = self._tell_of(node.join, "unbound", f"{node.name} has to wait for a lane: {reason}", node.since)
+        told = self.gate.tell_of(node.join, "unbound", f"{node.name} has to wait for a lane: {reason}", node.since)
         return [Reply(node.identity, wire.Hold(reason)), *told, *self._drop(node, reason)]
-
-    def _tell_of(self, join: AnyJoin, kind: str, text: str, now: float) -> list[Action]:
-        """Tell that a node can't take part, unless that was told of it, or of too many others just now."""
-        told = self._rejects.on_fault(name_of(join), kind, text, now)
-        return [Tell(told, error=True)] if told else []
-
-    def _sink_endpoint(self) -> str:
-        if self.local_sink is not None:
-            return self.local_sink[0]
-        assert self._sink is not None
-        assert self._sink.sink is not None
-        return self._sink.sink.endpoint
-
-    @property
-    def _sink_stands(self) -> bool:
-        return self.local_sink is not None or (self._sink is not None and self._sink.ready)
 
     # messages
 
-    def hears(self, identity: bytes) -> bool:
-        """Whether what this connection says is worth reading."""
-        return identity not in self._shunned
-
     def on_message(self, identity: bytes, message: Any, now: float) -> list[Action]:
         """A control message came."""
-        if identity in self._shunned:
+        if not self.gate.hears(identity):
             return []
         if self.phase is Phase.OVER:
             return [Reply(identity, self._bye)] if self._bye is not None else []
         if isinstance(message, wire.Join | wire.SinkJoin):
             return self._on_join(identity, message, now)
         if isinstance(message, wire.Receipts):
-            return self.on_receipts(message, now) if self._is_sink(identity) and message.job == self.job else []
+            return self.on_receipts(message, now) if self.sink.is_of(identity) and message.job == self.job else []
         if isinstance(message, wire.Finished):
-            return self.on_finished(message) if self._is_sink(identity) and message.job == self.job else []
+            return self.on_finished(message) if self.sink.is_of(identity) and message.job == self.job else []
         if isinstance(message, wire.Ask):
             return self._on_ask(identity, message.wish)
         if not isinstance(message, wire.Ready | wire.Returned | wire.Leave | wire.Unfit):
@@ -202,7 +150,7 @@ class Director:
         if wish == "cancel":
             return [answer, *self.on_failed("cancelled", INTERRUPTED)]
         if wish == "drain":
-            why, status = ("its sink was interrupted", 1) if self._is_sink(identity) else ("cancelled", INTERRUPTED)
+            why, status = ("its sink was interrupted", 1) if self.sink.is_of(identity) else ("cancelled", INTERRUPTED)
             told = [] if self.draining else [Tell(f"{why}: finishing what is in flight", error=True)]
             return [*told, answer, *self.on_drain(why, status)]
         if wish == "pause" and not self.draining:
@@ -215,32 +163,12 @@ class Director:
         self.paused = False
         return self._refill()
 
-    def on_malformed(self, identity: bytes, error: str, now: float) -> list[Action]:
-        """A control connection sent what the protocol does not allow: nothing it says is heard any more."""
-        if identity in self._shunned:
-            return []
-        self._shunned[identity] = None
-        if len(self._shunned) > SHUNNED:
-            del self._shunned[next(iter(self._shunned))]
-        ours = self.policy.versions
-        reason = f"this ventilator speaks zpipe {ours.zpipe}, protocol {ours.protocol}, and could not read: {error}"
-        told = f"dropped a malformed message on the control port: {error}"
-        told = self._complaints.on_fault(identity.hex(), "malformed", told, now)
-        return [Reply(identity, wire.Refuse(reason)), *([Tell(told)] if told else [])]
-
-    def _is_sink(self, identity: bytes) -> bool:
-        return self._sink is not None and self._sink.identity == identity
-
     # joining
 
     def _on_join(self, identity: bytes, join: AnyJoin, now: float) -> list[Action]:
-        reason = differs(self.policy.versions, join.versions, mixed=self.policy.mixed)
-        if reason:
-            return self._refuse(identity, join, reason, now)
-        if self._roster.has_other(identity, join.session):
-            return self.on_malformed(identity, "two processes joined by one connection", now)
-        if not self._turnstile.on_comer(identity, now):
-            return [Reply(identity, wire.Hold("it has joined too often in a short time"))]
+        stopped = self.gate.on_comer(identity, join, self._roster, now)
+        if stopped is not None:
+            return stopped
         news, node = self._roster.claim(identity, join)
         if not news:
             if node is None or node.identity == identity:
@@ -253,55 +181,46 @@ class Director:
         actions += self._verdict(join)
         if len(self._roster) >= self.policy.most:
             full = f"this ventilator's limit of open files allows {self.policy.most} workers; raise it (ulimit -n)"
-            told = self._tell_of(join, "full", f"{name_of(join)} has to wait: {full}", now)
+            told = self.gate.tell_of(join, "full", f"{name_of(join)} has to wait: {full}", now)
             return [*actions, Reply(identity, wire.Hold(full)), *told]
-        if not self._sink_stands:
+        if not self.sink.taken:
             self._roster.hold(identity, join, self.policy.most)
-            return [*actions, Reply(identity, wire.Hold(self._no_sink()))]
+            return [*actions, Reply(identity, wire.Hold(self.sink.missing()))]
         return actions + self._admit(identity, join, now)
-
-    def _refuse(self, identity: bytes, join: AnyJoin, reason: str, now: float) -> list[Action]:
-        told = self._tell_of(join, "refused", f"refused {name_of(join)}: {reason}", now)
-        return [Reply(identity, wire.Refuse(reason)), *told]
 
     def _admit(self, identity: bytes, join: AnyJoin, now: float) -> list[Action]:
         return [Admit(identity, self._roster.seat(identity, join, now).lane)]
 
     def _admit_sink(self, identity: bytes, join: wire.SinkJoin, now: float) -> list[Action]:
-        if self.local_sink is not None:
-            reason = "this ventilator has its own sink; `zpipe ventilator` is the one that waits for another"
-            return self._refuse(identity, join, reason, now)
-        if self.policy.codec != "pickle" and join.encoding in wire.PICKLED:
-            codec = f"--codec {self.policy.codec}"
-            reason = f"it wants results as pickles, in a job of {codec}; give the sink {codec}"
-            return self._refuse(identity, join, reason, now)
-        if self._sink is not None and join.session != self._sink_session:
+        reason = self.sink.objection(join, self.policy.codec)
+        if reason:
+            return self.gate.refuse(identity, join, reason, now)
+        rival = self.sink.rival(join)
+        if rival:
             # Not refused: it may be the successor of one whose death has not been noticed yet. It asks again.
-            return [Reply(identity, wire.Hold(f"there is a sink already, {self._sink.name}; a job has one"))]
-        met = bool(self._sink_session)
+            return [Reply(identity, wire.Hold(rival))]
+        met = bool(self.sink.session)
         meeting = meet(join.held, self.job, self.fingerprint, met=met, done=self.ledger.done)
         if meeting.outcome is Outcome.REFUSE:
-            return self._refuse(identity, join, meeting.why, now)
+            return self.gate.refuse(identity, join, meeting.why, now)
         if meeting.outcome is Outcome.FAIL:
             return [Reply(identity, wire.Refuse(meeting.why)), *self.on_failed(meeting.why)]
         if meeting.outcome in (Outcome.GIVE_WAY, Outcome.BEGIN_ANEW):
             status = 2 if meeting.outcome is Outcome.GIVE_WAY else 1
             return [Reply(identity, wire.Hold(meeting.why)), *self._give_way(f"{name_of(join)}: {meeting.why}", status)]
         actions: list[Action] = []
-        if join.session != self._sink_session:
+        if join.session != self.sink.session:
             # What workers have sent may have reached it before it knew the job, and been dropped: all of it again.
             for node in [node for node in self._roster if not node.sink]:
                 actions += self._drop(node, "the sink was started anew")
-        self._sink_session = join.session
-        self._sink = self._roster.seat(identity, join, now)
-        actions.append(Admit(identity, self._sink.lane))
+        self.sink.session = join.session
+        self.sink.node = self._roster.seat(identity, join, now)
+        actions.append(Admit(identity, self.sink.node.lane))
         return [*actions, *self._resume(join.held), *self._refill(), *self._closing()]
 
-    def on_local_sink(
-        self, endpoint: str, encoding: wire.Encoding, letters: bool, held: wire.Held, *, joblog: bool = False
-    ) -> list[Action]:
+    def on_local_sink(self, wants: Wants, held: wire.Held) -> list[Action]:
         """A sink of this very process takes part, which may have a part of the job already."""
-        self.local_sink, self._local_joblog = (endpoint, encoding, letters), joblog
+        self.sink.local = wants
         meeting = meet(held, self.job, self.fingerprint, met=False, done=0)
         if meeting.outcome is Outcome.GIVE_WAY:
             return self._give_way(f"the journal: {meeting.why}", 2)
@@ -323,11 +242,6 @@ class Director:
         self._bye = None
         self.phase = Phase.OVER
         return [End(error, status)]
-
-    def _no_sink(self) -> str:
-        if self._sink_session:
-            return "the sink is gone; work goes on when it is back"
-        return f"no sink has joined yet; start one with: {self.sink_line}"
 
     def _verdict(self, join: wire.Join) -> list[Action]:
         """A slot's new process tells how its last one ended: known now is whose fault the loss was."""
@@ -390,9 +304,9 @@ class Director:
     def _copied(self, chunks: list[Chunk]) -> list[Action]:
         """Tell the sink what is run by two workers."""
         told = [wire.Copied(self.job, chunk.start, chunk.stop) for chunk in chunks]
-        if self.local_sink is not None:
+        if self.sink.local is not None:
             return [Inform(message) for message in told]
-        return [Reply(self._sink.identity, message) for message in told] if self._sink is not None else []
+        return [action for message in told for action in self.sink.tell(message)]
 
     def _recall(self, lanes: list[int], *, items: bool) -> list[Action]:
         nodes = [node for lane in lanes if (node := self._roster.get(lane)) is not None]
@@ -404,7 +318,7 @@ class Director:
         told: list[Action] = []
         for node in late:
             how = "joined but never connected to its lane: is its port open to it? See --lane-ports"
-            told += self._tell_of(node.join, "late", f"{node.name} {how}", now)
+            told += self.gate.tell_of(node.join, "late", f"{node.name} {how}", now)
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
         if self.paused:
             return told
@@ -423,7 +337,7 @@ class Director:
     def _drop(self, node: Node, how: str) -> list[Action]:
         self._roster.remove(node)
         if node.sink:
-            self._sink = None
+            self.sink.node = None
             told = Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True)
             return [Retire(node.lane), told] if node.ready else [Retire(node.lane)]
         requeued = self.ledger.on_lost(node.lane, verdict=node.ready and not node.leaving)
@@ -471,7 +385,7 @@ class Director:
         if not self._fit and not self.ledger.lanes:
             return [*actions, *self.on_failed(reason, status=2)]
         left_out = f"{node.name} can't load the task and is left out: {reason}"
-        return [*actions, *self._tell_of(node.join, "unfit", left_out, now)]
+        return [*actions, *self.gate.tell_of(node.join, "unfit", left_out, now)]
 
     # receipts and the end
 
@@ -521,9 +435,7 @@ class Director:
         )
 
     def _total(self) -> list[Action]:
-        if not self.ledger.exhausted or self._sink is None:
-            return []
-        return [Reply(self._sink.identity, wire.Total(self.job, self.ledger.next))]
+        return self.sink.tell(wire.Total(self.job, self.ledger.next)) if self.ledger.exhausted else []
 
     def on_drain(self, error: str, status: int) -> list[Action]:
         """End the job once what is in flight is done, with this error; nothing new is issued."""
@@ -556,9 +468,7 @@ class Director:
         """The job can't go on: end it here, with what is done kept."""
         if self.phase is Phase.OVER:
             return []
-        stop: list[Action] = []
-        if self._sink is not None and self.finished is None:
-            stop = [Reply(self._sink.identity, wire.Stop(self.job, error))]
+        stop = self.sink.tell(wire.Stop(self.job, error)) if self.finished is None else []
         return [*stop, *self._over(error, status)]
 
     def _over(self, error: str, status: int = 1) -> list[Action]:
@@ -574,15 +484,15 @@ class Director:
         """What the job waits for, as a sentence; empty when it does not wait for a node."""
         if self.phase is Phase.OVER:
             return ""
-        if not self._sink_stands:
-            return self._no_sink()
+        if not self.sink.taken:
+            return self.sink.missing()
         if self.phase is Phase.CLOSING:
             return "all results are in; waiting for the sink to finish its output"
         if self.paused:
             return f"paused; to go on: zpipe unpause {url}"
         linking = sum(not node.ready and not node.sink for node in self._roster)
         if linking and not self.workers:
-            sink = self._sink_endpoint()
+            sink = self.sink.wants.endpoint if self.sink.wants is not None else ""
             return (
                 f"{linking} workers have joined but are not ready: they can't reach their lanes, or the sink at {sink}"
             )
@@ -600,4 +510,5 @@ class Director:
         self._roster.check()
         ready = {node.lane for node in self._roster if node.ready and isinstance(node.join, wire.Join)}
         assert ready == self.ledger.lanes.keys(), (ready, set(self.ledger.lanes))
-        assert self._sink is None or self._roster.get(self._sink.lane) is self._sink
+        sink = self.sink.node
+        assert sink is None or self._roster.get(sink.lane) is sink
