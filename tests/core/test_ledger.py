@@ -110,6 +110,37 @@ def test_one_worker_alone_is_not_recalled() -> None:
     assert ledger.recalls.overdue(200.0) == []
 
 
+def test_whoever_comes_gets_what_waits_behind_a_straggler() -> None:
+    """However quick the lane has been, and long after there was nobody to recall it for."""
+    ledger = make(1)
+    ledger.on_receipt(receipt(issue(ledger, 1), seconds=1e-5), 99.0)
+    issue(ledger, 1, now=100.0)
+    issue(ledger, 1, now=100.0)
+    assert ledger.recalls.overdue(101.0) == []
+    assert ledger.deadline() is None
+    ledger.on_ready(2)
+    due = ledger.deadline()
+    assert due is not None
+    assert due <= 101.0
+    assert ledger.recalls.overdue(101.0) == [1]
+    assert ledger.on_returned(1, after=2, upto=3) == 1
+    assert ledger.again(2, 101.0) is not None
+
+
+def test_what_was_under_way_when_a_worker_answered_is_asked_for_again() -> None:
+    """It waits behind the straggler as well as what was there; not sooner than it could have come."""
+    ledger = laden()
+    ledger.recalls.overdue(101.0)
+    assert ledger.on_returned(1, after=2, upto=2) == 0
+    due = ledger.deadline()
+    assert due is not None
+    assert 101.0 < due < 101.1
+    assert ledger.recalls.overdue(due) == [1]
+    assert ledger.on_returned(1, after=2, upto=3) == 1
+    assert ledger.deadline() is None
+    ledger.check()
+
+
 def test_an_answer_nobody_asked_for_is_ignored() -> None:
     """A returned chunk counts once."""
     ledger = laden()

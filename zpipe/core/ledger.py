@@ -69,6 +69,7 @@ class Ledger:
     def on_ready(self, number: int) -> None:
         """A worker is ready on lane `number`, never seen before."""
         assert number not in self.lanes
+        self.recalls.on_ready()
         self.lanes[number] = Lane(number, self._suspects.pending)
 
     def on_lost(self, number: int, *, verdict: bool = False) -> int:
@@ -208,6 +209,7 @@ class Ledger:
         back = self._hand_back(lane, after, upto)
         shared = self._cut(lane, after, cut)
         lane.shared = not shared  # nothing more is to be had of it
+        self.recalls.on_answered(lane)
         return back + shared
 
     def _cut(self, lane: Lane, order: int, cut: int) -> bool:

@@ -29,6 +29,15 @@ class Recalls:
         """Return how many workers have nothing to do."""
         return sum(not lane.busy and not lane.leaving for lane in self._lanes.values())
 
+    def on_ready(self) -> None:
+        """Another worker is about to be ready: what waits on the others could not go anywhere until now."""
+        self.look = min([self.look, *(lane.due for lane in self._lanes.values() if lane.backlog > 0)])
+
+    def on_answered(self, lane: Lane) -> None:
+        """A recalled worker has handed back what waited there; what was still under way may be asked for again."""
+        if lane.backlog > 0:
+            self.look = min(self.look, max(lane.due, lane.asked + PATIENCE))
+
     def overdue(self, now: float) -> list[int]:
         """Return the lanes to be recalled now: those where chunks have waited too long, and those `hungry` returns."""
         if now < self.look:
