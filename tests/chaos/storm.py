@@ -1,7 +1,9 @@
 """A storm: a job of real processes over TCP, and mishaps that a seed draws, when so many items have been run.
 
 Workers are killed, stopped for less and for more than the heartbeat, told to go, and replaced; their cables are
-pulled. The sink and the ventilator are stopped. In the end every item must be in the output once, with its value.
+pulled. The sink and the ventilator are stopped; the ventilator is killed and started again, and with a journal so is
+the sink, or the one process of `zpipe run` that is both. In the end every item must be in the output once, with its
+value.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from pathlib import Path
 
 from chaos.hosts import Host
 from chaos.tasks import TICKS, worth
-from process.tools import Node, Zpipe, wait_until
+from process.tools import Node, Zpipe, free_port, wait_until
 
 __all__ = ["Mishap", "Storm", "compare", "plan"]
 
@@ -29,8 +31,14 @@ STALL = 3.0
 """Seconds without progress after which the next mishap comes anyway."""
 GIVE_UP = 10.0
 """Seconds after which a worker that finds no ventilator goes home."""
+LOST = "for a ventilator at"
+"""What it says while it looks for one."""
 EVERY = 130
 """Items to a mishap, about."""
+SHAPES = ("three", "journal", "run")
+"""Three processes; those with a journal at the sink; or `zpipe run` with one, and with a slot of its own."""
+LATE = 0.9
+"""Share of the items from which on whoever has the job is not killed any more: it may be over before he is back."""
 KINDS = {
     "slot": 5,
     "worker": 3,
@@ -40,9 +48,11 @@ KINDS = {
     "stop sink": 1,
     "stop ventilator": 1,
     "ventilator": 1,
+    "sink": 2,
     "pull": 4,
 }
 """What may happen, and how often beside the others."""
+LETHAL = ("ventilator", "sink")
 
 
 @dataclass(frozen=True)
@@ -55,16 +65,17 @@ class Mishap:
     span: float
 
 
-def plan(seed: int, items: int, workers: int, *, cables: bool, every: int = EVERY) -> list[Mishap]:
+def plan(seed: int, items: int, workers: int, *, cables: bool, journal: bool, every: int = EVERY) -> list[Mishap]:
     """Draw the mishaps of a job of so many items, about one for `every` so many."""
     rng = random.Random(f"storm {seed}")
-    kinds = {kind: weight for kind, weight in KINDS.items() if cables or kind != "pull"}
+    never = {"pull": not cables, "sink": not journal}
+    kinds = {kind: weight for kind, weight in KINDS.items() if not never.get(kind)}
     made = []
     for _ in range(max(2, items // every)):
         kind = rng.choices(list(kinds), list(kinds.values()))[0]
         span = HEARTBEAT * rng.choice((0.2, 0.6, 2.0))
         # A ventilator that comes back when all is done would wait for a sink for ever.
-        last = items * 4 // 5 if kind == "ventilator" else items
+        last = items * 4 // 5 if kind in LETHAL else items
         made.append(Mishap(rng.randrange(last), kind, rng.randrange(workers), round(span, 2)))
     return sorted(made, key=lambda mishap: mishap.ticks)
 
@@ -117,7 +128,9 @@ class Storm:
         self.head, *self.hosts = hosts
         self.wired = bool(self.head.before)
         self.ordered = bool(seed % 2)
-        self.plan = plan(seed, items, len(self.hosts), cables=self.wired, every=every)
+        self.shape = SHAPES[seed % len(SHAPES)]
+        journal = self.shape != "three"
+        self.plan = plan(seed, items, len(self.hosts), cables=self.wired, journal=journal, every=every)
         self.rng = random.Random(f"victims {seed}")
         self.zpipe = Zpipe(folder)
         self.report = Report()
@@ -134,17 +147,21 @@ class Storm:
 
     def _begin(self) -> None:
         address = self.head.head
-        wide = ("--insecure",) if self.wired else ()
-        job = ("tasks:work", "--range", f"0:{self.items}", "--json")
-        if self.seed % 3 == 0:
-            job += ("--chunk", self.rng.choice((1, 7, 40)))
-        self._job = ("ventilator", *job, *wide, "--bind")
-        self.ventilator = self._start(self.head, *self._job, f"tcp://{address}:0")
-        self.url = self.ventilator.url()
-        how = ("--ordered",) if self.ordered else ()
-        self.sink = self._start(
-            self.head, "sink", self.url, "--bind", f"tcp://{address}:0", "--output", "out", *how, *wide
-        )
+        self.url, results = (f"tcp://{address}:{free_port()}" for _ in range(2))
+        job = ["tasks:work", "--range", f"0:{self.items}", "--json", "--bind", self.url]
+        if self.seed // len(SHAPES) % 2:
+            job += ["--chunk", self.rng.choice((1, 7, 40))]
+        target = ["--output", "out", *(["--ordered"] if self.ordered else ())]
+        if self.shape != "three":
+            target += ["--journal", "journal"]
+        wide = ["--insecure"] if self.wired else []
+        if self.shape == "run":
+            self._job = ["run", *job, *target, *wide, "--workers", 1]
+        else:
+            self._job = ["ventilator", *job, *wide]
+            self._target = ["sink", self.url, "--bind", results, *target, *wide]
+        self.ventilator = self._start(self.head, *self._job)
+        self.sink = self.ventilator if self.shape == "run" else self._start(self.head, *self._target)
         self.workers = [self._work(n) for n in range(len(self.hosts))]
 
     def _work(self, n: int) -> Node:
@@ -161,6 +178,8 @@ class Storm:
     # mishaps
 
     def _happen(self, mishap: Mishap) -> None:
+        if mishap.kind in LETHAL and self.ticks >= LATE * self.items:
+            return
         self.report.happened[mishap.kind] += 1
         self.say(f"  {self.ticks:6d} {mishap}")
         worker = self.workers[mishap.who]
@@ -178,9 +197,8 @@ class Storm:
         elif mishap.kind == "term":
             self._signal(worker.pid, signal.SIGTERM)
             self._after(mishap.span, lambda: self._replace(mishap.who, worker))
-        elif mishap.kind == "ventilator":
-            self.ventilator.kill()
-            self._after(mishap.span, self._ventilate)
+        elif mishap.kind in LETHAL:
+            self._behead(mishap)
         elif mishap.kind == "pull":
             host = self.hosts[mishap.who]
             host.pull()
@@ -205,8 +223,24 @@ class Storm:
             if not self._stopped[pid]:
                 self._signal(pid, signal.SIGCONT)
 
+    def _behead(self, mishap: Mishap) -> None:
+        """Kill the sink or the ventilator, which may be one and the same; it comes back."""
+        if mishap.kind == "sink" and self.shape != "run":
+            self.sink.kill()
+            self._after(mishap.span, self._sink)
+        else:
+            self.ventilator.kill()
+            self._after(mishap.span, self._ventilate)
+
+    def _sink(self) -> None:
+        if self.sink.process.poll() is not None:  # it may have been killed twice before it was back
+            self.sink = self._start(self.head, *self._target)
+
     def _ventilate(self) -> None:
-        self.ventilator = self._start(self.head, *self._job, self.url)
+        if self.ventilator.process.poll() is not None:
+            self.ventilator = self._start(self.head, *self._job)
+            if self.shape == "run":
+                self.sink = self.ventilator
 
     def _replace(self, n: int, gone: Node) -> None:
         if self.workers[n] is gone and self.ventilator.process.poll() != 0:
@@ -261,11 +295,20 @@ class Storm:
         self.report.summary = json.loads(self.ventilator.ended(0).out)
         self.sink.ended(0)
         for worker in self.workers:
-            status = worker.end()
-            # One that was killed at the last moment has no successor, one that came too late has found nobody.
-            late = "no ventilator answered" in worker.err
-            assert late or status in (0, -signal.SIGKILL), f"a worker ended with {status}: {worker.err[-2000:]}"
+            self._leave(worker)
         wait_until(lambda: not self.zpipe.left(), lambda: f"the end of {self.zpipe.left()}")
+
+    def _leave(self, worker: Node) -> None:
+        """Have a worker end in order: by itself, or told to if it has come too late and looks for the ventilator."""
+        wait_until(lambda: worker.process.poll() is not None or LOST in worker.err, self._story)
+        if worker.process.poll() is None:
+            worker.signal(signal.SIGTERM)
+        status = worker.end()
+        # One that was killed at the last moment has no successor; one told to go at once had not begun.
+        young = status == -signal.SIGTERM and not worker.err
+        late = "no ventilator answered" in worker.err
+        fine = late or young or status in (0, -signal.SIGKILL)
+        assert fine, f"a worker ended with {status}: {worker.err[-2000:]}"
 
     def _compare(self) -> None:
         compare((self.zpipe.folder / "out").read_text(), self.items, ordered=self.ordered)
