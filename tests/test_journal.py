@@ -15,19 +15,21 @@ from random import Random
 from typing import Any
 
 import pytest
+import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zpipe import journal as journals
 from zpipe import serialize
 from zpipe.core.ranges import RangeSet
-from zpipe.core.wire import Buffer, Failure, Receipt, Result
+from zpipe.core.wire import Buffer, Failure, Finished, Receipt, Result
 from zpipe.errors import OutputError, UsageError
 from zpipe.journal import Batch, Journal, Mark, Origin, State
 from zpipe.link import Loop
 from zpipe.outlet import Outlet
 from zpipe.outputs import FileOutput, FoldOutput, Output, stands
 from zpipe.recorder import Recorder
+from zpipe.sink import Sink
 
 
 def result(start: int, stop: int, failures: Sequence[int] = ()) -> Result:
@@ -361,3 +363,28 @@ def test_a_full_disk_at_the_output_ends_it(tmp_path: Path, monkeypatch: pytest.M
     with contextlib.closing(Journal(tmp_path / "j")) as journal:
         assert list(journal.done) == [(0, 3)]
         assert journal.state.marks["output"].size == 6
+
+
+def test_a_sink_whose_disk_is_full_ends_whatever_job_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ventilator that was started anew has another name for the job: it is told of the full disk by that."""
+    told: list[Any] = []
+    loop, context = Loop(), zmq.Context()
+    journal = Journal(tmp_path / "j")
+    recorder = Recorder(journal, _Memory())
+    sink = Sink(loop, context, _Memory(), deliver=told.append, say=lambda *_: None, recorder=recorder)
+
+    def full(_: Origin) -> None:
+        raise OutputError("can't write the journal j: disk full")
+
+    with contextlib.ExitStack() as undo:
+        for part in (loop, recorder, sink):
+            undo.callback(part.close)
+        monkeypatch.setattr(journal, "begin", full)
+        sink.on_job("first", {"task": "a"})
+        sink.on_job("second", {"task": "a"})
+        sink.settle(again=True)
+    assert {(m.job, m.error) for m in told if isinstance(m, Finished)} == {
+        ("first", "can't write the journal j: disk full"),
+        ("second", "can't write the journal j: disk full"),
+    }
+    context.term()

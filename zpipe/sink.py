@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
 import zmq
 
 from zpipe import endpoints, link
@@ -197,6 +198,8 @@ class Sink:
         """Send the receipts that are due, and the end if this is it; `again`: whatever was said last may be lost."""
         collector = self.collector
         if again and self.finished is not None:
+            if self.finished.error:  # whatever job a ventilator has that is started anew
+                self.finished = msgspec.structs.replace(self.finished, job=collector.job)
             self._deliver(self.finished)
         if collector.finished and collector.hit is not None and not (self._recorder is not None and collector.due):
             # First: a job that is being drained must not end for want of receipts, having found it. With a journal

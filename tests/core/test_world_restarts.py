@@ -28,6 +28,17 @@ def test_a_job_goes_on_where_it_was() -> None:
     assert late > 5, "results kept while there was no sink were delivered later"
 
 
+def test_a_full_disk_ends_the_job_for_the_time_being() -> None:
+    """It is begun again when there is room, with what the last commit had, and what came after that is run again."""
+    resumed = again = 0
+    for seed in range(SEEDS):
+        world = World(seed, SCENARIOS["disk full"]).run()
+        resumed += world.resumed
+        again += sum(world.executions.values()) > len(world.executions)
+    assert resumed > SEEDS
+    assert again > SEEDS / 2
+
+
 def eager(self: SimSink) -> None:
     """A sink that sends receipts at once, and commits later."""
     TAKEN(self)

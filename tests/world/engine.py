@@ -16,7 +16,7 @@ from .faults import SINK, VENTILATOR, Fault, inflict, plan
 from .network import HEARTBEAT, Connection
 from .node import Process
 from .scenario import Scenario
-from .sink import SimSink
+from .sink import FULL, SimSink
 from .ventilator import Vent
 from .worker import Worker
 
@@ -47,6 +47,9 @@ class World:
         self.shared = 0
         self.late = 0
         self.vents = 0
+        self.full = False
+        """The disk with the journal is."""
+        self.resumed = 0
         self.crashes = 0
         self.failed_runs: dict[int, int] = {}
         self.failed: dict[int, int] = {}
@@ -193,11 +196,22 @@ class World:
             self.workers.append(Worker(self, worker.slot, worker.pid, crashed, item, late))
 
     def new_sink(self) -> None:
+        self.full = False  # else there would be no starting it
         self.sink = SimSink(self, self.sink.disk)
 
     def new_ventilator(self) -> None:
         self.vent = Vent(self)
         self.vent.start()
+
+    def resume(self) -> None:
+        """A person has made room on the disk, and gives all commands again."""
+        self.tell("there is room again, and it all begins again")
+        self.resumed += 1
+        self.vent.vanish()
+        self.new_sink()
+        self.new_ventilator()
+        for slot in range(self.scenario.workers):
+            self.workers.append(Worker(self, slot))
 
     # the run
 
@@ -230,7 +244,9 @@ class World:
                 owner.arm()
             assert self.steps < SPIN, "the world spins"
             if self.vent.end is not None and not self.sink.alive and not any(worker.alive for worker in self.workers):
-                break
+                if self.vent.end.error != FULL:
+                    break
+                self.resume()
 
     def check(self) -> None:
         """Check everybody; after a step of one node, that one is enough: nothing has changed in the others."""

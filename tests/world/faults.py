@@ -79,6 +79,7 @@ def plan(seed: int, s: Scenario) -> list[Fault]:
         (s.sink_freezes, lambda: add("freeze", SINK, 5.0 * rng.random())),
         (s.sink_dies, lambda: add("sink dies", SINK, rng.random())),
         (s.ventilator_dies, lambda: add("ventilator dies", VENTILATOR, rng.choice((0.1, 2.0)) * rng.random())),
+        (s.disk_full, lambda: add("disk full", SINK)),
     ]
     for count, happen in mishaps:
         for _ in range(count):
@@ -145,6 +146,10 @@ def _ventilator_dies(world: World, fault: Fault) -> None:
         world.at(world.now + fault.span, world.new_ventilator)
 
 
+def _disk_full(world: World, fault: Fault) -> None:
+    world.full = True
+
+
 KINDS: dict[str, Callable[[World, Fault], None]] = {
     "kill": _kill,
     "term": _term,
@@ -153,5 +158,6 @@ KINDS: dict[str, Callable[[World, Fault], None]] = {
     "split": _split,
     "freeze": _freeze,
     "sink dies": _sink_dies,
+    "disk full": _disk_full,
     "ventilator dies": _ventilator_dies,
 }

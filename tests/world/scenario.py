@@ -46,6 +46,8 @@ class Scenario:
     sink_dies: int = 0
     journal: bool = False
     """The sink commits what it has now and then, and comes back with that."""
+    disk_full: int = 0
+    """Commits that can't be made: the job ends with an error, room is made, and the same commands go on with it."""
     ventilator_dies: int = 0
     mutes: int = 0
     """One direction of a connection dies first."""
@@ -86,6 +88,11 @@ SCENARIOS = {
     "journal in order": Scenario(journal=True, sink_dies=3, ordered=True, reorder=30, items=120, chunk=5),
     "journal, retries": Scenario(journal=True, sink_dies=2, flaky=(5, 6, 40), chunk=5),
     "journal, first in order": Scenario(journal=True, sink_dies=2, hits=(33, 47), items=90, ordered=True),
+    "disk full": Scenario(journal=True, disk_full=3, sink_cuts=2, items=120),
+    "disk full, in order": Scenario(
+        journal=True, disk_full=3, sink_dies=1, ordered=True, reorder=20, items=90, chunk=5
+    ),
+    "disk full, retries": Scenario(journal=True, disk_full=2, flaky=(5, 6, 40), poison=(17,), kills=1, cuts=2, chunk=6),
     "all die": Scenario(journal=True, sink_dies=2, ventilator_dies=2, items=120),
     "all die, big chunks": Scenario(journal=True, sink_dies=2, ventilator_dies=2, items=150, chunk=13, terms=2),
     "all die, in order": Scenario(journal=True, sink_dies=2, ventilator_dies=2, ordered=True, reorder=20, sink_cuts=2),
@@ -218,4 +225,5 @@ def drawn(seed: int) -> Scenario:
         doubled=rng.choice((0.0, 0.05, 0.5)),
         refused=rng.choice((0.0, 0.02, 0.3)),
         deaf=rng.choice((0.0, 0.2, 1.0)),
+        disk_full=some(2) if journal else 0,
     )

@@ -17,7 +17,9 @@ from .node import VERSIONS, Node
 if TYPE_CHECKING:
     from .engine import World
 
-__all__ = ["SimSink"]
+__all__ = ["FULL", "SimSink"]
+
+FULL = "the disk is full"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,17 @@ class Disk:
         names = ("job", "fingerprint", "failed", "hit", "limit", "total")
         state = {name: getattr(c, name) for name in names}
         return cls(tuple(written), {**state, "next": c._next}, tuple(c.done), tuple(c._waiting.values()))
+
+    @property
+    def held(self) -> wire.Held:
+        """What a ventilator may be told: this, and no more."""
+        state = self.state
+        done = RangeSet(self.done).runs
+        return (
+            wire.Held(state["job"], state["fingerprint"], done, state["failed"], state["limit"])
+            if done
+            else wire.Held()
+        )
 
     def open(self, ordered: bool, reorder: int) -> Collector:
         """A collector that goes on from there."""
@@ -60,19 +73,24 @@ class SimSink(Node):
         self._counted: dict[int, int] = {}
         self.finished: wire.Finished | None = None
         self.stopped = False
+        self.broken_off = False
         self.doubles: list[int] = []
         """Items of which a copy ran before their outcome was here."""
         super().__init__(world)
 
     def join(self, turn: int) -> wire.Control:
-        self.commit()  # a ventilator may forget all that it is told is done
-        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", self.collector.held)
+        held = self.collector.held
+        if self.world.scenario.journal and not self.commit():  # a ventilator may forget all that it is told is done
+            held = self.disk.held if self.disk is not None else wire.Held()
+        return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", held)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         if not self.alive:
             return
         message, _ = wire.decode(frames)
         if isinstance(message, wire.Result | wire.Results):
+            if self.broken_off:
+                return
             for part in [message] if isinstance(message, wire.Result) else message.results:
                 assert part.body is not None
                 assert part.again is not None or len(part.body) == part.stop - part.start
@@ -115,19 +133,40 @@ class SimSink(Node):
 
     def committed(self) -> None:
         """It is time for a commit."""
-        if self.alive:
-            self.commit()
+        if self.alive and self.commit():
             self.settle()
 
-    def commit(self) -> None:
-        """Have what there is last beyond the end of this process."""
+    def commit(self) -> bool:
+        """Have what there is last beyond the end of this process; return whether it does."""
         self._committing = False
-        if self.world.scenario.journal:
-            self.disk = Disk.of(self.collector, self.written)
+        if not self.world.scenario.journal or self.broken_off:
+            return not self.broken_off
+        if self.world.full:
+            self.break_off()
+            return False
+        self.disk = Disk.of(self.collector, self.written)
+        return True
+
+    def break_off(self) -> None:
+        """The disk is full: nothing more is written, and nobody is told that it was."""
+        self.broken_off = True
+        self.world.tell(f"the disk is full: {len(self.written)} items are written, some of them in vain")
+        self.say_so()
+
+    def say_so(self) -> None:
+        """Tell the ventilator that it is over."""
+        c = self.collector
+        self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, FULL)
+        if self.control is not None:
+            self.control.send(0, wire.encode(self.finished))
 
     def settle(self, again: bool = False) -> None:
         """Send what is due; after a cut the last word may have been lost, so it is said again."""
         if self.member.state is not State.READY or self.control is None:
+            return
+        if self.broken_off:
+            if again:
+                self.say_so()
             return
         c = self.collector
         receipts = c.take_receipts(again=again)
