@@ -36,7 +36,7 @@ LEVELS = [
         "notices",
         "terms",
     },
-    {"allowed", "handover", "joblog", "outlet", "recorder", "reopening", "resumption"},
+    {"allowed", "handover", "joblog", "outlet", "reading", "recorder", "reopening", "resumption"},
     {"runner", "lines", "feeder", "maps", "submits"},
     {"lanes", "supply"},
     {"ventilator", "worker", "sink", "results", "work"},
