@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zpipe.cli.options import SETTINGS, _Size, key_options
+from zpipe.cli import options
 from zpipe.errors import UsageError
 
 __all__ = ["command"]
@@ -21,7 +21,7 @@ class _Sizes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        one = _Size()
+        one = options.Size()
         return tuple(0 if text.strip() == "0" else one.convert(text, param, ctx) for text in value.split(","))
 
 
@@ -43,7 +43,7 @@ class _Chunks(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 @click.command(
     "bench",
-    context_settings=SETTINGS,
+    context_settings=options.SETTINGS,
     epilog="""\b
 Examples:
   zpipe bench
@@ -55,20 +55,14 @@ and there, on as many hosts as there are
 Every result is compared with what it has to be; a wrong one ends the benchmark with status 1.
 """,
 )
-@click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Worker processes here.  [default: the cores this process may use; with --bind none]",
-)
+@options.workers_option("the cores this process may use; with --bind none")
 @click.option(
     "--transport",
     type=click.Choice(["ipc", "tcp"]),
     help="How workers of this machine are reached: Unix sockets, or TCP on loopback.  [default: ipc]",
 )
 @click.option("--bind", metavar="URL", help="Have workers elsewhere join at this address, e.g. tcp://0.0.0.0:5557.")
-@key_options
+@options.key_options
 @click.option(
     "--wait-workers",
     type=click.IntRange(min=1),
@@ -100,14 +94,7 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
     help="How long it all takes, once the workers are ready.",
 )
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="The figures as a JSON object.")
-@click.option(
-    "--heartbeat",
-    type=click.FloatRange(min=0.2),
-    default=10.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds of silence after which a host counts as gone.",
-)
+@options.heartbeat_option()
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the figures and errors.")
 def command(
     workers: int | None,

@@ -69,7 +69,7 @@ def recorded(path: str, failed: bool) -> tuple[str, dict[str, Any]]:
 
 
 def fold_of(given: dict[str, Any]) -> Any:
-    """Return the fold of a journal's job, None if it has none, as `options.sink_output` does. Raises TaskError."""
-    from zpipe.cli import options
+    """Return the fold of a journal's job, None if it has none, as `output.sink_output` does. Raises TaskError."""
+    from zpipe.cli.output import fold
 
-    return options.fold(given["reduce_"], given["initial"], given["codec"])
+    return fold(given["reduce_"], given["initial"], given["codec"])

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from zpipe.cli import journalling, options
+from zpipe.cli import job, journalling, options
+from zpipe.cli.output import joblog_output, letters_output, sink_output
+from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
 
 __all__ = ["command"]
@@ -33,13 +35,7 @@ the item's index and attempt.
 )
 @options.job_options
 @options.output_options
-@click.option(
-    "-w",
-    "--workers",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Worker processes here.  [default: the cores this process may use]",
-)
+@options.workers_option("the cores this process may use")
 @click.option("--bind", metavar="URL", help="Let workers elsewhere join at this address too, e.g. tcp://0.0.0.0:5557.")
 @click.option(
     "--results-port",
@@ -70,17 +66,17 @@ def command(**given: Any) -> None:
     if given["bind"] is not None:
         access = admit(given["bind"], key_file=given["key_file"], insecure=given["insecure"])
         bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
-    ports = options.lane_ports(given["lane_ports"])
-    spec, policy = options.job_spec(**given), options.policy(**given)
-    fingerprint = options.job_fingerprint(spec, **given)
+    ports = job.lane_ports(given["lane_ports"])
+    spec, policy = job.spec(**given), job.policy(**given)
+    fingerprint = job.fingerprint(spec, **given)
     journal = journalling.open_journal("run", given, fingerprint)
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.close)
         over = journal is not None and journal.state.stage != "open"
-        source: Any = None if over else options.open_source(**given)
-        output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
-        joblog = options.joblog_output(**given, opened=journal)
+        source: Any = None if over else job.open_source(**given)
+        output, letters = sink_output(**given, opened=journal), letters_output(**given, opened=journal)
+        joblog = joblog_output(**given, opened=journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         if recorder is not None and over:
             summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters)
@@ -90,7 +86,7 @@ def command(**given: Any) -> None:
                 spec,
                 output,
                 policy,
-                options.progress(given["quiet"], given["output"]),
+                progress(given["quiet"], given["output"]),
                 workers=workers,
                 bind=bind,
                 ordered=given["ordered"],
@@ -104,4 +100,4 @@ def command(**given: Any) -> None:
                 recorder=recorder,
                 access=access,
             )
-    options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])
+    conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

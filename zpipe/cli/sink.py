@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from zpipe.cli import journalling, options
+from zpipe.cli.output import joblog_output, letters_output, sink_output
+from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
 from zpipe.errors import UsageError
 
@@ -34,12 +36,7 @@ Examples:
 @click.option("--advertise", default="", metavar="URL", help="The address workers are told, if it is not --bind's.")
 @options.codec_option
 @options.key_options
-@click.option(
-    "--connect-timeout",
-    type=click.FloatRange(min=0.1),
-    metavar="S",
-    help="Give up if no ventilator answers for S seconds.  [default: wait]",
-)
+@options.connect_timeout_option
 @options.node_options
 def command(**given: Any) -> None:
     """Collect the results of the job whose ventilator is at URL."""
@@ -62,11 +59,11 @@ def command(**given: Any) -> None:
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.close)
-        output, letters = options.sink_output(**given, opened=journal), options.letters_output(**given, opened=journal)
-        joblog = options.joblog_output(**given, opened=journal)
+        output, letters = sink_output(**given, opened=journal), letters_output(**given, opened=journal)
+        joblog = joblog_output(**given, opened=journal)
         summary = run_sink(
             output,
-            options.progress(given["quiet"], given["output"]),
+            progress(given["quiet"], given["output"]),
             url=url,
             bind=bind,
             advertise=advertise,
@@ -78,4 +75,4 @@ def command(**given: Any) -> None:
             recorder=Recorder(journal, output, letters, joblog) if journal is not None else None,
             access=access,
         )
-    options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])
+    conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from zpipe.cli import options
+from zpipe.cli import job, options
+from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
 
 __all__ = ["command"]
@@ -40,18 +41,18 @@ def command(**given: Any) -> None:
 
     access = admit(given["bind"], key_file=given["key_file"], insecure=given["insecure"])
     bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
-    ports = options.lane_ports(given["lane_ports"])
-    spec, policy, source = options.job_spec(**given), options.policy(**given), options.open_source(**given)
+    ports = job.lane_ports(given["lane_ports"])
+    spec, policy, source = job.spec(**given), job.policy(**given), job.open_source(**given)
     summary = run_ventilator(
         source,
         spec,
         policy,
-        options.progress(given["quiet"], "elsewhere"),
+        progress(given["quiet"], "elsewhere"),
         bind=bind,
         chunk=given["chunk"],
         heartbeat=given["heartbeat"],
         lane_ports=ports,
-        fingerprint=options.job_fingerprint(spec, **given),
+        fingerprint=job.fingerprint(spec, **given),
         access=access,
     )
-    options.conclude(summary, quiet=given["quiet"], as_json=given["json_"], output="elsewhere")
+    conclude(summary, quiet=given["quiet"], as_json=given["json_"], output="elsewhere")

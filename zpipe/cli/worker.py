@@ -41,20 +41,8 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
     help="Worker processes.  [default: the cores this process may use]",
 )
 @click.option("--stay", is_flag=True, help="After a job, wait for the next one at URL.")
-@click.option(
-    "--connect-timeout",
-    type=click.FloatRange(min=0.1),
-    metavar="S",
-    help="Give up if no ventilator answers for S seconds.  [default: wait]",
-)
-@click.option(
-    "--heartbeat",
-    type=click.FloatRange(min=0.2),
-    default=10.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds of silence after which the ventilator counts as gone.",
-)
+@options.connect_timeout_option
+@options.heartbeat_option("the ventilator")
 @click.option(
     "--allow",
     multiple=True,

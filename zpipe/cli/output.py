@@ -1,0 +1,99 @@
+"""What the options of an output mean: where results, dead letters and the job log go."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zpipe.core.wire import Codec
+from zpipe.errors import UsageError
+
+__all__ = ["fold", "joblog_output", "letters_output", "sink_output"]
+
+
+def sink_output(
+    *,
+    output: str | None,
+    format_: str,
+    raw: bool,
+    reduce_: str | None,
+    initial: str | None,
+    codec: Codec,
+    opened: Any = None,
+    **_: Any,
+) -> Any:
+    """Return the output that was asked for, as the journal `opened` has left it. Raises UsageError and TaskError."""
+    from zpipe import outputs
+
+    if raw and format_ == "pickle":
+        raise UsageError("--raw and --format pickle are both given; give one")
+    if codec != "pickle" and format_ == "pickle":
+        raise UsageError(
+            f"--format pickle and --codec {codec}: results would be pickles; leave --format out for lines of JSON"
+        )
+    folded = fold(reduce_, initial, codec)
+    format_ = "raw" if raw else format_
+    if opened is None:
+        return outputs.open_output(output, format_, folded)  # type: ignore[arg-type]
+    from zpipe import resumption
+
+    return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
+
+
+def fold(reduce_: str | None, initial: str | None, codec: Codec) -> Any:
+    """Return what `outputs.open_output` takes for a fold, or None. Raises UsageError and TaskError."""
+    from zpipe import tasks
+
+    if reduce_ is None:
+        if initial is not None:
+            raise UsageError("--initial goes with --reduce")
+        return None
+    reducer = tasks.import_object(reduce_)
+    if not callable(reducer):
+        raise UsageError(f"--reduce {reduce_} is no function")
+    return reducer, initial is not None, _json(initial), codec
+
+
+def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:
+    """Return where dead letters go, if they were asked for. Raises UsageError."""
+    from zpipe import outputs
+
+    if dead_letters is None:
+        return None
+    if dead_letters in (output, "-") or (output in (None, "-") and dead_letters == "/dev/stdout"):
+        raise UsageError(f"--dead-letters {dead_letters} is where the results go; give a file of its own")
+    if opened is None:
+        return outputs.open_output(dead_letters, "raw")
+    from zpipe import resumption
+
+    return resumption.open_output(opened, "letters", dead_letters, "raw")
+
+
+def joblog_output(
+    *, joblog: str | None, output: str | None, dead_letters: str | None, opened: Any = None, **_: Any
+) -> Any:
+    """Return where the job log goes, if it was asked for. Raises UsageError."""
+    from zpipe import joblog as joblogs
+    from zpipe import outputs
+
+    if joblog is None or (opened is not None and opened.state.stage != "open"):
+        return None
+    if joblog in ("-", output, dead_letters):
+        raise UsageError(f"--joblog {joblog} is where results go; give a file of its own")
+    mark = opened.state.marks.get("joblog") if opened is not None else None
+    made = outputs.FileOutput(joblog, "raw", mark, live=True)
+    if made.direct and opened is not None:
+        raise UsageError(f"--joblog {joblog} is no regular file: with --journal it has to be one, to be cut back")
+    if mark is None:
+        made.write([joblogs.HEADER])
+    return made
+
+
+def _json(text: str | None) -> Any:
+    import json
+
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"--initial {text!r} is not JSON: {error}") from None
