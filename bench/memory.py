@@ -92,7 +92,8 @@ def _job(items: int) -> tuple[Noted, Any, Any]:
 
 def be(role: str, items: int, chunk: int | None, url: str) -> None:
     """Be one of the processes; print what was noted."""
-    from zpipe.drive import run_job, run_sink, run_ventilator
+    from zpipe.drive import run_job, run_ventilator
+    from zpipe.drive_sink import run_sink
     from zpipe.progress import QuietProgress
 
     quiet = QuietProgress(sys.stderr)

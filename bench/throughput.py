@@ -93,7 +93,7 @@ def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
 
 def be_sink(url: str, bind: str, items: int) -> None:
     """Be the sink of `separate`: say when the last value came, and what came."""
-    from zpipe.drive import run_sink
+    from zpipe.drive_sink import run_sink
     from zpipe.outputs import CallOutput
     from zpipe.progress import QuietProgress
 

@@ -41,7 +41,7 @@ Examples:
 def command(**given: Any) -> None:
     """Collect the results of the job whose ventilator is at URL."""
     from zpipe.access import admit
-    from zpipe.drive import run_sink
+    from zpipe.drive_sink import run_sink
     from zpipe.recorder import Recorder
 
     url = connectable(given["url"])

@@ -1,0 +1,124 @@
+"""Runs a sink in a process of its own to its job's end."""
+
+from __future__ import annotations
+
+import contextlib
+
+from zpipe.access import Access
+from zpipe.foreground import Foreground, give_up_on_error
+from zpipe.outputs import Output, OutputClosed
+from zpipe.progress import Progress, Snapshot
+from zpipe.recorder import Recorder
+from zpipe.sink import SinkNode
+from zpipe.summary import Summary
+
+__all__ = ["run_sink"]
+
+
+def run_sink(
+    output: Output,
+    progress: Progress,
+    *,
+    url: str,
+    bind: str,
+    advertise: str = "",
+    ordered: bool = False,
+    heartbeat: float = 10.0,
+    patience: float | None = None,
+    letters: Output | None = None,
+    joblog: Output | None = None,
+    recorder: Recorder | None = None,
+    access: Access = Access(),  # noqa: B008 - it never changes
+) -> Summary:
+    """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
+    with contextlib.ExitStack() as stack:
+        for made in (output, letters, joblog):
+            if made is not None:
+                stack.push(give_up_on_error(made))
+        front = Foreground(stack, progress, access)
+        if recorder is not None:
+            stack.callback(recorder.close)
+        node = SinkNode(
+            front.loop,
+            front.context,
+            output,
+            url,
+            say=front.say,
+            ordered=ordered,
+            heartbeat=heartbeat,
+            patience=patience,
+            letters=letters,
+            joblog=joblog,
+            recorder=recorder,
+            guard=front.guard,
+            keys=access.keys,
+        )
+        stack.callback(node.close)
+        node.start(bind, advertise)
+        front.caution(node.sink.bound)
+        sink, collector = node.sink, node.sink.collector
+        before = collector.counted
+        sink.settle()  # it may have been done but for its end
+        front.begin()
+
+        def snapshot() -> Snapshot:
+            return Snapshot(
+                done=collector.counted,
+                failed=collector.failed,
+                total=collector.total,
+                exact=True,
+                elapsed=front.elapsed,
+                started=bool(collector.counted),
+                note=node.waiting(),
+            )
+
+        stopped = draining = False
+
+        def drain() -> None:
+            nonlocal draining
+            draining = True
+            node.drain()
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            node.interrupt()
+
+        with front.shown(snapshot):
+            while node.gone is None and not stopped:
+                now = front.turn(node.deadline(), snapshot)
+                if node.may_drain:
+                    front.interrupted(drain, stop)
+                else:
+                    front.interrupted(stop, stop, "stopping; what has come so far is kept")
+                node.on_tick(now)
+                if draining and node.gone is None and not node.may_drain and node.sink.finished is None:
+                    stop()  # there is nobody any more to drain the job
+        whole = sink.finished is not None and not sink.finished.error
+        stopped = stopped or draining
+        error = "" if whole else _why_not(node, stopped)
+        seconds = front.elapsed
+        return Summary(
+            done=collector.counted,
+            before=before,
+            failed=collector.failed,
+            total=collector.total,
+            seconds=seconds,
+            items_per_second=(collector.counted - before) / seconds if seconds > 0 else 0.0,
+            duplicates=collector.duplicates,
+            hit=collector.hit,
+            interrupted=stopped and not whole,
+            error=error,
+            closed=isinstance(sink.error, OutputClosed),
+            note="" if whole else sink.abandon(),
+        )
+
+
+def _why_not(node: SinkNode, stopped: bool) -> str:
+    if node.sink.error is not None:
+        return str(node.sink.error)
+    if stopped:
+        return "interrupted before the job's end"
+    if node.stopped:
+        return f"the job ended before it was whole: {node.stopped}"
+    return (node.gone.error if node.gone is not None else "") or "the ventilator ended the job before it was whole"
