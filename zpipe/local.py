@@ -6,6 +6,7 @@ The folder is also how a job is found by its process: its name has the pid.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -98,12 +99,52 @@ class LocalSlots:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder only this user can enter, for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix=f"zpipe-{os.getpid()}-", dir=_short_folder()))
+    """A folder only this user can enter, for sockets. Those that killed processes of this user left are removed."""
+    _clear()
+    folder, lock = _held_folder()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _held_folder() -> tuple[Path, int]:
+    """Make a folder; return it with the descriptor of its lock, which shows that it is in use."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"zpipe-{os.getpid()}-", dir=_short_folder()))
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as undo:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            undo.callback(os.close, fd)
+            with contextlib.suppress(OSError):  # where there are no locks, nobody removes it either
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if folder.exists():  # or somebody took it for a dead one's before it was locked
+                undo.pop_all()
+                return folder, fd
+
+
+def _clear() -> None:
+    """Remove the private folders of this user's processes that nobody holds any more: those were killed."""
+    for folder in _folders():
+        if _alive(_pid_of(folder)):
+            continue  # or another process that has the number now: the next job sees to it
+        with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            undo.callback(os.close, fd)
+            stat = os.fstat(fd)
+            if stat.st_uid != os.getuid() or stat.st_mode & 0o777 != 0o700:
+                continue
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            inside = list(folder.iterdir())
+            if all(path.is_socket() or path.name == ADDRESS for path in inside):  # else it is somebody's own
+                for path in inside:
+                    path.unlink()
+                folder.rmdir()
+
+
+def _folders() -> list[Path]:
+    where = Path(_short_folder() or tempfile.gettempdir())
+    return sorted(folder for folder in where.glob("zpipe-*-*") if folder.name.split("-")[1].isdecimal())
 
 
 def announce(folder: Path, bound: str) -> None:
@@ -114,16 +155,20 @@ def announce(folder: Path, bound: str) -> None:
 def jobs_here() -> dict[int, str]:
     """Return the control addresses of the jobs that this user's processes on this machine run, by pid."""
     found = {}
-    for folder in sorted(Path(_short_folder() or tempfile.gettempdir()).glob("zpipe-*-*")):
-        pid = folder.name.split("-")[1]
+    for folder in _folders():
+        pid = _pid_of(folder)
         with contextlib.suppress(OSError):  # it has gone meanwhile, or is another user's
-            if not pid.isdecimal() or folder.stat().st_uid != os.getuid() or not _alive(int(pid)):
+            if folder.stat().st_uid != os.getuid() or not _alive(pid):
                 continue
             if (folder / ADDRESS).exists():
-                found[int(pid)] = (folder / ADDRESS).read_text()
+                found[pid] = (folder / ADDRESS).read_text()
             elif (folder / "control").exists():
-                found[int(pid)] = f"ipc://{folder}/control"
+                found[pid] = f"ipc://{folder}/control"
     return found
+
+
+def _pid_of(folder: Path) -> int:
+    return int(folder.name.split("-")[1])
 
 
 def _alive(pid: int) -> bool:

@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from process.tools import LINUX, LOCAL, PATIENCE, Node, Zpipe, records, wait_until
@@ -141,3 +142,24 @@ def test_the_only_job_needs_no_name(zpipe: Zpipe, own: dict[str, str]) -> None:
         job.signal(signal.SIGINT)
         job.ended(130)
     assert os.listdir(own["TMPDIR"]) == []
+
+
+def test_what_killed_processes_left_is_removed(zpipe: Zpipe, own: dict[str, str]) -> None:
+    """The next job of the same user does: not what a living one has, nor what merely looks like it."""
+    where = Path(own["TMPDIR"])
+    living, dead = (zpipe.start("run", *JOB, "--workers", "1", **own) for _ in range(2))
+    wait_until(lambda: len(list(where.glob("zpipe-*/control"))) == 2, "both jobs")
+    at_work(zpipe, dead, 2)
+    dead.kill()
+    mine = where / "zpipe-2024-results"
+    mine.mkdir(mode=0o700)
+    (mine / "answer").write_text("42")
+    open_to_all = where / "zpipe-1-abcdefgh"
+    open_to_all.mkdir(mode=0o755)
+    assert len(list(where.iterdir())) == 4
+    zpipe.run("run", "jobs:same", "--range", "3", "--workers", "1", **own)
+    assert {path.name.split("-")[1] for path in where.iterdir()} == {str(living.pid), "2024", "1"}
+    assert "running" in zpipe.run("status", living.pid, **own).out
+    zpipe.run("cancel", living.pid, **own)
+    living.ended(130)
+    assert {path.name for path in where.iterdir()} == {mine.name, open_to_all.name}
