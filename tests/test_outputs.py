@@ -641,3 +641,16 @@ class TestFoldOfData:
         with pytest.raises(OutputError, match=r"can't be written as json.*; return plain data"):
             output.finish()
         output.abandon()
+
+
+def test_the_name_of_a_file_is_synced_with_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a journal says was written must be found after a power cut, by its name: that is on the disk first, once."""
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    made = FileOutput(tmp_path / "out", "raw")
+    for _ in range(2):
+        made.write([b"x\n"])
+        made.mark()
+        made.sync()
+    assert synced == [tmp_path]
+    made.abandon()

@@ -171,6 +171,8 @@ class FileOutput(_ByteOutput):
         self._partial = target if live else _partial(target)
         self.direct = is_direct(name)
         """Whether it is no regular file."""
+        self._entered = self.direct
+        """Whether its name is on the disk as well."""
         try:
             # Appending matters for /dev/fd/N alone: it may be a file that the shell opened with >>.
             file = open(name, "ab", _BUFFER) if self.direct else _open_partial(target, self._partial, mark)  # noqa: SIM115
@@ -192,6 +194,9 @@ class FileOutput(_ByteOutput):
             os.fdatasync(self._file.fileno())
         except OSError as error:
             self._fail(error)
+        if not self._entered:
+            _sync_folder(self._partial.parent)
+            self._entered = True
 
     def finish(self) -> None:
         """Sync the records to disk and put them in place under the output's name. Raises OutputError."""
