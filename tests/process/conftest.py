@@ -13,7 +13,7 @@ from process.tools import Zpipe, wait_until
 @pytest.fixture
 def zpipe(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Zpipe]:
     """Starts `zpipe` in a folder that has `jobs.py`, as its current one; nothing it started may outlive the test."""
-    for name in ("jobs.py", "other_version.py", "forked.py", "evil.py"):
+    for name in ("jobs.py", "other_version.py", "forked.py", "evil.py", "impostor.py"):
         shutil.copy(Path(__file__).with_name(name), tmp_path / name)
     made = Zpipe(tmp_path)
     try:
