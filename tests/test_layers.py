@@ -16,7 +16,7 @@ LEVELS = [
     {"core.again", "core.pending", "core.recall", "core.speculation"},
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
-    {"core.gate", "core.seat"},
+    {"core.gate", "core.seat", "core.sieve"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data"},
     {"held", "futures"},

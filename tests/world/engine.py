@@ -125,6 +125,23 @@ class World:
             self.failed_runs[index] = self.failed_runs.get(index, 0) + 1
         return [wire.Failure(index, "E", "it happens") for index in unlucky]
 
+    def lively(self) -> None:
+        """Something goes on."""
+        self._lively = self.now
+
+    def kept(self, start: int, stop: int, failures: list[wire.Failure]) -> list[bytes]:
+        """The outcomes of these items by themselves: which run it was of, and whether it failed."""
+        if not self.scenario.kinds:
+            return []
+        failed = {failure.index for failure in failures}
+        run = self.serial()
+        return [
+            b""
+            if self.chance(self.scenario.unkept)
+            else b"%c %d %d" % (b"ve"[i in failed], i % self.scenario.kinds, run)
+            for i in range(start, stop)
+        ]
+
     def ran(self, chunk: wire.Chunk, stop: int) -> None:
         self.tell(f"ran [{chunk.start}, {stop}) attempt {chunk.attempt}")
         self._lively = self.now
@@ -289,5 +306,12 @@ class World:
             assert sorted(set(self.timed_out)) == sorted(s.overruns), "timed out, not to blame, or the other way round"
         assert not any(worker.alive for worker in self.workers), "a worker never left"
         if not self.faults and not s.poison and not s.overruns and not s.speculate:
+            if s.kinds and not (s.unkept or s.refused or s.hits):
+                for kind in range(s.kinds):
+                    runs = sum(
+                        count - self.failed.get(i, 0) for i, count in self.executions.items() if i % s.kinds == kind
+                    )
+                    wanted = kind not in s.stored and kind < s.items
+                    assert runs == wanted, f"the items of kind {kind} were run {runs} times"
             for index, count in self.executions.items():
                 assert count <= 1 + self.failed.get(index, 0), f"item {index} was run {count} times without need"

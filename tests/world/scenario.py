@@ -35,6 +35,12 @@ class Scenario:
     """Slots whose processes take twenty times as long."""
     unlucky: tuple[int, ...] = ()
     """Items of which every second run fails for good."""
+    kinds: int = 0
+    """So many kinds of items there are, of each of which one is run (0: each item is like no other)."""
+    stored: tuple[int, ...] = ()
+    """Kinds whose outcome is known from elsewhere."""
+    unkept: float = 0.0
+    """Chance that an outcome is not kept, so that nobody else can have it."""
     drain_at: float | None = None
     cancel_at: float | None = None
     pauses: int = 0
@@ -166,6 +172,25 @@ SCENARIOS = {
     "cancel": Scenario(cancel_at=3.0, items=300, kills=3, cuts=3),
     "one is deadly": Scenario(poison=(3,), items=16, chunk=8, workers=4, kills=12, cuts=4, chaos=10.0, deaf=1.0),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
+    "repeats, calm": Scenario(kinds=20, kills=0, cuts=0, doubled=0.0, refused=0.0, items=100),
+    "repeats": Scenario(kinds=20, kills=6, cuts=4, terms=2, items=100),
+    "repeats, few kinds": Scenario(kinds=3, kills=8, cuts=4, items=60, chunk=5, workers=2),
+    "repeats in order": Scenario(kinds=15, kills=4, sink_cuts=4, ordered=True, reorder=10, items=80),
+    "repeats, failures": Scenario(kinds=10, unlucky=tuple(range(30)), kills=4, sink_cuts=2, items=80),
+    "repeats, retries": Scenario(kinds=10, flaky=(0, 3, 7, 8, 9), kills=4, cuts=3, items=80),
+    "repeats, poison": Scenario(kinds=30, poison=(3, 20), kills=2, cuts=2, items=60),
+    "repeats, not kept": Scenario(kinds=8, unkept=0.5, kills=4, sink_cuts=3, items=60),
+    "repeats, sink dies": Scenario(kinds=12, kills=2, sink_dies=3, sink_cuts=3, journal=True, items=80),
+    "repeats, ventilator dies": Scenario(kinds=12, kills=2, ventilator_dies=3, sink_cuts=2, journal=True, items=80),
+    "repeats, copies": Scenario(kinds=15, speculate=True, kills=3, cuts=3, laggards=(0,), workers=4, items=90),
+    "repeats, first in order": Scenario(kinds=20, hits=(13, 17), ordered=True, kills=3, items=60),
+    "repeats, pauses": Scenario(kinds=12, pauses=3, kills=3, sink_cuts=2, chaos=10.0, items=80),
+    "repeats, drain": Scenario(kinds=12, drain_at=3.0, items=300, kills=3),
+    "stored, all of it": Scenario(refused=0.0, kinds=5, stored=(0, 1, 2, 3, 4), sink_cuts=4, items=60),
+    "stored, some": Scenario(kinds=20, stored=(0, 4, 5, 6, 13), kills=4, sink_cuts=4, items=90, chunk=3),
+    "stored, nobody works": Scenario(
+        refused=0.0, kinds=3, stored=(0, 1, 2), workers=1, expect=3, sink_cuts=3, kills=0, cuts=0
+    ),
 }
 
 
@@ -188,6 +213,8 @@ def drawn(seed: int) -> Scenario:
     journal = rng.random() < 0.4
     hits = items_of(0.15)
     poison = () if hits else items_of(0.25)
+    # What is fatal is an item, and another one of its kind would not be run.
+    kinds = rng.choice((1, 3, 10, 40)) if rng.random() < 0.4 and not hits and not poison else 0
     return Scenario(
         items=items,
         workers=workers,
@@ -202,7 +229,7 @@ def drawn(seed: int) -> Scenario:
         speculate=rng.random() < 0.3,
         laggards=(0,) if rng.random() < 0.2 and workers > 1 and not slow else (),
         unlucky=items_of(0.1),
-        overruns=() if hits or rng.random() < 0.8 else tuple(i for i in items_of(1.0) if i not in poison),
+        overruns=() if hits or kinds or rng.random() < 0.8 else tuple(i for i in items_of(1.0) if i not in poison),
         recycle=rng.choice((1, 5, 20)) if rng.random() < 0.15 else 0,
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
@@ -226,4 +253,7 @@ def drawn(seed: int) -> Scenario:
         refused=rng.choice((0.0, 0.02, 0.3)),
         deaf=rng.choice((0.0, 0.2, 1.0)),
         disk_full=some(2) if journal else 0,
+        kinds=kinds,
+        stored=tuple(n for n in range(kinds) if rng.random() < 0.3) if rng.random() < 0.4 else (),
+        unkept=rng.choice((0.0, 0.0, 0.3)) if kinds else 0.0,
     )

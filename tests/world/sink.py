@@ -97,7 +97,7 @@ class SimSink(Node):
                 for result, _ in self.collector.on_result(part, [part.body], len(part.body)):
                     self.written.extend(range(result.start, result.stop))
                     for failure in result.failures:
-                        runs = self.world.failed_runs[failure.index] + self.world.failed.get(failure.index, 0)
+                        runs = self.world.failed_runs.get(failure.index, 0) + self.world.failed.get(failure.index, 0)
                         assert failure.index not in self.doubles or runs > 1, "one of two runs failed, and that counted"
             self.taken()
             return

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from zpipe.core import wire
 from zpipe.core.actions import Admit, End, Fill, Reply, Retire, Skip
+from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
+from zpipe.core.sieve import Answer, Loaded, Sieve
 
 from .faults import VENTILATOR
 from .network import Connection
@@ -47,6 +49,15 @@ class Vent(Process):
         self.tasked: dict[int, bool] = {}
         self.end: End | None = None
         self.names = 0
+        self.read = 0
+        self.results: Connection | None = None
+        self.linked = False
+        self.known: dict[bytes, bytes] = {}
+        """Outcomes by kind, of those that were run for this ventilator."""
+        self.outcomes: dict[bytes, set[bytes]] = {}
+        """All that may be told of a kind."""
+        if s.kinds:
+            self.director.sieve = Sieve(self.director.ledger, most=world.random.choice((1, 5, 1000)))
 
     def start(self) -> None:
         """Look at the source: there may be nothing in it."""
@@ -73,6 +84,7 @@ class Vent(Process):
             self.world.recalled += message.upto - message.after
             self.world.shared += message.cut > 0
         self.perform(self.director.on_message(str(connection.name).encode(), message, self.now))
+        self.sift()
 
     def asked(self, wish: Any) -> None:
         """A person asks for something, on a connection that is gone before the answer."""
@@ -81,6 +93,7 @@ class Vent(Process):
         self.world.tell(f"{wish}, please")
         message, _ = wire.decode(wire.encode(wire.Ask(wish)))
         self.perform(self.director.on_message(b"0", message, self.now))
+        self.sift()
         assert self.director.paused == (wish == "pause") or self.director.draining or self.end is not None
 
     def interrupted(self, why: str) -> None:
@@ -96,6 +109,10 @@ class Vent(Process):
             if lane is connection:
                 self.perform(self.director.on_link_lost(number))
                 return
+        if connection is self.results:
+            self.results, self.linked = None, False
+            self.world.soon(self.sift, self)
+            return
         self.controls.pop(connection.name, None)
 
     def perform(self, actions: list[Any]) -> None:
@@ -132,7 +149,12 @@ class Vent(Process):
             connection.send(1, wire.encode(wire.Task(self.director.job, wire.JobSpec(wire.TaskSpec("import", "a:b")))))
         while self.director.may_issue and ledger.lanes[number].credit > 0:
             chunk = ledger.again(number, self.now)
-            if chunk is None:
+            if chunk is None and self.director.sieve is not None:
+                chunk = self.sifted(number, self.director.sieve)
+                if chunk is None:
+                    self.perform(self.director.on_hungry(self.now))
+                    break
+            elif chunk is None:
                 self.skip()
                 left = None if world.scenario.endless else world.scenario.items - ledger.next
                 wanted = ledger.wanted(left)
@@ -165,10 +187,126 @@ class Vent(Process):
 
     def skip(self) -> None:
         """Pass over what is done already."""
-        ledger = self.director.ledger
+        ledger, sieve = self.director.ledger, self.director.sieve
         while ledger.skippable:
-            ledger.on_skipped(self.world.random.randint(1, ledger.skippable))
+            count = self.world.random.randint(1, ledger.skippable)
+            if sieve is not None:
+                sieve.skip(count)
+                self.read = max(self.read, ledger.next + count)
+            ledger.on_skipped(count)
             self.look()
+
+    # what need not be run
+
+    def sifted(self, number: int, sieve: Sieve) -> Chunk | None:
+        """Make a chunk of what comes next and is to be run, once what comes before is set aside."""
+        ledger = self.director.ledger
+        while True:
+            wanted = self.pass_by(sieve)
+            if not wanted or not sieve.waiting:
+                return None
+            taken = sieve.take(wanted)
+            if taken is not None:
+                chunk = ledger.issue(number, *taken, self.now)
+                self.look()
+                return chunk
+            if sieve.loaded is not None and not self.world.chance(0.9):
+                return None  # too much is set aside, perhaps
+            if not self.pass_by(sieve, once=True):
+                return None
+
+    def pass_by(self, sieve: Sieve, *, once: bool = False) -> int:
+        """Set aside what comes next as far as it need not be run; return how many may be issued then."""
+        ledger, s, world = self.director.ledger, self.world.scenario, self.world
+        while True:
+            self.skip()
+            left = None if s.endless else s.items - ledger.next
+            wanted = ledger.wanted(left)
+            wanted = wanted if left is None else min(wanted, left)
+            if not wanted or self.director.paused:
+                return 0
+            if not sieve.waiting:
+                count = world.random.randint(1, 12) if left is None else min(world.random.randint(1, 12), left)
+                kinds = [b"%d" % (i % s.kinds) for i in range(self.read, self.read + count)]
+                assert self.read == ledger.next
+                self.store(sieve)
+                stored = {kind: b"v %s 0" % kind for kind in kinds if int(kind) in s.stored}
+                for kind, outcome in stored.items():
+                    self.outcomes.setdefault(kind, set()).add(outcome)
+                known = {kind: self.known[kind] for kind in kinds if kind in self.known}
+                sieve.load(
+                    Loaded(range(self.read, self.read + count), kinds, self.cut(self.read), known=known, stored=stored)
+                )
+                self.read += count
+            passed = sieve.set_aside(wanted)
+            self.look()
+            if not passed:
+                return 0 if once else wanted
+
+    def store(self, sieve: Sieve) -> None:
+        """Remember what became of the kinds that were run."""
+        for found in sieve.found:
+            self.known[found.digest] = found.outcome
+            self.outcomes.setdefault(found.digest, set()).add(found.outcome)
+        sieve.found.clear()
+
+    def cut(self, first: int) -> Any:
+        return lambda start, stop: ("lines", [self.world.payload(first + start, stop - start)])
+
+    def sift(self) -> None:
+        """Set aside what can be, and tell what is known."""
+        sieve = self.director.sieve
+        if sieve is None or not self.alive or self.end is not None:
+            return
+        self.store(sieve)
+        if self.director.sink.taken and self.pass_by(sieve):
+            for number in list(self.director.ledger.lanes):
+                self.fill(number)  # what has come to the front is theirs
+        if self.ready_to_tell():
+            while sieve.answers:
+                self.tell(sieve, sieve.answers.popleft())
+
+    def ready_to_tell(self) -> bool:
+        """Whether there is a connection to the sink; if not, make one."""
+        world = self.world
+        if self.results is None and self.director.sink.taken and world.sink.alive:
+            self.results = connection = Connection(world, "results", self, world.sink)
+            world.sink.inbound.append(connection)
+            world.at(world.reachable(self, world.sink) + world.delay(), lambda: self.on_linked(connection), self)
+        return self.linked
+
+    def on_linked(self, connection: Connection) -> None:
+        if self.results is connection and connection.alive and self.director.sieve is not None:
+            self.linked = True
+            self.director.sieve.tell_again()
+            self.sift()
+
+    def tell(self, sieve: Sieve, answer: Answer) -> None:
+        """Send the sink outcomes that nobody ran for."""
+        world, chunk, results = self.world, answer.chunk, self.results
+        assert results is not None
+        if world.chance(world.scenario.refused):
+            sieve.on_refused(answer)
+            self.perform(self.director.on_released())
+            return
+        if world.chance(world.scenario.refused):
+            sieve.answers.appendleft(answer)
+            world.soon(self.sift, self)
+            self.linked = False
+            results.cut()
+            return
+        failures = []
+        for index, outcome in zip(range(chunk.start, chunk.stop), answer.outcomes, strict=True):
+            kind = b"%d" % (index % world.scenario.kinds)
+            assert outcome in self.outcomes[kind], f"item {index} is told {outcome!r}, which is nobody's"
+            if outcome[:1] == b"e":
+                failures.append(wire.Failure(index, "E", "as another one"))
+        body = b"v" * len(chunk)
+        message = wire.Result(self.director.job, 0, chunk.start, chunk.stop, 1, 0.0, failures, body=body)
+        world.tell(f"told [{chunk.start}, {chunk.stop})")
+        world.lively()
+        results.send(0, wire.encode(message))
+        sieve.on_told(answer)
 
     def look(self) -> None:
         """See whether that was all."""
@@ -184,3 +322,5 @@ class Vent(Process):
 
     def check(self) -> None:
         self.director.check()
+        if self.director.sieve is not None:
+            self.director.sieve.check()

@@ -191,7 +191,9 @@ class Worker(Node):
                 body = b"v" * (index - at)
                 mine = hit if hit is not None and at <= hit < index else None
                 lost = self.world.misfortunes(at, index)
-                sent.append(wire.Result(job, lane, at, index, chunk.attempt, seconds, lost, hit=mine, body=body))
+                kept = self.world.kept(at, index, lost)
+                made = wire.Result(job, lane, at, index, chunk.attempt, seconds, lost, hit=mine, body=body, kept=kept)
+                sent.append(made)
             if index < stop:
                 after = self.world.random.random() * 3
                 sent.append(wire.Result(job, lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))

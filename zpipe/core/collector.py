@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Held, Receipt, Result
 
@@ -126,7 +128,7 @@ class Collector:
         if self._asked or self._copied:
             self._forget_done()
         self.failed += len(result.failures)
-        self._receipt(result, size)
+        result = self._receipt(result, size, result.kept)
         if not self.ordered:
             if result.hit is not None:
                 self.hit = result.hit
@@ -167,10 +169,12 @@ class Collector:
         self._copied = {start: stop for start, stop in self._copied.items() if not covers(start, stop)}
         self._failed = {start: run for start, run in self._failed.items() if start in self._copied}
 
-    def _receipt(self, result: Result, size: int) -> None:
-        self._receipts.append(
-            Receipt(result.start, result.stop, result.lane, result.seconds, len(result.failures), size)
-        )
+    def _receipt(self, result: Result, size: int, kept: list[bytes] | None = None) -> Result:
+        """Have a receipt sent; return the result without what is `kept`, which is the ventilator's to have."""
+        failed = len(result.failures)
+        made = Receipt(result.start, result.stop, result.lane, result.seconds, failed, size, kept=kept or [])
+        self._receipts.append(made)
+        return msgspec.structs.replace(result, kept=[]) if kept else result
 
     def _in_order(self) -> list[tuple[Result, Payload]]:
         ready = []

@@ -19,6 +19,7 @@ from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
 from zpipe.core.roster import AnyJoin, Node, Roster, name_of
 from zpipe.core.seat import Seat, Wants
+from zpipe.core.sieve import Sieve
 from zpipe.core.suspects import Verdict
 
 __all__ = ["INTERRUPTED", "Director", "Phase"]
@@ -74,6 +75,8 @@ class Director:
         self.paused = False
         """Nothing is sent; what workers have they finish."""
         self._bye: wire.Bye | None = wire.Bye()
+        self.sieve: Sieve | None = None
+        """What sets aside items that need not be run, if there is any such thing."""
 
     # what the shell asks
 
@@ -234,6 +237,8 @@ class Director:
         if held.limit is not None:
             ledger.on_limit(held.limit)
         ledger.on_done(held.ranges)
+        if self.sieve is not None:
+            self.sieve.on_held(list(held.ranges))
         ledger.failed = max(ledger.failed, held.failed)
         return [Skip()] if ledger.skippable and not ledger.exhausted else self._shrunk()
 
@@ -265,6 +270,8 @@ class Director:
             return []
         node.ready = True
         if node.sink:
+            if self.sieve is not None:
+                self.sieve.tell_again()
             actions: list[Action] = self._total() + self._copied(self.ledger.speculation.doubles())
             for identity, join in self._roster.release().items():
                 actions += self._admit(identity, join, now)
@@ -361,6 +368,10 @@ class Director:
         lanes = [number for number, lane in self.ledger.lanes.items() if lane.credit > 0]
         return [Fill(lanes)] if lanes else []
 
+    def on_released(self) -> list[Action]:
+        """What was set aside is to be run after all."""
+        return self._refill() if self.ledger.waiting else []
+
     def _on_leave(self, node: Node, message: wire.Leave) -> list[Action]:
         node.leaving = True
         back = self.ledger.on_leave(node.lane, message.taken, message.cut)
@@ -403,6 +414,10 @@ class Director:
                 free[lane.number] = None
                 if lane.leaving and (node := self._roster.get(lane.number)) is not None:
                     actions += self._release(node)
+        if self.sieve is not None:
+            self.sieve.on_receipts(message.receipts)
+            if self.ledger.waiting:
+                free.update(dict.fromkeys(lane for lane in self.ledger.lanes))
         if was_full and not message.full:
             actions += self._refill()
         elif free:

@@ -29,6 +29,11 @@ from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Ledger"]
 
+Payload = tuple[ItemKind, Sequence[Buffer]]
+
+ASIDE = -1
+"""In place of a lane's number: no lane is to have it."""
+
 SHORTEST, LONGEST = 1e-9, 1e9
 """Seconds that a chunk may be said to have taken; less or more is not believed, but for none at all."""
 
@@ -298,6 +303,25 @@ class Ledger:
         self._outstanding[chunk.start] = chunk
         return self._hold(chunk, self.lanes[number], now)
 
+    def set_aside(self, count: int, batch: Payload, task: int = 0, chunker: Chunker | None = None) -> Chunk:
+        """Make the next `count` items a chunk that no lane is to have, until it is done or `release`d."""
+        chunk = Chunk(self.next, self.next + count, *batch, task, chunker or self.chunker)
+        chunk.lane = ASIDE
+        self.next = chunk.stop
+        self._outstanding[chunk.start] = chunk
+        return chunk
+
+    def is_aside(self, chunk: Chunk) -> bool:
+        """Whether a chunk that was set aside still is."""
+        return chunk.lane == ASIDE and self._outstanding.get(chunk.start) is chunk
+
+    def release(self, chunk: Chunk) -> bool:
+        """Have a chunk that was set aside run after all; False: it is done, or no longer wanted."""
+        if not self.is_aside(chunk):
+            return False
+        self._pending.add(chunk)
+        return True
+
     def _hold(self, chunk: Chunk, lane: Lane, now: float) -> Chunk:
         if not lane.held:
             lane.since, lane.shared = now, False
@@ -423,6 +447,8 @@ class Ledger:
         return [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]
 
     def _observe(self, receipt: Receipt, chunk: Chunk) -> None:
+        if chunk.lane == ASIDE:
+            return  # nobody ran it
         if not SHORTEST <= receipt.seconds <= LONGEST and receipt.seconds:
             return  # its clock was set meanwhile, or it is no zpipe worker: such a number would spoil all that follow
         size = max(receipt.size, chunk.size)
@@ -512,7 +538,7 @@ class Ledger:
             assert start == chunk.start
             issued += chunk.stop - start - (chunk.got.count if chunk.got is not None else 0)
             if chunk.lane:
-                held -= 1
+                held -= chunk.lane != ASIDE
                 continue
             pending = pending or {*self._pending.starts, *self._suspects.pending, *self._suspects.waiting()}
             assert start in pending, f"[{start}, {chunk.stop}) is lost"

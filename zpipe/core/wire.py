@@ -181,6 +181,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """Items after which a worker's process is replaced by a fresh one (0: never)."""
     codec: Codec = "pickle"
     """With another one no worker unpickles anything for the job."""
+    keep: int = 0
+    """Results come with each item's outcome once more, where a chunk's take so many bytes at most (0: without)."""
 
     @property
     def limited(self) -> bool:
@@ -392,7 +394,8 @@ class Result(_Header, frozen=True, tag="result"):
     """Outcomes of items `[start, stop)`: `seconds` is how long the worker took, `hit` the index that ends the job.
 
     With `again` there are none: the items are to be tried again, in so many seconds. `log` are the items' lines for the
-    job log, if there is one.
+    job log, if there is one. `kept` has each item's outcome once more, by itself, in a job that wants to know them
+    (empty: it is not kept).
     """
 
     job: Name
@@ -406,6 +409,7 @@ class Result(_Header, frozen=True, tag="result"):
     again: float | None = None
     body: memoryview | None = None
     log: bytes = b""
+    kept: list[bytes] = []
 
 
 class Results(_Header, frozen=True, tag="results"):
@@ -419,7 +423,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     With `again` it has been told that this `attempt` of them failed, and that another is wanted in so many seconds.
     `void`: they did not fail, but came in one piece with items that were done already, so that it could not be taken;
-    or they did while a copy of them runs, which is still to be heard of.
+    or they did while a copy of them runs, which is still to be heard of. `kept` is what the result had.
     """
 
     start: Count
@@ -431,6 +435,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     again: float | None = None
     attempt: int = 0
     void: bool = False
+    kept: list[bytes] = []
 
 
 class Receipts(_Header, frozen=True, tag="receipts"):
@@ -591,6 +596,8 @@ def _check_receipts(header: Receipts) -> None:
     for receipt in header.receipts:
         if not receipt.start < receipt.stop or (receipt.again is not None and not 0.0 <= receipt.again <= LONGEST):
             raise WireError(f"a Receipt of the range [{receipt.start}, {receipt.stop}), again in {receipt.again} s")
+        if receipt.kept and len(receipt.kept) != receipt.stop - receipt.start:
+            raise WireError(f"a Receipt of [{receipt.start}, {receipt.stop}) with {len(receipt.kept)} outcomes")
 
 
 def _check_part(header: Chunk | Result) -> None:
@@ -599,6 +606,8 @@ def _check_part(header: Chunk | Result) -> None:
         raise WireError(f"{type(header).__name__} with the range [{start}, {stop})")
     if isinstance(header, Chunk):
         return
+    if header.kept and len(header.kept) != stop - start:
+        raise WireError(f"Result of [{start}, {stop}) with {len(header.kept)} outcomes kept")
     if header.failures and not all(start <= failure.index < stop for failure in header.failures):
         raise WireError(f"Result of [{start}, {stop}) with failures of other items")
     if header.hit is not None and not start <= header.hit < stop:
