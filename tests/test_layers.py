@@ -9,7 +9,7 @@ import zpipe
 
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
-    {"errors", "core.ranges", "echo"},
+    {"errors", "core.ranges", "echo", "groups", "listed"},
     {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile"},
     {"core.chunk", "fingerprint"},
     {"core.lane", "core.suspects"},
@@ -38,7 +38,7 @@ LEVELS = [
     },
     {"allowed", "handover", "joblog", "outlet", "reading", "recorder", "reopening", "resumption"},
     {"runner", "lines", "feeder", "maps", "submits"},
-    {"lanes", "supply"},
+    {"lanes", "supply", "chains"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"slots"},
     {"local", "helm"},

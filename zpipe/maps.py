@@ -283,7 +283,7 @@ class MapCall:
         Raises TimeoutError after `timeout` s, and what the call failed with. Items are pulled first.
         """
         self.started = True
-        self._returned = self._taken  # those returned last have been used
+        self.release()
         self.pull()
         if self._bound is not None:
             self._wake()
@@ -306,6 +306,10 @@ class MapCall:
         if held:
             self._wake()
         return count, found
+
+    def release(self) -> None:
+        """The results returned last have been used."""
+        self._returned = self._taken
 
     def poll(self) -> bool:
         """Tell whether `next` would return at once."""

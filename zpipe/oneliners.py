@@ -8,6 +8,7 @@ What becomes of the items then is what becomes of a `Pipeline`'s: see `Results`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from zpipe.pipeline import MISSING, Pipeline
@@ -147,41 +148,59 @@ def _lasting(
     except BaseException:
         pipe.shutdown(wait=True, cancel_futures=True)
         raise
+    return _made_last(results, pipe)
+
+
+def _made_last(results: Results[T], pipe: Pipeline) -> Results[T]:
     chunks = _Lasting(results, pipe)
     lasting: Any = Results.from_iterable(chunks)
     lasting._chunks = chunks
+    lasting._chain = partial(_pass_on, chunks)
     return cast("Results[T]", lasting)
+
+
+def _pass_on(chunks: _Lasting, _: Results[Any], *wanted: Any) -> Results[Any]:
+    """Return the results of a next stage, with which the pipeline ends from then on."""
+    results = chunks.results
+    made = _made_last(results._chain(results, *wanted), chunks.pipe)
+    chunks.passed_on = True
+    return made
 
 
 class _Lasting:
     """The chunks of a map, and the pipeline that ends with them."""
 
     def __init__(self, results: Results[Any], pipe: Pipeline) -> None:
-        self._results, self._pipe = results, pipe
+        self.results, self.pipe = results, pipe
+        self.passed_on = False
 
     def __iter__(self) -> _Lasting:
         return self
 
     def __next__(self) -> Iterator[Any]:
         try:
-            return next(self._results._chunks)
+            return next(self.results._chunks)
         except StopIteration:
-            self._pipe.shutdown(wait=True)
+            self.pipe.shutdown(wait=True)
             raise
         except KeyboardInterrupt as error:
-            self._pipe.__exit__(KeyboardInterrupt, error, None)
+            self.pipe.__exit__(KeyboardInterrupt, error, None)
             raise
 
     def close(self) -> None:
         """Drop what has not been run, and have the pipeline end by itself."""
-        self._results.close()
-        self._pipe.shutdown(wait=False, cancel_futures=True)
+        if self.passed_on:
+            return
+        self.results.close()
+        self.pipe.shutdown(wait=False, cancel_futures=True)
 
     def let_go(self) -> None:
         """Nobody will take results; a sized sequence that nobody took any of is still run."""
-        call = self._results._chunks.call
+        if self.passed_on:
+            return
+        call = self.results._chunks.call
         if call.started or not call.sized:
             call.close()
         else:
             call.abandon()
-        self._pipe.shutdown(wait=False)
+        self.pipe.shutdown(wait=False)

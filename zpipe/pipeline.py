@@ -24,7 +24,7 @@ from zpipe.futures import PipelineFuture
 from zpipe.maps import MapCall, Zipped
 from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
-from zpipe.results import OnError, Results
+from zpipe.results import OnError, Results, check_on_error
 from zpipe.serialize import dump_function
 from zpipe.slots import cores
 from zpipe.terms import RetryOn, terms
@@ -333,10 +333,9 @@ class Pipeline(Executor):
         ordered: bool,
         on_error: OnError,
     ) -> Results[Any]:
-        if on_error not in ("raise", "skip", "collect"):
-            raise ValueError(f"on_error must be 'raise', 'skip' or 'collect', not {on_error!r}")
+        check_on_error(on_error)
         made = self.start_map(fn, items, call, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
-        return Results.of(made, on_error, timeout)
+        return Results.of(made, on_error, timeout, self.start_map, ordered=ordered)
 
     def start_map(
         self,

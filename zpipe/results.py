@@ -9,15 +9,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FuturesTimeoutError
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, Literal, TypeVar
 
-from zpipe import outcomes
+from zpipe.chains import LinkedCall, decoded, runs
+from zpipe.groups import Groups
+from zpipe.listed import Chosen, Listed
 from zpipe.maps import MapCall
 
-__all__ = ["OnError", "Results"]
+__all__ = ["OnError", "Results", "check_on_error"]
 
 MANY = 1_000
 """So many results of one chunk are handed out as they are, which takes half the time."""
@@ -29,6 +32,11 @@ OnError = Literal["raise", "skip", "collect"]
 """What becomes of a failed item: its exception is raised, it is left out, or its exception stands for its value."""
 
 T = TypeVar("T")
+U = TypeVar("U")
+K = TypeVar("K")
+
+Start = Callable[..., MapCall]
+"""Begins a map over results, as `Pipeline.start_map` does."""
 
 
 class Results(chain[T]):
@@ -41,14 +49,87 @@ class Results(chain[T]):
 
     _chunks: _Chunks
 
+    @staticmethod
+    def _chain(*_: Any) -> Any:
+        raise TypeError("there is no stage behind these results: call map of a pipeline's own")
+
     @classmethod
-    def of(cls, call: MapCall, on_error: OnError, timeout: float | None) -> Results[T]:
-        """Return the results of a call; `timeout`: seconds from now in which they must come."""
-        chunks = _Chunks(call, on_error, timeout)
+    def of(
+        cls,
+        call: MapCall,
+        on_error: OnError,
+        timeout: float | None,
+        start: Start | None = None,
+        *,
+        ordered: bool = True,
+        flat: bool = False,
+    ) -> Results[T]:
+        """Return the results of a call; `timeout`: seconds from now in which they must come.
+
+        `start` begins a map over them, `ordered` unless that one is told otherwise. `flat`: each value is a list of
+        results.
+        """
+        chunks = _Chunks(call, on_error, timeout, flat)
         made: Any = cls.from_iterable(chunks)
         made._chunks = chunks
+        if start is not None:
+            made._chain = partial(_chained, chunks, start, ordered)
         results: Results[T] = made
         return results
+
+    def map(
+        self,
+        fn: Callable[[T], U],
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool | None = None,
+        on_error: OnError | None = None,
+    ) -> Results[U]:
+        """Return `fn`'s results over these, which nobody else takes from then on: the next stage, as they come.
+
+        All stages have the same workers, by turns. Each goes as far ahead of the next one as `Pipeline.map` does of
+        whoever takes its results, so memory is bounded. What is not given is as it was for these results. An item that
+        fails here or before is passed over by later stages, and comes out at its place as `on_error` has it.
+        """
+        made: Results[U] = self._chain(self, fn, False, timeout, chunksize, buffersize, ordered, on_error)
+        return made
+
+    def flat_map(
+        self,
+        fn: Callable[[T], Iterable[U]],
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool | None = None,
+        on_error: OnError | None = None,
+    ) -> Results[U]:
+        """As `map`, with all that `fn` returns or yields for an item, in its place: none, one or many.
+
+        If `fn` raises, what it had yielded for that item is dropped.
+        """
+        made: Results[U] = self._chain(self, Listed(fn), True, timeout, chunksize, buffersize, ordered, on_error)
+        return made
+
+    def filter(
+        self,
+        fn: Callable[[T], object],
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool | None = None,
+        on_error: OnError | None = None,
+    ) -> Results[T]:
+        """Return those of these results for which `fn`, called in the workers, is true; else as `map`."""
+        made: Results[T] = self._chain(self, Chosen(fn), True, timeout, chunksize, buffersize, ordered, on_error)
+        return made
+
+    def group_by(self, key: Callable[[T], K]) -> Groups[K, T]:
+        """Return these results by what `key`, called here, returns for each: to be reduced, or as lists."""
+        return Groups(self, key)
 
     def close(self) -> None:
         """Drop what has not been run; nothing more comes."""
@@ -69,9 +150,11 @@ class Results(chain[T]):
 class _Chunks:
     """The chunks' values, an iterator each."""
 
-    def __init__(self, call: MapCall, on_error: OnError, timeout: float | None) -> None:
-        self.call = call
-        self._on_error = on_error
+    def __init__(self, call: MapCall, on_error: OnError, timeout: float | None, flat: bool = False) -> None:
+        self.call, self.flat = call, flat
+        self.on_error = on_error
+        self.passed_on = False
+        """Whether a later stage takes them."""
         self._end = None if timeout is None else time.monotonic() + timeout
         self._inner: Iterator[Any] = iter(())
         self._busy = threading.Lock()
@@ -80,6 +163,8 @@ class _Chunks:
         return self
 
     def __next__(self) -> Iterator[Any]:
+        if self.passed_on:
+            return _PASSED_ON
         if not self._busy.acquire(blocking=False):
             return _BUSY  # raised here, it would end the iteration for the one who waits, too
         try:
@@ -91,42 +176,97 @@ class _Chunks:
             self._busy.release()
         if entry is None:
             raise StopIteration
-        self._inner = unpacked(*entry, self._on_error)
+        self._inner = unpacked(*entry, self.on_error, flat=self.flat)
         return self._inner
 
+    def parts(self, count: int, found: Any) -> Iterator[list[Any] | BaseException]:
+        """Yield what has come, as runs of values and the exceptions between them: for the next stage."""
+        values, errors = decoded(count, found, flat=self.flat)
+        if errors and self.on_error == "skip":
+            values, errors = [value for position, value in enumerate(values) if position not in errors], {}
+        return runs(values, errors)
+
+    def rest(self) -> Iterator[list[Any] | BaseException]:
+        """Yield what is left of the chunk from which somebody has taken some."""
+        while True:
+            values: list[Any] = []
+            try:
+                values.extend(self._inner)
+            except Exception as error:  # noqa: BLE001 - that of an item
+                yield values
+                yield error
+            else:
+                yield values
+                return
+
     def close(self) -> None:
+        if self.passed_on:
+            return
         self.call.close()
         if isinstance(self._inner, _Raising):
             self._inner.close()
         deque(self._inner, maxlen=0)
 
     def let_go(self) -> None:
+        if self.passed_on:
+            return
         if self.call.started:
             self.call.close()
         else:
             self.call.abandon()
 
 
-class _Busy:
-    """Turns away whoever asks for results while another thread waits for them."""
+class _Refusal:
+    """Turns away whoever asks for results that are another's."""
 
-    def __iter__(self) -> _Busy:
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __iter__(self) -> _Refusal:
         return self
 
     def __next__(self) -> Any:
-        raise ValueError("these results are being waited for already: let one thread take them")
+        raise ValueError(self._why)
 
 
-_BUSY = _Busy()
+_BUSY = _Refusal("these results are being waited for already: let one thread take them")
+_PASSED_ON = _Refusal("these results go to a later stage: take that one's")
 
 
-def unpacked(count: int, found: Any, on_error: OnError) -> Iterator[Any]:
+def _chained(
+    chunks: _Chunks,
+    start: Start,
+    ordered: bool,
+    made: Results[Any],
+    fn: Callable[..., Any],
+    flat: bool,
+    timeout: float | None,
+    chunksize: int | None,
+    buffersize: int | None,
+    in_order: bool | None,
+    on_error: OnError | None,
+) -> Results[Any]:
+    """Return the results of `fn` over the results `made` of a stage."""
+    if on_error is not None:
+        check_on_error(on_error)
+    if chunks.passed_on:
+        raise ValueError("these results go to a later stage already: go on from that one's")
+    in_order = ordered if in_order is None else in_order
+    kind = partial(LinkedCall, chunks)
+    call = start(fn, made, chunksize=chunksize, buffersize=buffersize, ordered=in_order, kind=kind)
+    chunks.passed_on = True
+    return Results.of(call, on_error or chunks.on_error, timeout, start, ordered=in_order, flat=flat)
+
+
+def check_on_error(on_error: str) -> None:
+    """Raise ValueError unless it is one of the three."""
+    if on_error not in ("raise", "skip", "collect"):
+        raise ValueError(f"on_error must be 'raise', 'skip' or 'collect', not {on_error!r}")
+
+
+def unpacked(count: int, found: Any, on_error: OnError, *, flat: bool = False) -> Iterator[Any]:
     """Return the outcomes of a chunk as an iterator that lets go of each as it hands it out, unless they are small."""
-    values: list[Any]
-    if isinstance(found, BaseException):
-        values, errors = [None] * count, dict.fromkeys(range(count), found)
-    else:
-        values, errors = outcomes.decode(found, count)
+    values, errors = decoded(count, found, flat=flat)
     if errors:
         if on_error == "raise":
             return _Raising(values, errors)
