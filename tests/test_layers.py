@@ -11,7 +11,7 @@ ROOT = Path(zpipe.__file__).parent
 LEVELS = [
     {"errors", "core.ranges", "echo", "groups", "listed"},
     {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile"},
-    {"core.chunk", "fingerprint"},
+    {"core.chunk", "core.coding", "fingerprint"},
     {"core.lane", "core.suspects"},
     {"core.again", "core.pending", "core.recall", "core.speculation"},
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},

@@ -13,7 +13,7 @@ from typing import Any
 import zmq
 
 from zpipe import endpoints, link
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.handshake import Fault, Handshakes, Verdict
 from zpipe.errors import WireError
 from zpipe.keys import Keys
@@ -67,7 +67,7 @@ class Dialog:
 
     def send(self, message: wire.Control) -> None:
         """Send a message, if the connection stands; a cut one loses it."""
-        link.send(self._control, wire.encode(message))
+        link.send(self._control, coding.encode(message))
         self._loop.again(self._control)
 
     def look(self) -> None:
@@ -133,7 +133,7 @@ class Dialog:
             if frames is None:
                 return False
             try:
-                message, _ = wire.decode(frames)
+                message, _ = coding.decode(frames)
             except WireError as error:
                 self._say(f"dropped a malformed message from {self._url}: {error}")
                 continue

@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.ranges import RangeSet
 from zpipe.errors import OutputError, UsageError
 
@@ -264,7 +264,7 @@ class Journal:
         for size in sizes:
             frames.append(whole[at : at + size])
             at += size
-        result, payload = wire.decode([header, *frames])
+        result, payload = coding.decode([header, *frames])
         return result, payload
 
     @property
@@ -326,7 +326,7 @@ class Journal:
         self.state, self.done = state, done
 
     def _keep(self, result: wire.Result, payload: Sequence[_Buffer]) -> None:
-        header = wire.encode(msgspec.structs.replace(result, body=None))[0]
+        header = coding.encode(msgspec.structs.replace(result, body=None))[0]
         views = [memoryview(frame).cast("B") for frame in payload]
         head = msgspec.msgpack.encode(([view.nbytes for view in views], header))
         whole = views[0] if len(views) == 1 else memoryview(b"".join(views))

@@ -14,7 +14,7 @@ from typing import Any
 import zmq
 
 from zpipe import endpoints, link
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.chunk import Chunk
 from zpipe.errors import UsageError
 from zpipe.security import Guard
@@ -83,7 +83,7 @@ class Lane:
         """Send a task down the lane if it has not had it; return whether it has it now."""
         if number not in self._tasks:
             self.flush()
-            if not link.send(self.socket, wire.encode(self._task(number))):
+            if not link.send(self.socket, coding.encode(self._task(number))):
                 self.cut = True
                 return False
             self._tasks.add(number)
@@ -93,14 +93,14 @@ class Lane:
         """No item is for this task any more: the worker may let go of it."""
         if number in self._tasks:
             self._tasks.discard(number)
-            link.send(self.socket, wire.encode(wire.Forget(number)))
+            link.send(self.socket, coding.encode(wire.Forget(number)))
 
     def put(self, chunk: Chunk) -> None:
         """Have a chunk sent: at once if it is large, else with the others of this turn, when it is `flush`ed."""
         if not self.introduce(chunk.task):
             self._refused(chunk)
             return
-        body = wire.inline(chunk.payload)
+        body = coding.inline(chunk.payload)
         part = wire.Chunk(
             chunk.start,
             chunk.stop,
@@ -115,7 +115,7 @@ class Lane:
         )
         if body is None:
             self.flush()
-            self._send(wire.encode(part, chunk.payload), [chunk])
+            self._send(coding.encode(part, chunk.payload), [chunk])
             return
         self._chunks.append(chunk)
         self._parts.append(part)
@@ -127,7 +127,7 @@ class Lane:
         """Send what is about to go."""
         if self._parts:
             parts, chunks, self._parts, self._chunks, self._size = self._parts, self._chunks, [], [], 0
-            self._send(wire.encode(parts[0] if len(parts) == 1 else wire.Chunks(parts)), chunks)
+            self._send(coding.encode(parts[0] if len(parts) == 1 else wire.Chunks(parts)), chunks)
 
     def _send(self, frames: list[wire.Buffer], chunks: list[Chunk]) -> None:
         if not link.send(self.socket, frames):

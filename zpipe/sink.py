@@ -16,7 +16,7 @@ import msgspec
 import zmq
 
 from zpipe import endpoints, link
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
 from zpipe.dialog import Dialog
@@ -137,7 +137,7 @@ class Sink:
 
     def _take(self, frames: list[wire.Buffer]) -> None:
         try:
-            message, payload = wire.decode(frames)
+            message, payload = coding.decode(frames)
         except WireError as error:
             message, payload = error, ()
         if isinstance(message, wire.Result):
@@ -158,7 +158,7 @@ class Sink:
             size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
             if self.collector.ordered:
                 # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
-                payload = [frame if len(frame) >= wire.INLINE_BYTES else bytes(frame) for frame in payload]
+                payload = [frame if len(frame) >= coding.INLINE_BYTES else bytes(frame) for frame in payload]
         self._unwritten += self.collector.on_result(result, payload, size)
         if self._recorder is not None and self.collector.waits(result.start):
             self._recorder.waits(result, payload)

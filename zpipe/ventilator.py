@@ -16,7 +16,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.allowed import implied
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
@@ -199,7 +199,7 @@ class Ventilator:
             if not self.director.gate.hears(identity):
                 continue
             try:
-                message, _ = wire.decode(frames[1:])
+                message, _ = coding.decode(frames[1:])
             except WireError as error:
                 self._perform(self.director.gate.on_malformed(identity, str(error), time.monotonic()))
                 continue
@@ -297,7 +297,7 @@ class Ventilator:
                 self._end(action)
 
     def _reply(self, identity: bytes, message: wire.Control) -> None:
-        link.send(self._control, [identity, *wire.encode(message)])
+        link.send(self._control, [identity, *coding.encode(message)])
         self._loop.again(self._control)
 
     def _admit(self, action: Admit) -> None:

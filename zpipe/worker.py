@@ -24,7 +24,7 @@ import zmq
 
 from zpipe import link
 from zpipe.allowed import Allowed
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.handshake import explain
 from zpipe.core.intake import Intake
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
@@ -298,7 +298,7 @@ class Worker:
         if frames is None:
             return False
         try:
-            message, payload = wire.decode(frames)
+            message, payload = coding.decode(frames)
             if isinstance(message, wire.Chunk):
                 self._intake.on_chunks([(message, payload)])
             elif isinstance(message, wire.Chunks):
@@ -379,7 +379,7 @@ class Worker:
             self._ran += count
             self.spent = self._ran >= runner.max_tasks
         for outcome in outcomes:
-            body = wire.inline(outcome.frames)
+            body = coding.inline(outcome.frames)
             result = wire.Result(
                 welcome.job,
                 welcome.lane,
@@ -395,12 +395,12 @@ class Worker:
             )
             if not stands:
                 # The lane was cut meanwhile and the chunk is another's; but if this comes first, it counts.
-                self._put_by(result.job, wire.encode(result, () if body is not None else outcome.frames))
+                self._put_by(result.job, coding.encode(result, () if body is not None else outcome.frames))
             elif body is None:
                 self._flush()
-                self._send(wire.encode(result, outcome.frames), result.job)
+                self._send(coding.encode(result, outcome.frames), result.job)
             elif not (self._kept or self._intake.waiting):
-                self._send(wire.encode(result), result.job)  # the only one, and likely waited for: no detour
+                self._send(coding.encode(result), result.job)  # the only one, and likely waited for: no detour
             else:
                 self._keep(result, len(body), now, quick=now - began < QUICK)
 
@@ -421,7 +421,7 @@ class Worker:
         """Send the results that were kept."""
         if self._kept:
             kept, self._kept, self._kept_bytes = self._kept, [], 0
-            self._send(wire.encode(kept[0] if len(kept) == 1 else wire.Results(kept)), kept[0].job)
+            self._send(coding.encode(kept[0] if len(kept) == 1 else wire.Results(kept)), kept[0].job)
 
     def _send(self, frames: list[wire.Buffer], job: str) -> None:
         # Refused only when the sink's connection is gone, which its monitor is about to tell.

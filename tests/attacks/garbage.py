@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.errors import WireError
 from zpipe.versions import our_versions
 
@@ -70,7 +70,7 @@ def noise(rng: random.Random) -> list[bytes]:
 
 def mutated(rng: random.Random) -> list[bytes]:
     """Return the frames of a message, changed in a place or two."""
-    frames = [bytes(frame) for frame in wire.encode(rng.choice(SAMPLES))]
+    frames = [bytes(frame) for frame in coding.encode(rng.choice(SAMPLES))]
     for _ in range(rng.randint(1, 3)):
         way = rng.random()
         if way < 0.6:
@@ -117,7 +117,7 @@ def harmless(frames: list[bytes]) -> bool:
     """Whether it is not by chance what anybody may ask for where there is no key: to pause the job, or to end it."""
     for tail in (frames, frames[1:]):  # a REQ's first frame is not the message's
         try:
-            header, _ = wire.decode(tail)
+            header, _ = coding.decode(tail)
         except WireError:
             continue
         if isinstance(header, wire.Ask) and header.wish != "status":

@@ -16,7 +16,7 @@ from attacks import raw
 from attacks.garbage import message
 from process.tools import LOCAL, Node, Zpipe, free_port, values, wait_until
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 
 __all__ = ["ATTACKS", "Siege"]
 
@@ -218,13 +218,13 @@ class Siege:
                 made.connect(self.ports["control"])
                 with contextlib.suppress(zmq.ZMQError):
                     for _ in range(count):
-                        made.send_multipart([bytes(frame) for frame in wire.encode(wire.Ask("status"))], zmq.NOBLOCK)
+                        made.send_multipart([bytes(frame) for frame in coding.encode(wire.Ask("status"))], zmq.NOBLOCK)
                         self.sent["questions nobody hears the answers to"] += 1
                 self.feed(10)
                 self.until_done()
                 if "--insecure" in self._given:
                     other.connect(self.ports["control"])
-                    other.send_multipart([bytes(frame) for frame in wire.encode(wire.Ask("status"))])
+                    other.send_multipart([bytes(frame) for frame in coding.encode(wire.Ask("status"))])
                     assert other.poll(60_000), "a question is not answered since another peer does not hear"
                 made.setsockopt(zmq.LINGER, 0)
         finally:

@@ -12,7 +12,7 @@ from attacks.garbage import harmless, message, mutated
 from attacks.siege import ATTACKS, Siege
 from process.tools import LINUX, Zpipe
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.errors import WireError
 
 
@@ -37,7 +37,7 @@ def test_a_siege(zpipe: Zpipe, key: bool) -> None:
 
 def _is_refused(frames: list[bytes]) -> bool:
     try:
-        wire.decode(frames)
+        coding.decode(frames)
     except WireError:
         return True
     return False
@@ -52,5 +52,5 @@ def test_garbage_is_refused_or_a_message() -> None:
 
 def test_garbage_ends_no_job() -> None:
     """It is drawn again if it happens to be somebody's wish."""
-    assert not harmless([bytes(wire.encode(wire.Ask("cancel"))[0])])
+    assert not harmless([bytes(coding.encode(wire.Ask("cancel"))[0])])
     assert mutated(random.Random(3)) == mutated(random.Random(3))

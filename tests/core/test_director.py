@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunking import Chunker
 from zpipe.core.director import Director, Phase
@@ -502,7 +502,7 @@ def test_a_job_is_cancelled_or_drained() -> None:
 def test_a_wish_that_is_not_known_is_refused() -> None:
     """By the codec: the director never sees one."""
     with pytest.raises(WireError, match="no zpipe message"):
-        wire.decode(wire.encode(wire.Ask("dance")))  # type: ignore[arg-type]
+        coding.decode(coding.encode(wire.Ask("dance")))  # type: ignore[arg-type]
 
 
 def test_who_breaks_the_rules_is_told_once_and_heard_no_more() -> None:

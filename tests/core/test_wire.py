@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.errors import WireError
 
 replace = msgspec.structs.replace
@@ -44,34 +44,34 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_every_message_survives(message: wire.Message) -> None:
     """Encoded and decoded, a message is what it was."""
-    header, payload = wire.decode(wire.encode(message))
+    header, payload = coding.decode(coding.encode(message))
     assert header == message
     assert not payload
 
 
-@pytest.mark.parametrize("size", [0, 1, wire.INLINE_BYTES, wire.INLINE_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, coding.INLINE_BYTES, coding.INLINE_BYTES + 1])
 def test_a_payload_is_carried_inside_or_behind(size: int) -> None:
     """A small payload rides in the header frame, a large one is a frame of its own; both come back whole."""
-    body = wire.inline([b"x" * size])
-    assert (body is not None) == (size <= wire.INLINE_BYTES)
-    frames = wire.encode(wire.Chunk(0, 1, 1, "lines", body=body), [] if body is not None else [b"x" * size])
-    _, payload = wire.decode(frames)
+    body = coding.inline([b"x" * size])
+    assert (body is not None) == (size <= coding.INLINE_BYTES)
+    frames = coding.encode(wire.Chunk(0, 1, 1, "lines", body=body), [] if body is not None else [b"x" * size])
+    _, payload = coding.decode(frames)
     assert [bytes(frame) for frame in payload] == [b"x" * size]
 
 
 def test_several_frames_are_carried_behind() -> None:
     """Out-of-band buffers keep their frames."""
-    assert wire.inline([b"a", b"b"]) is None
-    frames = wire.encode(wire.Chunk(0, 1, 1, "pickle"), [b"a", b"b"])
+    assert coding.inline([b"a", b"b"]) is None
+    frames = coding.encode(wire.Chunk(0, 1, 1, "pickle"), [b"a", b"b"])
     assert frames[1:] == [b"a", b"b"]
-    assert wire.decode(frames)[1] == [b"a", b"b"]
+    assert coding.decode(frames)[1] == [b"a", b"b"]
 
 
 @given(st.lists(st.binary(max_size=60), max_size=4))
 def test_garbage_is_refused(frames: list[bytes]) -> None:
     """Random frames raise WireError, or are by chance a message."""
     try:
-        header, _ = wire.decode(frames)
+        header, _ = coding.decode(frames)
     except WireError:
         return
     assert isinstance(header, msgspec.Struct)
@@ -80,10 +80,10 @@ def test_garbage_is_refused(frames: list[bytes]) -> None:
 @given(st.sampled_from(MESSAGES), st.integers(0, 200), st.integers(0, 255))
 def test_a_damaged_message_is_refused(message: wire.Message, at: int, byte: int) -> None:
     """A message with one byte changed raises WireError, or is another valid message."""
-    data = bytearray(wire.encode(message)[0])
+    data = bytearray(coding.encode(message)[0])
     data[at % len(data)] = byte
     try:
-        header, _ = wire.decode([bytes(data)])
+        header, _ = coding.decode([bytes(data)])
     except WireError:
         return
     assert isinstance(header, msgspec.Struct)
@@ -93,9 +93,9 @@ def test_ranges_must_have_items() -> None:
     """A chunk or result without items, or before the first, is refused."""
     for start, stop in ((5, 5), (6, 5), (-1, 3)):
         with pytest.raises(WireError, match="range"):
-            wire.decode(wire.encode(wire.Chunk(start, stop, 1, "lines")))
+            coding.decode(coding.encode(wire.Chunk(start, stop, 1, "lines")))
         with pytest.raises(WireError, match="range"):
-            wire.decode(wire.encode(wire.Chunks([wire.Chunk(start, stop, 1, "lines", body=memoryview(b""))])))
+            coding.decode(coding.encode(wire.Chunks([wire.Chunk(start, stop, 1, "lines", body=memoryview(b""))])))
 
 
 @pytest.mark.parametrize("runs", [[3], [-1, 4], [0, 3, 0, 2], [0, 0], [2, 3, 1]])
@@ -103,17 +103,17 @@ def test_done_ranges_that_no_sink_has_are_refused(runs: list[int]) -> None:
     """What is done must be ranges that rise and do not touch."""
     join = wire.SinkJoin(V, "s", 2, "host", 12, "tcp://*:1", "json", wire.Held("job", {}, runs))
     with pytest.raises(WireError, match="sink's join"):
-        wire.decode(wire.encode(join))
+        coding.decode(coding.encode(join))
 
 
 def test_payloads_are_only_where_they_belong() -> None:
     """A payload behind a control message, or both inside and behind a header, is refused."""
     with pytest.raises(WireError, match="with a payload"):
-        wire.decode([*wire.encode(wire.Bye()), b"x"])
+        coding.decode([*coding.encode(wire.Bye()), b"x"])
     with pytest.raises(WireError, match="both"):
-        wire.decode([*wire.encode(wire.Chunk(0, 1, 1, "lines", body=memoryview(b"a"))), b"b"])
+        coding.decode([*coding.encode(wire.Chunk(0, 1, 1, "lines", body=memoryview(b"a"))), b"b"])
     with pytest.raises(WireError, match="no payload"):
-        wire.decode(wire.encode(wire.Chunks([wire.Chunk(0, 1, 1, "lines")])))
+        coding.decode(coding.encode(wire.Chunks([wire.Chunk(0, 1, 1, "lines")])))
 
 
 RECEIPT = wire.Receipt(0, 10, 7, 0.5, 1, 100)
@@ -144,14 +144,14 @@ RESULT = wire.Result("job", 7, 0, 10, 1, 0.5, body=memoryview(b"z"))
 def test_what_no_node_would_say_is_refused(message: wire.Message) -> None:
     """Numbers that would spoil a queue of times or grow beyond 64 bits, ranges that are none, and endless names."""
     with pytest.raises(WireError):
-        wire.decode(wire.encode(message))
+        coding.decode(coding.encode(message))
 
 
 def test_what_is_wrong_is_told_in_few_words() -> None:
     """However long what a peer said was, which is part of it."""
     for said in (["ask", "x" * 1_000_000], ["x" * 1_000_000]):
         with pytest.raises(WireError) as caught:
-            wire.decode([msgspec.msgpack.encode(said)])
+            coding.decode([msgspec.msgpack.encode(said)])
         assert len(str(caught.value)) < 400
 
 
@@ -159,10 +159,10 @@ def test_too_many_frames_are_refused() -> None:
     """A message of no frames, or of too many, is refused before anything is decoded."""
     for frames in ([], [b""] * (wire.MAX_FRAMES + 1)):
         with pytest.raises(WireError, match="frames"):
-            wire.decode(frames)
+            coding.decode(frames)
 
 
 def test_deep_nesting_is_refused() -> None:
     """A header nested beyond reason is refused, not a crash."""
     with pytest.raises(WireError):
-        wire.decode([b"\x91" * 100_000])
+        coding.decode([b"\x91" * 100_000])

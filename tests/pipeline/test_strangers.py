@@ -19,7 +19,7 @@ from process.tools import PATIENCE, wait_until
 
 import zpipe
 from zpipe import keys, link, security, serialize
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.errors import UsageError
 from zpipe.versions import our_versions
 
@@ -192,9 +192,9 @@ def test_only_the_sink_gives_receipts(fort: zpipe.Pipeline, key: Path, context: 
     forger, taken = shake(context, zmq.DEALER, ports(fort)["control"], with_key(key))
     assert taken
     forged = wire.Receipt(ledger.next - 1, ledger.next, 1, 0.0, 0, 1)
-    forger.send_multipart(wire.encode(wire.Receipts(director.job, [forged])))
-    forger.send_multipart(wire.encode(wire.Finished(director.job, 1, 0)))
-    forger.send_multipart(wire.encode(join_message()))
+    forger.send_multipart(coding.encode(wire.Receipts(director.job, [forged])))
+    forger.send_multipart(coding.encode(wire.Finished(director.job, 1, 0)))
+    forger.send_multipart(coding.encode(join_message()))
     assert forger.poll(PATIENCE * 1000), "no answer to what came last"
     assert (ledger.in_flight, ledger.done) == (1, before)
     Path(gate).touch()
@@ -216,7 +216,7 @@ def test_results_of_an_earlier_job_do_not_count(fort: zpipe.Pipeline, key: Path,
     assert taken
     body = memoryview(serialize.dumps(["forged"])[0])
     replayer.send_multipart(
-        wire.encode(wire.Result(old, 1, ledger.next - 1, ledger.next, 1, 0.1, body=body))  # type: ignore[arg-type]
+        coding.encode(wire.Result(old, 1, ledger.next - 1, ledger.next, 1, 0.1, body=body))  # type: ignore[arg-type]
     )
     wait_until(lambda: collector.strays == strays + 1, "the replayed result")
     assert collector.counted == counted
@@ -326,7 +326,7 @@ def test_results_that_nobody_asked_for(fort: zpipe.Pipeline, key: Path, context:
     body = memoryview(serialize.dumps(["forged"])[0])
     for start, stop in ((ledger.next, ledger.next + 1), (0, 2**62 - 1), (2**61, 2**61 + 1)):
         forged = wire.Result(collector.job, 1, start, stop, 1, 0.1, body=body)
-        pusher.send_multipart(wire.encode(forged))  # type: ignore[arg-type]
+        pusher.send_multipart(coding.encode(forged))  # type: ignore[arg-type]
         pusher.send_multipart([b"garbage", b"", b"x" * 1000])
         pusher.send_multipart([b"\x91" * 100_000])  # arrays in arrays
     wait_until(lambda: collector.strays == strays + 3, "the forged results")
@@ -338,14 +338,14 @@ def test_who_babbles_at_the_control_port_is_refused_once(fort: zpipe.Pipeline, k
     """He hears why, and nothing any more."""
     babbler, taken = shake(context, zmq.DEALER, ports(fort)["control"], with_key(key))
     assert taken
-    for frames in ([b"x"], [b""], [b"\x91" * 100_000], [b"\xc1"], wire.encode(join_message())):
+    for frames in ([b"x"], [b""], [b"\x91" * 100_000], [b"\xc1"], coding.encode(join_message())):
         babbler.send_multipart(frames)
     assert babbler.poll(PATIENCE * 1000)
-    message, _ = wire.decode(babbler.recv_multipart())
+    message, _ = coding.decode(babbler.recv_multipart())
     assert isinstance(message, wire.Refuse)
     other, taken = shake(context, zmq.DEALER, ports(fort)["control"], with_key(key))
     assert taken
-    other.send_multipart(wire.encode(join_message()))
+    other.send_multipart(coding.encode(join_message()))
     assert other.poll(PATIENCE * 1000), "a join by another connection is heard"
     assert not babbler.poll(0)
     exact(fort)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zpipe.core import wire
+from zpipe.core import coding
 
 if TYPE_CHECKING:
     from .engine import World
@@ -53,7 +53,7 @@ class Connection:
         self._sent[side] = number = self._sent[side] + 1
         receiver = self.ends[1 - side]
         if world.verbose:
-            world.tell(f"{self.ends[side].label} to {receiver.label}, there at {at:.3f}: {wire.decode(frames)[0]}")
+            world.tell(f"{self.ends[side].label} to {receiver.label}, there at {at:.3f}: {coding.decode(frames)[0]}")
 
         def deliver() -> None:
             if number <= self._through[side]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.member import Close, Gone, Member, Open, Send
 
 from .clock import Clock
@@ -122,7 +122,7 @@ class Node(Process):
         for action in actions:
             if isinstance(action, Send):
                 if self.control is not None:
-                    self.control.send(0, wire.encode(action.message))
+                    self.control.send(0, coding.encode(action.message))
             elif isinstance(action, Open):
                 self.connect(action.welcome)
             elif isinstance(action, Close):

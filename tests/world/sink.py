@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
 from zpipe.core.member import Send, State
 from zpipe.core.ranges import RangeSet
@@ -87,7 +87,7 @@ class SimSink(Node):
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         if not self.alive:
             return
-        message, _ = wire.decode(frames)
+        message, _ = coding.decode(frames)
         if isinstance(message, wire.Result | wire.Results):
             if self.broken_off:
                 return
@@ -158,7 +158,7 @@ class SimSink(Node):
         c = self.collector
         self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, FULL)
         if self.control is not None:
-            self.control.send(0, wire.encode(self.finished))
+            self.control.send(0, coding.encode(self.finished))
 
     def settle(self, again: bool = False) -> None:
         """Send what is due; after a cut the last word may have been lost, so it is said again."""
@@ -174,12 +174,12 @@ class SimSink(Node):
             for receipt in receipts:
                 done = receipt.again is not None or c.done.covers(receipt.start, receipt.stop)
                 assert done, f"a receipt for [{receipt.start}, {receipt.stop}), which is not all here"
-            message = wire.encode(wire.Receipts(c.job, receipts, c.full, c.limit))
+            message = coding.encode(wire.Receipts(c.job, receipts, c.full, c.limit))
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 self.control.send(0, message)
         if c.finished and (self.finished is None or again):
             self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit)
-            self.control.send(0, wire.encode(self.finished))
+            self.control.send(0, coding.encode(self.finished))
 
     def check(self) -> None:
         self.collector.check()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.actions import Admit, End, Fill, Reply, Retire, Skip
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
@@ -79,7 +79,7 @@ class Vent(Process):
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         if not self.alive:
             return
-        message, _ = wire.decode(frames)
+        message, _ = coding.decode(frames)
         if isinstance(message, wire.Returned):
             self.world.recalled += message.upto - message.after
             self.world.shared += message.cut > 0
@@ -91,7 +91,7 @@ class Vent(Process):
         if not self.alive:
             return
         self.world.tell(f"{wish}, please")
-        message, _ = wire.decode(wire.encode(wire.Ask(wish)))
+        message, _ = coding.decode(coding.encode(wire.Ask(wish)))
         self.perform(self.director.on_message(b"0", message, self.now))
         self.sift()
         assert self.director.paused == (wish == "pause") or self.director.draining or self.end is not None
@@ -137,7 +137,7 @@ class Vent(Process):
     def reply(self, identity: bytes, message: wire.Control) -> None:
         connection = self.controls.get(int(identity))
         if connection is not None:
-            connection.send(1, wire.encode(message))
+            connection.send(1, coding.encode(message))
 
     def fill(self, number: int) -> None:
         ledger, world = self.director.ledger, self.world
@@ -146,7 +146,9 @@ class Vent(Process):
             return
         if not self.tasked.get(number):
             self.tasked[number] = True
-            connection.send(1, wire.encode(wire.Task(self.director.job, wire.JobSpec(wire.TaskSpec("import", "a:b")))))
+            connection.send(
+                1, coding.encode(wire.Task(self.director.job, wire.JobSpec(wire.TaskSpec("import", "a:b"))))
+            )
         while self.director.may_issue and ledger.lanes[number].credit > 0:
             chunk = ledger.again(number, self.now)
             if chunk is None and self.director.sieve is not None:
@@ -169,7 +171,7 @@ class Vent(Process):
                 ledger.on_refused(chunk)
                 world.soon(lambda: self.fill(number), self)
                 break
-            body = wire.inline(chunk.payload) if world.chance(0.5) else None
+            body = coding.inline(chunk.payload) if world.chance(0.5) else None
             header = wire.Chunk(
                 chunk.start,
                 chunk.stop,
@@ -183,7 +185,7 @@ class Vent(Process):
                 chunk.late,
             )
             message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
-            connection.send(1, wire.encode(message, chunk.payload if body is None else ()))
+            connection.send(1, coding.encode(message, chunk.payload if body is None else ()))
 
     def skip(self) -> None:
         """Pass over what is done already."""
@@ -305,7 +307,7 @@ class Vent(Process):
         message = wire.Result(self.director.job, 0, chunk.start, chunk.stop, 1, 0.0, failures, body=body)
         world.tell(f"told [{chunk.start}, {chunk.stop})")
         world.lively()
-        results.send(0, wire.encode(message))
+        results.send(0, coding.encode(message))
         sieve.on_told(answer)
 
     def look(self) -> None:

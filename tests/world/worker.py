@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.intake import Intake
 
 from .network import Connection
@@ -60,7 +60,7 @@ class Worker(Node):
         super().perform(self.intake.after(actions))
         for _, message in self.intake.late():
             self.world.late += 1
-            self.open["results"].send(0, wire.encode(message))
+            self.open["results"].send(0, coding.encode(message))
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:
         if not self.alive or (connection.kind == "lane" and connection is not self.open.get("lane")):
@@ -81,7 +81,7 @@ class Worker(Node):
             Node.broken(self, connection)
 
     def hear(self, frames: list[bytes]) -> None:
-        message, _ = wire.decode(frames)
+        message, _ = coding.decode(frames)
         if isinstance(message, wire.Recall):
             self.take_in()
             self.perform(self.intake.on_recall(message, self.cut))
@@ -99,7 +99,7 @@ class Worker(Node):
         """Take what has come down the lane, without running it."""
         inbox, self.inbox = self.inbox, []
         for connection, frames in inbox:
-            message, payload = wire.decode(frames)
+            message, payload = coding.decode(frames)
             if connection is not self.open.get("lane"):
                 continue
             if isinstance(message, wire.Chunk):
@@ -206,7 +206,7 @@ class Worker(Node):
                 self.intake.keep(job, message, 1)
                 continue
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
-                results.send(0, wire.encode(message))
+                results.send(0, coding.encode(message))
 
     def terminate(self) -> None:
         self.terminated = True
