@@ -27,7 +27,8 @@ from zpipe.errors import OutputError, UsageError
 from zpipe.journal import Batch, Journal, Mark, Origin, State
 from zpipe.link import Loop
 from zpipe.outlet import Outlet
-from zpipe.outputs import FileOutput, FoldOutput, Output, stands
+from zpipe.outputs import FileOutput, FoldOutput, Output
+from zpipe.partials import stands
 from zpipe.recorder import Recorder
 from zpipe.sink import Sink
 

@@ -20,11 +20,11 @@ LEVELS = [
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data"},
     {"held", "futures"},
-    {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory"},
+    {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials"},
     {"security"},
     {
         "dialog",
-        "guard",
+        "warden",
         "tasks",
         "records",
         "retries",

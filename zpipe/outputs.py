@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import json
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn, Protocol
 
 import msgspec
@@ -23,6 +21,7 @@ from zpipe import data, serialize
 from zpipe.core.wire import Buffer, Codec, Encoding
 from zpipe.errors import OutputError, UsageError
 from zpipe.journal import Mark
+from zpipe.partials import BUFFER, is_direct, open_partial, partial_of, reason, sync_folder, target_of
 from zpipe.traces import trace_text
 
 __all__ = [
@@ -35,11 +34,8 @@ __all__ = [
     "OutputClosed",
     "StandingOutput",
     "StreamOutput",
-    "copy",
-    "is_direct",
     "is_stdout",
     "open_output",
-    "stands",
 ]
 
 Format = Literal["json", "raw", "pickle"]
@@ -50,16 +46,7 @@ _Reducer = Callable[[Any, Any], Any]
 Fold = tuple[_Reducer, bool, Any, Codec]
 """A reducer, whether it has an initial value, that, and how values come to it."""
 
-_BUFFER = 1024 * 1024
 _STDOUT_NAMES = (None, "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
-_MENDS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place you may write to"),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there, or choose another output"),
-    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or choose another output",
-    errno.ENOENT: "make its folder first",
-    errno.EBUSY: "let it end, or choose another output",
-    errno.EISDIR: "name a file inside it",
-}
 
 
 class OutputClosed(OutputError):
@@ -133,7 +120,7 @@ class _ByteOutput:
         self._cut = cut
         if error.errno == errno.EPIPE:
             raise OutputClosed(f"can't write {self._name}: its reader went away; let it read to the end") from None
-        raise OutputError(f"can't write {self._name}: {_reason(error)}") from None
+        raise OutputError(f"can't write {self._name}: {reason(error)}") from None
 
     def _close(self) -> None:
         # What failed fails again when its buffer is flushed; the file is closed all the same.
@@ -151,7 +138,7 @@ class StreamOutput(_ByteOutput):
         try:
             super().__init__(open(fd, "wb", 64 * 1024, closefd=False), name, encoding)  # noqa: SIM115
         except OSError as error:
-            raise UsageError(f"can't write {name}: {_reason(error)}") from None
+            raise UsageError(f"can't write {name}: {reason(error)}") from None
 
 
 class FileOutput(_ByteOutput):
@@ -167,17 +154,17 @@ class FileOutput(_ByteOutput):
         self, path: str | os.PathLike[str], encoding: Format, mark: Mark | None = None, *, live: bool = False
     ) -> None:
         name = os.fspath(path)
-        self._target = target = _target(name)
-        self._partial = target if live else _partial(target)
+        self._target = target = target_of(name)
+        self._partial = target if live else partial_of(target)
         self.direct = is_direct(name)
         """Whether it is no regular file."""
         self._entered = self.direct
         """Whether its name is on the disk as well."""
         try:
             # Appending matters for /dev/fd/N alone: it may be a file that the shell opened with >>.
-            file = open(name, "ab", _BUFFER) if self.direct else _open_partial(target, self._partial, mark)  # noqa: SIM115
+            file = open(name, "ab", BUFFER) if self.direct else open_partial(target, self._partial, mark)  # noqa: SIM115
         except OSError as error:
-            raise UsageError(f"can't write {name}: {_reason(error)}") from None
+            raise UsageError(f"can't write {name}: {reason(error)}") from None
         super().__init__(file, name, encoding)
 
     def mark(self) -> Mark:
@@ -195,7 +182,7 @@ class FileOutput(_ByteOutput):
         except OSError as error:
             self._fail(error)
         if not self._entered:
-            _sync_folder(self._partial.parent)
+            sync_folder(self._partial.parent)
             self._entered = True
 
     def finish(self) -> None:
@@ -208,7 +195,7 @@ class FileOutput(_ByteOutput):
                     self._partial.replace(self._target)
             except OSError as error:
                 self._fail(error, cut=False)
-            _sync_folder(self._target.parent)
+            sync_folder(self._target.parent)
         self._close()
 
     def abandon(self) -> str:
@@ -431,110 +418,3 @@ def _plain(value: Any) -> Any:
 
 def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _reason(error: OSError) -> str:
-    return f"{error.strerror or error}; {_MENDS.get(error.errno or 0, 'choose another output')}"
-
-
-def copy(path: str, mark: Mark, target: Output) -> None:
-    """Write what a file, whole or not yet, has up to its `mark` to another output. Raises UsageError."""
-    partial = _partial(_target(path))
-    try:
-        file = (partial if partial.exists() else _target(path)).open("rb")
-    except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}; the journal holds how much of it was written") from None
-    with file:
-        left = mark.size
-        if os.fstat(file.fileno()).st_size < left or Mark.of(file.fileno(), left) != mark:
-            raise UsageError(f"{file.name} is not what the journal says it is: it was changed since")
-        while left:
-            data = file.read(min(left, _BUFFER))
-            target.write([data])
-            left -= len(data)
-
-
-def stands(path: str, mark: Mark, *, final: bool = False) -> bool:
-    """Tell whether a file that was written up to `mark` has been moved into place; `final`: that was seen to be so."""
-    target = _target(path)
-    if (_partial(target).exists() and not final) or not target.is_file():
-        return False
-    with target.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        return size == mark.size and Mark.of(file.fileno(), size) == mark
-
-
-def _target(name: str) -> Path:
-    return Path(os.path.realpath(name) if Path(name).is_symlink() else name)
-
-
-def _partial(target: Path) -> Path:
-    return target.with_name(f"{target.name}.partial") if target.name else target
-
-
-def is_direct(name: str) -> bool:
-    """Tell whether opening `name` itself is right: it is no regular file that could be replaced."""
-    descriptor = name.startswith(("/dev/fd/", "/dev/std", "/proc/"))
-    return descriptor or name.endswith("/") or (Path(name).exists() and not Path(name).is_file())
-
-
-def _open_partial(target: Path, partial: Path, mark: Mark | None) -> BinaryIO:
-    """Return the partial file, locked, and empty or cut to `mark`.
-
-    Raises OSError, EBUSY when another run has the lock, and UsageError when it is not the one that was marked.
-    """
-    replaced = target.stat().st_mode & 0o777 if target.exists() else None
-    if replaced is not None and not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, "it is read-only")
-    while True:
-        with contextlib.ExitStack() as undo:
-            # It is emptied under its lock only: it may be another run's. It is read to mark how far it was written.
-            fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            file = undo.enter_context(open(fd, "wb", _BUFFER))
-            _lock(fd)
-            # The run that had the lock may have moved its file into place since it was opened here.
-            if partial.exists() and os.path.samestat(os.fstat(fd), partial.stat()):
-                _cut(partial, fd, mark)
-                file.seek(0, os.SEEK_END)
-                if replaced is not None:
-                    os.fchmod(fd, replaced)
-                undo.pop_all()
-                return file
-
-
-def _cut(partial: Path, fd: int, mark: Mark | None) -> None:
-    """Leave of a file what was marked. Raises UsageError when that is not there, or not what it was."""
-    size = os.fstat(fd).st_size
-    if mark is not None and mark.size:
-        wrong = ""
-        if size < mark.size:
-            wrong = f"{mark.size:,} bytes were written, and it has {size:,}"
-        elif Mark.of(fd, mark.size) != mark:
-            wrong = "it was changed since"
-        if wrong:
-            if not size:
-                partial.unlink()
-            raise UsageError(
-                f"{partial} is not what the journal says it is: {wrong}. Put it back as it was, or start the job anew "
-                "with another --journal and --output"
-            )
-    os.ftruncate(fd, mark.size if mark is not None else 0)
-
-
-def _lock(fd: int) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError(errno.EBUSY, "another run is writing it") from None
-    except OSError as error:
-        # Some network file systems have no locks; a job must run there too.
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-
-
-def _sync_folder(folder: Path) -> None:
-    # The file stands by now: a file system that can't sync a folder must not fail the job.
-    with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        undo.callback(os.close, fd)
-        os.fsync(fd)

@@ -19,7 +19,8 @@ from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Result
 from zpipe.errors import UsageError
 from zpipe.journal import Journal, Mark
-from zpipe.outputs import FileOutput, is_direct, is_stdout
+from zpipe.outputs import FileOutput, is_stdout
+from zpipe.partials import is_direct
 
 __all__ = ["reopen"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 import zpipe
-from zpipe import outputs
+from zpipe import outputs, partials
 from zpipe.errors import UsageError
 from zpipe.fingerprint import differences
 from zpipe.journal import Journal, Origin
@@ -82,13 +82,13 @@ def open_output(
     """
     state = journal.state
     mark = state.marks.get(name)
-    if state.stage == "open" or path is None or outputs.is_stdout(path) or outputs.is_direct(path):
+    if state.stage == "open" or path is None or outputs.is_stdout(path) or partials.is_direct(path):
         return outputs.open_output(path, format_, fold, mark)
     if mark is None:
         if journal.finished and os.path.exists(path):  # noqa: PTH110 - as it was typed
             standing = outputs.StandingOutput(format_)
             return standing if fold is None else outputs.FoldOutput(*fold[:3], standing, fold[3])
-    elif outputs.stands(path, mark, final=journal.finished):
+    elif partials.stands(path, mark, final=journal.finished):
         return outputs.StandingOutput(format_)
     elif journal.finished:
         raise UsageError(
@@ -158,7 +158,7 @@ def export(path: str, *, failed: bool, fold: Callable[[dict[str, Any]], Any]) ->
             format_: outputs.Format = "raw" if given["raw"] else given["format_"]
             target = outputs.open_output(None, format_, fold(given))
             if mark is not None:
-                outputs.copy(os.path.join(journal.origin.folder, given["output"]), mark, target)  # noqa: PTH118
+                partials.copy(os.path.join(journal.origin.folder, given["output"]), mark, target.write)  # noqa: PTH118
             if isinstance(target, outputs.FoldOutput) and journal.fold is not None:
                 target.restore(journal.fold)
             for result, payload in journal.kept():

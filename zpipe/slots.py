@@ -24,9 +24,9 @@ from typing import Any, NoReturn
 import msgspec
 
 from zpipe.allowed import Allowed
-from zpipe.guard import Guard
 from zpipe.keys import Keys
 from zpipe.memory import Memory
+from zpipe.warden import Warden
 from zpipe.worker import Past, Worker
 
 __all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
@@ -104,7 +104,7 @@ class _Slot(msgspec.Struct, eq=False):
     past: Past = msgspec.field(default_factory=Past)
     follows: bool = False
     """Whether its next process takes the place of one that ended over what it ran, in a job that may be over soon."""
-    guard: Guard = msgspec.field(default_factory=Guard)
+    warden: Warden = msgspec.field(default_factory=Warden)
 
 
 def cores() -> int:
@@ -197,7 +197,7 @@ class Supervisor:
         return 130 if self._interrupted else int(self._refused)
 
     def _due(self) -> float | None:
-        dates = [date for slot in self._slots for date in (slot.due, slot.guard.due) if date is not None]
+        dates = [date for slot in self._slots for date in (slot.due, slot.warden.due) if date is not None]
         return min(dates, default=None)
 
     # signals
@@ -235,7 +235,7 @@ class Supervisor:
                 continue
             if line.startswith(LIMITS):
                 number, seconds, memory = line[len(LIMITS) :].split()
-                self._slots[int(number)].guard.on_limits(float(seconds), int(memory), now)
+                self._slots[int(number)].warden.on_limits(float(seconds), int(memory), now)
                 continue
             text = line.decode(errors="replace")
             if now - self._said.get(text, -REPEAT) >= REPEAT:
@@ -275,7 +275,7 @@ class Supervisor:
         for slot in self._slots:
             if slot.pid:
                 self._reap(slot, now)
-            if slot.pid and slot.guard.due is not None and slot.guard.due <= now and slot.guard.look(slot.pid, now):
+            if slot.pid and slot.warden.due is not None and slot.warden.due <= now and slot.warden.look(slot.pid, now):
                 # With it whatever it has started; it is reaped when it has ended.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(slot.pid, signal.SIGKILL)
@@ -296,7 +296,7 @@ class Supervisor:
         reading, slot.lifeline = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        slot.guard.begin()
+        slot.warden.begin()
         # Until the child has its own handler, a SIGTERM must end it rather than be taken by our handler's copy.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
@@ -315,8 +315,8 @@ class Supervisor:
         if not pid:
             return
         self._end_group(slot)
-        how, crashed, item, late = slot.guard.explain(*ended(status, self._memory))
-        slot.guard.due = None
+        how, crashed, item, late = slot.warden.explain(*ended(status, self._memory))
+        slot.warden.due = None
         code = os.waitstatus_to_exitcode(status)
         slot.pid = 0
         if code in (LEFT, REFUSED):
@@ -334,9 +334,9 @@ class Supervisor:
                 self._say(f"worker {pid} of slot {slot.number} was told to leave, and left")
             return
         slot.past = Past(pid, how, crashed, item, late)
-        slot.follows = slot.guard.killed
+        slot.follows = slot.warden.killed
         lived = now - slot.started
-        if slot.guard.killed:  # over what it ran, which says nothing of the slot
+        if slot.warden.killed:  # over what it ran, which says nothing of the slot
             slot.hasty = slot.crashes = 0
         else:
             slot.hasty = slot.hasty + 1 if crashed and lived < HASTY and not slot.ready else 0
@@ -417,7 +417,7 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
     def limits(seconds: float, memory: int) -> None:
         os.write(voice, LIMITS + b"%d %.9g %d\n" % (slot.number, seconds, memory))
 
-    slot.guard.stopwatch.tell = limits
+    slot.warden.stopwatch.tell = limits
     worker = Worker(
         config.url,
         slot=slot.number,
@@ -428,7 +428,7 @@ def _work(config: Config, slot: _Slot, voice: int) -> int:
         patience=config.patience,
         stay=config.stay,
         keys=config.keys,
-        stopwatch=slot.guard.stopwatch,
+        stopwatch=slot.warden.stopwatch,
         first_patience=AFTER if slot.follows and not config.stay else None,
         allowed=config.allowed,
     )

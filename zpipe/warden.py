@@ -13,7 +13,7 @@ from math import inf
 
 from zpipe.stopwatch import Reading, Stopwatch
 
-__all__ = ["Guard", "resident"]
+__all__ = ["Warden", "resident"]
 
 LOOK = 0.1
 """Seconds between two looks at a process's memory."""
@@ -22,7 +22,7 @@ LEAST = 0.002
 """Seconds between two looks at anything."""
 
 
-class Guard:
+class Warden:
     """Watches one slot. `measure(pid)` returns the bytes that a process and what it has started hold."""
 
     def __init__(self, measure: Callable[[int], int] | None = None) -> None:

@@ -11,8 +11,8 @@ from math import inf
 import pytest
 
 from zpipe import context
-from zpipe.guard import LEAST, LOOK, Guard, resident
 from zpipe.stopwatch import Stopwatch, can_measure
+from zpipe.warden import LEAST, LOOK, Warden, resident
 
 
 class Desk:
@@ -20,10 +20,10 @@ class Desk:
 
     def __init__(self, seconds: float = 0.0, memory: int = 0, held: int = 0) -> None:
         self.held = held
-        self.guard = Guard(lambda _pid: self.held)
-        self.guard.begin()
-        self.guard.stopwatch.tell = lambda seconds, memory: self.guard.on_limits(seconds, memory, 100.0)
-        self.task = self.guard.stopwatch.watched(lambda then: then(), seconds, memory)
+        self.warden = Warden(lambda _pid: self.held)
+        self.warden.begin()
+        self.warden.stopwatch.tell = lambda seconds, memory: self.warden.on_limits(seconds, memory, 100.0)
+        self.task = self.warden.stopwatch.watched(lambda then: then(), seconds, memory)
 
     def during(self, item: int, then: object) -> object:
         """Do something while an item runs."""
@@ -39,40 +39,40 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_limits_nobody_looks() -> None:
     """A job that has none costs the supervisor nothing."""
-    guard = Guard()
-    guard.begin()
-    assert guard.due is None
-    assert guard.explain("killed by SIGSEGV", True) == ("killed by SIGSEGV", True, None, False)
+    warden = Warden()
+    warden.begin()
+    assert warden.due is None
+    assert warden.explain("killed by SIGSEGV", True) == ("killed by SIGSEGV", True, None, False)
 
 
 def test_it_looks_when_the_running_item_may_be_late() -> None:
     """An item that begins right after a look can't be late before the limit has passed once more."""
     desk = Desk(5.0)
-    assert desk.guard.due == 100.0
+    assert desk.warden.due == 100.0
     now = time.monotonic()
-    assert not desk.guard.look(1, now)
-    assert desk.guard.due == now + 5.0
-    since = desk.during(7, lambda: desk.guard.stopwatch.read().since)
-    assert not desk.during(8, lambda: desk.guard.look(1, since + 3.0))
-    read = desk.during(8, desk.guard.stopwatch.read)
+    assert not desk.warden.look(1, now)
+    assert desk.warden.due == now + 5.0
+    since = desk.during(7, lambda: desk.warden.stopwatch.read().since)
+    assert not desk.during(8, lambda: desk.warden.look(1, since + 3.0))
+    read = desk.during(8, desk.warden.stopwatch.read)
     assert (read.item, read.limit) == (8, 5.0)
-    assert since + 3.0 + LEAST < desk.guard.due <= read.since + 5.0
+    assert since + 3.0 + LEAST < desk.warden.due <= read.since + 5.0
 
 
 def test_an_item_that_is_late_is_named() -> None:
     """The process is to be killed; what it ran, and how long, is known afterwards."""
     desk = Desk(5.0)
-    assert desk.during(7, lambda: desk.guard.look(1, time.monotonic() + 6.0))
-    assert desk.guard.killed
-    assert desk.guard.due is None
-    told = desk.during(7, lambda: None) or desk.guard.explain("killed by SIGKILL", False)
+    assert desk.during(7, lambda: desk.warden.look(1, time.monotonic() + 6.0))
+    assert desk.warden.killed
+    assert desk.warden.due is None
+    told = desk.during(7, lambda: None) or desk.warden.explain("killed by SIGKILL", False)
     assert told[1:] == (False, None, False), "that one had ended when the process was killed"
 
     def die() -> object:
-        assert desk.guard.look(1, time.monotonic() + 6.0)
-        return desk.guard.explain("killed by SIGKILL", False)
+        assert desk.warden.look(1, time.monotonic() + 6.0)
+        return desk.warden.explain("killed by SIGKILL", False)
 
-    desk.guard.begin()
+    desk.warden.begin()
     assert desk.during(7, die) == ("it ran for 6 s, and its limit is 5 s", False, 7, True)
 
 
@@ -80,24 +80,24 @@ def test_memory_is_looked_at_while_it_has_a_limit() -> None:
     """A process over it has crashed by its item; between items by nobody's that is known."""
     desk = Desk(0.0, 1 << 30, held=1 << 29)
     desk.during(6, lambda: None)
-    assert not desk.guard.look(1, 100.0)
-    assert desk.guard.due == 100.0 + LOOK
+    assert not desk.warden.look(1, 100.0)
+    assert desk.warden.due == 100.0 + LOOK
     desk.held = 3 << 29
 
     def die() -> object:
-        assert desk.guard.look(1, 101.0)
-        return desk.guard.explain("killed by SIGKILL", False)
+        assert desk.warden.look(1, 101.0)
+        return desk.warden.explain("killed by SIGKILL", False)
 
     assert desk.during(6, die) == ("it used 1.5 GB of memory, and its limit is 1 GB", True, 6, False)
-    assert desk.guard.explain("killed by SIGKILL", False)[2] is None
+    assert desk.warden.explain("killed by SIGKILL", False)[2] is None
 
 
 def test_a_crash_of_a_watched_item_is_its_own() -> None:
     """Whatever it was; a kill from outside says nothing of the item."""
     desk = Desk(5.0)
-    crash = desk.during(9, lambda: desk.guard.explain("killed by SIGSEGV", True))
+    crash = desk.during(9, lambda: desk.warden.explain("killed by SIGSEGV", True))
     assert crash == ("killed by SIGSEGV", True, 9, False)
-    assert desk.during(9, lambda: desk.guard.explain("killed by SIGKILL", False))[2] is None
+    assert desk.during(9, lambda: desk.warden.explain("killed by SIGKILL", False))[2] is None
 
 
 def test_a_page_tells_nothing_of_the_process_before() -> None:
@@ -105,11 +105,11 @@ def test_a_page_tells_nothing_of_the_process_before() -> None:
     desk = Desk(5.0)
 
     def forget() -> float:
-        desk.guard.begin()
-        return desk.guard.stopwatch.read().since
+        desk.warden.begin()
+        return desk.warden.stopwatch.read().since
 
     assert desk.during(9, forget) == 0.0
-    assert desk.guard.due is None
+    assert desk.warden.due is None
 
 
 def test_the_page_is_shared_with_a_fork() -> None:
