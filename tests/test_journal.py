@@ -25,7 +25,7 @@ from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Failure, Finished, Receipt, Result
 from zpipe.errors import OutputError, UsageError
 from zpipe.journal import Batch, Journal, Mark, Origin, State
-from zpipe.link import Loop
+from zpipe.loop import Loop
 from zpipe.outlet import Outlet
 from zpipe.outputs import FileOutput, FoldOutput, Output
 from zpipe.partials import stands

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zpipe import keys
 from zpipe.errors import UsageError
-from zpipe.slots import Config
+from zpipe.slot import Config
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ LEVELS = [
     {"core.gate", "core.seat", "core.sieve"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data"},
-    {"held", "futures"},
+    {"held", "futures", "lifeline", "loop"},
     {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials"},
     {"security"},
     {
@@ -40,6 +40,7 @@ LEVELS = [
     {"runner", "lines", "feeder", "maps", "submits"},
     {"lanes", "supply", "chains"},
     {"ventilator", "worker", "sink", "results", "work"},
+    {"sink_node", "slot"},
     {"slots"},
     {"local", "helm"},
     {"foreground", "steering"},

@@ -17,6 +17,7 @@ from zpipe.core import coding, wire
 from zpipe.core.handshake import Fault, Handshakes, Verdict
 from zpipe.errors import WireError
 from zpipe.keys import Keys
+from zpipe.loop import Loop
 from zpipe.security import approach
 
 __all__ = ["Dialog"]
@@ -32,7 +33,7 @@ class Dialog:
 
     def __init__(
         self,
-        loop: link.Loop,
+        loop: Loop,
         context: Any,
         url: str,
         *,

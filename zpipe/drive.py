@@ -22,7 +22,7 @@ from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder
 from zpipe.sink import Sink
-from zpipe.slots import Config
+from zpipe.slot import Config
 from zpipe.sources import Source
 from zpipe.summary import Summary
 from zpipe.ventilator import Ventilator

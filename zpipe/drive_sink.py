@@ -9,7 +9,7 @@ from zpipe.foreground import Foreground, give_up_on_error
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder
-from zpipe.sink import SinkNode
+from zpipe.sink_node import SinkNode
 from zpipe.summary import Summary
 
 __all__ = ["run_sink"]

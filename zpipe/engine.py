@@ -28,11 +28,12 @@ from zpipe.functions import Function, Functions
 from zpipe.futures import PipelineFuture
 from zpipe.helm import WATCH, Helm
 from zpipe.local import LocalSlots, private_folder
+from zpipe.loop import Loop
 from zpipe.maps import MapCall
 from zpipe.progress import Progress, Snapshot
 from zpipe.security import Guard
 from zpipe.sink import Sink
-from zpipe.slots import Config
+from zpipe.slot import Config
 from zpipe.terms import Terms
 from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
@@ -123,7 +124,7 @@ class Engine:
     def _open(self, bind: str | None) -> None:
         stack = self._stack
         url = bind or f"ipc://{stack.enter_context(private_folder())}/control"
-        self._loop = link.Loop()
+        self._loop = Loop()
         stack.callback(self._loop.close)
         context = link.make_context()
         stack.callback(context.destroy, 1000)

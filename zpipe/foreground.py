@@ -14,6 +14,7 @@ from typing import Any
 
 from zpipe import link
 from zpipe.access import Access
+from zpipe.loop import Loop
 from zpipe.outputs import Output
 from zpipe.progress import Progress, Snapshot
 from zpipe.security import Guard
@@ -26,7 +27,7 @@ DRAINING = "finishing what is in flight; once more to stop now"
 class _Interrupts:
     """Counts SIGINT, SIGTERM and SIGHUP while it is entered in the main thread; elsewhere signals are the caller's."""
 
-    def __init__(self, loop: link.Loop) -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.count = 0
         self.handled = 0
@@ -67,7 +68,7 @@ class Foreground:
 
     def __init__(self, stack: contextlib.ExitStack, progress: Progress, access: Access) -> None:
         self.progress, self.access = progress, access
-        self.loop = link.Loop()
+        self.loop = Loop()
         stack.callback(self.loop.close)
         self.interrupts = stack.enter_context(_Interrupts(self.loop))
         self.context = link.make_context()

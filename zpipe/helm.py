@@ -22,9 +22,9 @@ from typing import Any
 
 import zmq
 
-from zpipe import link
 from zpipe.futures import PipelineFuture
 from zpipe.held import Held
+from zpipe.loop import Loop
 from zpipe.sink import Sink
 from zpipe.ventilator import Ventilator
 from zpipe.work import Work
@@ -55,7 +55,7 @@ class Helm:
     as soon as nobody is at it and somebody could be waiting in another way.
     """
 
-    def __init__(self, loop: link.Loop, ventilator: Ventilator, sink: Sink, work: Work) -> None:
+    def __init__(self, loop: Loop, ventilator: Ventilator, sink: Sink, work: Work) -> None:
         self._loop, self._ventilator, self._sink, self._work = loop, ventilator, sink, work
         self.lock = threading.Lock()
         self.due: float | None = None

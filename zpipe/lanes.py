@@ -17,6 +17,7 @@ from zpipe import endpoints, link
 from zpipe.core import coding, wire
 from zpipe.core.chunk import Chunk
 from zpipe.errors import UsageError
+from zpipe.loop import Loop
 from zpipe.security import Guard
 
 __all__ = ["LANE_BITS", "Change", "Lane", "Lanes"]
@@ -147,7 +148,7 @@ class Lanes:
 
     def __init__(
         self,
-        loop: link.Loop,
+        loop: Loop,
         context: Any,
         on_event: Callable[[int, int], None],
         task: Callable[[int], wire.Task],

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from zpipe import endpoints, link
-from zpipe.slots import Config
+from zpipe import endpoints
+from zpipe.loop import Loop
+from zpipe.slot import Config
 
 __all__ = ["LocalSlots", "announce", "jobs_here", "private_folder"]
 
@@ -30,7 +31,7 @@ ADDRESS = "address"
 class LocalSlots:
     """The supervisor of this process's own workers. `say(text, error)` tells the person what it says."""
 
-    def __init__(self, loop: link.Loop, config: Config, say: Callable[[str, bool], None]) -> None:
+    def __init__(self, loop: Loop, config: Config, say: Callable[[str, bool], None]) -> None:
         self._loop, self._say, self._rest = loop, say, b""
         self.ended = False
         """Whether the supervisor is no more."""

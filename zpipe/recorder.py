@@ -28,7 +28,7 @@ from zpipe.journal import Batch, Journal, Stage, State
 from zpipe.outputs import FileOutput, FoldOutput, Output
 
 if TYPE_CHECKING:
-    from zpipe.link import Loop
+    from zpipe.loop import Loop
 
 __all__ = ["Recorder"]
 

@@ -19,6 +19,7 @@ from zpipe import link
 from zpipe.core.complaints import Complaints
 from zpipe.core.handshake import Fault
 from zpipe.keys import Keys
+from zpipe.loop import Loop
 
 __all__ = ["Guard", "approach"]
 
@@ -53,7 +54,7 @@ class Guard:
     2013, and would give them a worker's chunks. `say(text, error)` tells the person, of each peer once.
     """
 
-    def __init__(self, loop: link.Loop, context: Any, keys: Keys | None, say: Callable[[str, bool], None]) -> None:
+    def __init__(self, loop: Loop, context: Any, keys: Keys | None, say: Callable[[str, bool], None]) -> None:
         self._loop, self._keys, self._say = loop, keys, say
         self._complaints = Complaints()
         self._public, self._private = _pair(keys.secrets[-1], b"binds") if keys is not None else (b"", b"")

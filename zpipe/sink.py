@@ -1,12 +1,11 @@
 """The sink's shell: takes results, writes what the collector lets through, sends receipts. Decides nothing itself.
 
-`Sink` is the results socket with collector and output; it may share the ventilator's loop, and then its receipts are
-function calls. `SinkNode` is a sink on its own, a member of a ventilator elsewhere.
+It is the results socket with collector and output, and may share the ventilator's loop: then its receipts are function
+calls.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,23 +17,17 @@ import zmq
 from zpipe import endpoints, link
 from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
-from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
-from zpipe.dialog import Dialog
 from zpipe.errors import OutputError, WireError
-from zpipe.keys import Keys
+from zpipe.loop import Loop
 from zpipe.outlet import Outlet
 from zpipe.outputs import Output
 from zpipe.recorder import Recorder
-from zpipe.security import Guard, approach
-from zpipe.versions import host_name, our_versions
+from zpipe.security import Guard
 
-__all__ = ["Sink", "SinkNode"]
+__all__ = ["Sink"]
 
 SLICE = 0.002
 """Seconds of results taken before their receipts go out and others get their turn."""
-
-LAST_WORD = 10.0
-"""Seconds a sink that is done looks for a ventilator it lost, to tell it so."""
 
 SHOWN = 5
 """Failed items a person is told of one by one; all are in the output and the count."""
@@ -50,7 +43,7 @@ class Sink:
 
     def __init__(
         self,
-        loop: link.Loop,
+        loop: Loop,
         context: Any,
         output: Output,
         *,
@@ -278,178 +271,3 @@ class Sink:
             self._loop.remove(self._results)
             self._results.close()
         link.unlink(self.bound)
-
-
-class SinkNode:
-    """A sink that belongs to a ventilator elsewhere. `gone` says how it ended once it did."""
-
-    def __init__(
-        self,
-        loop: link.Loop,
-        context: Any,
-        output: Output,
-        url: str,
-        *,
-        say: Callable[[str, bool], None],
-        ordered: bool = False,
-        heartbeat: float = 10.0,
-        patience: float | None = None,
-        letters: Output | None = None,
-        joblog: Output | None = None,
-        recorder: Recorder | None = None,
-        guard: Guard | None = None,
-        keys: Keys | None = None,
-    ) -> None:
-        self._loop, self._context, self._say, self._url, self._heartbeat = loop, context, say, url, heartbeat
-        self._keys = keys
-        self.sink = Sink(
-            loop,
-            context,
-            output,
-            deliver=self._send,
-            say=say,
-            ordered=ordered,
-            heartbeat=heartbeat,
-            letters=letters,
-            joblog=joblog,
-            recorder=recorder,
-            guard=guard,
-        )
-        self.advertised = ""
-        self.gone: Gone | None = None
-        self.stopped = ""
-        session, versions, host = os.urandom(8).hex(), our_versions(), host_name()
-
-        def join(turn: int) -> wire.SinkJoin:
-            return wire.SinkJoin(
-                versions,
-                session,
-                turn,
-                host,
-                os.getpid(),
-                self.advertised,
-                output.encoding,
-                self.sink.held(),
-                self.sink.letters,
-                self.sink.joblog,
-                self.sink.key,
-            )
-
-        self.member = Member(join, ("lane",), url=url, now=time.monotonic(), patience=patience)
-        self._lane: link.Watch | None = None
-        self._control = Dialog(
-            loop,
-            context,
-            url,
-            heartbeat=heartbeat,
-            up=self._on_control_up,
-            down=self._on_control_down,
-            heard=self._on_message,
-            say=lambda text: say(text, True),
-            denied=lambda why: self._perform(self.member.on_denied(why, time.monotonic())),
-            keys=keys,
-        )
-
-    def start(self, bind: str, advertise: str) -> None:
-        """Bind the results socket and look for the ventilator. Raises UsageError."""
-        announced = self.sink.bind(bind)
-        self.advertised = advertise or announced
-        if not advertise and announced.startswith("tcp://*:"):
-            # Away from the ventilator's host workers need this one's address on the network. On it, where the way
-            # there is loopback by whatever name, they need the name they reached the ventilator by.
-            own = f"tcp://{endpoints.bracket(endpoints.address_towards(self._url))}:{announced.rpartition(':')[2]}"
-            if not endpoints.is_loopback(own):
-                self.advertised = own
-        self._control.connect()
-
-    def waiting(self) -> str:
-        """What this sink waits for, as a sentence, empty when it is at work."""
-        if self.member.state is State.READY and not self.sink.collector.counted:
-            return "joined; no result has come yet"
-        return ""
-
-    def _on_control_up(self) -> None:
-        self._perform(self.member.on_control_up(time.monotonic()))
-
-    def _on_control_down(self) -> None:
-        self._perform(self.member.on_control_down(time.monotonic()))
-
-    def _on_lane_event(self, turn: int, event: int) -> None:
-        if turn != self.member.turn:
-            return
-        now = time.monotonic()
-        up = event == link.UP
-        self._perform(self.member.on_link_up("lane", now) if up else self.member.on_link_down("lane", now))
-        if up and self.member.state is State.READY:
-            # A cut may have lost the last receipts; the join told what is done, and this tells the rest.
-            self.sink.settle(again=True)
-
-    def _on_message(self, message: Any) -> None:
-        collector = self.sink.collector
-        if isinstance(message, wire.Welcome) and self.member.expects(message):
-            self.sink.on_job(message.job, message.fingerprint)
-            if collector.job != message.job:
-                self._perform(self.member.on_misfit(time.monotonic()))
-                return
-        elif isinstance(message, wire.Total) and message.job == collector.job:
-            self.sink.on_total(message.items)
-        elif isinstance(message, wire.Copied) and message.job == collector.job:
-            self.sink.on_copied(message.start, message.stop)
-        elif isinstance(message, wire.Stop) and message.job == collector.job:
-            self.stopped = message.reason
-        self._perform(self.member.on_message(message, time.monotonic()))
-
-    def _send(self, message: wire.Control) -> None:
-        self._control.send(message)
-
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Send):
-                self._send(action.message)
-            elif isinstance(action, Open):
-                made = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
-                turn = action.welcome.turn
-                self._lane = link.Watch(self._loop, made, partial(self._on_lane_event, turn))
-                approach(made, action.welcome.endpoint, self._keys, self._control.key)
-                made.connect(action.welcome.endpoint)
-            elif isinstance(action, Close):
-                if self._lane is not None:
-                    self._lane.close()
-                    self._lane = None
-            elif isinstance(action, Say):
-                self._say(action.text, False)
-            elif isinstance(action, Gone):
-                self.gone = action
-
-    def deadline(self) -> float | None:
-        """When `on_tick` is next due."""
-        return self.member.deadline()
-
-    def on_tick(self, now: float) -> None:
-        """Time passed."""
-        if self.sink.finished is not None:
-            self.member.patience = LAST_WORD
-        self._perform(self.member.on_tick(now))
-        self._control.retry()
-
-    @property
-    def may_drain(self) -> bool:
-        """Whether a ventilator is there to send nothing more to workers, so that this sink gets what they have."""
-        return self.member.state is State.READY and self.sink.finished is None
-
-    def drain(self) -> None:
-        """The person wants this sink to end: the ventilator is to end the job once what is in flight is done."""
-        self._send(wire.Ask("drain"))
-
-    def interrupt(self) -> None:
-        """The person wants this sink to end now: the job can't go on without it, and its ventilator is told so."""
-        c = self.sink.collector
-        if self.sink.finished is None and c.job:
-            self._send(wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, "its sink was interrupted"))
-
-    def close(self) -> None:
-        """Close every socket."""
-        if self._lane is not None:
-            self._lane.close()
-        self.sink.close()
-        self._control.close(linger=1000)

@@ -9,10 +9,8 @@ thread in the slot does (elsewhere). The same kind of pipe ties the supervisor t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import os
-import platform
 import selectors
 import signal
 import socket
@@ -23,17 +21,13 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from zpipe.allowed import Allowed
-from zpipe.keys import Keys
+from zpipe.lifeline import tie
 from zpipe.memory import Memory
+from zpipe.slot import LEFT, LIMITS, READY, REFUSED, SPENT, TERMINATED, Config, be_worker
 from zpipe.warden import Warden
-from zpipe.worker import Past, Worker
+from zpipe.worker import Past
 
-__all__ = ["Config", "Supervisor", "cores", "ended", "main", "tie"]
-
-LEFT, REFUSED, TERMINATED, SPENT = 100, 101, 102, 103
-"""How a slot's process says that it left in order, that a fresh one would fare no better, that it was told to leave, or
-that a fresh one is to take its place. All else is a crash."""
+__all__ = ["Supervisor", "cores", "ended", "main"]
 
 STEADY = 10.0
 """Seconds after which a process counts as having started well."""
@@ -44,48 +38,8 @@ HASTY, PATIENCE = 1.0, 7
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 """Signals a process brings on itself; any other comes from outside and is nobody's fault here."""
 
-F_SETSIG = 10
-"""Linux: which signal a descriptor's changes raise; `fcntl` does not name it everywhere."""
-
-READY = b"\0ready "
-"""What a worker tells its supervisor once it has loaded a task: from then on its death is not a false start."""
-
-LIMITS = b"\0limits "
-"""And what it tells before it runs a task with limits: its slot, seconds, bytes."""
-
-AFTER = 10.0
-"""Seconds for which a process that takes the place of one recycled or killed looks for its ventilator."""
-
 REPEAT = 4.0
 """Seconds in which the same words from several slots are passed on once."""
-
-
-class Config(msgspec.Struct, frozen=True):
-    """What a supervisor has to know. `patience`: seconds to look for a ventilator (None: for ever).
-
-    `terse`: say of a worker that ended only what its ventilator, in the same terminal, does not say anyway.
-    """
-
-    url: str
-    slots: int
-    heartbeat: float = 10.0
-    patience: float | None = None
-    stay: bool = False
-    terse: bool = False
-    stdout: int = -1
-    """An open file for what tasks print; without one it goes where errors go."""
-    orders: int = -1
-    """A pipe that brings lines: how many slots there are to be from now on."""
-    path: list[str] = []
-    """The embedding process's module search path."""
-    authkey: bytes = b""
-    """Its multiprocessing authentication key, by which tasks reach its managers."""
-    steady: bool = False
-    """Whether an interrupt from the terminal is for the embedding process alone, which may go on after it."""
-    keys: Keys | None = None
-    """What the ventilator is to be shown."""
-    allowed: Allowed | None = None
-    """What workers may run, if not everything."""
 
 
 class _Slot(msgspec.Struct, eq=False):
@@ -126,33 +80,6 @@ def ended(status: int, memory: Memory) -> tuple[str, bool]:
     except ValueError:
         name = f"signal {-code}"
     return f"killed by {name}", -code in FAULTS
-
-
-def tie(fd: int, *, group: bool) -> None:
-    """Have this process (or its whole `group`) killed when the last writer of the pipe `fd` is gone."""
-    if hasattr(os, "O_ASYNC") and hasattr(fcntl, "F_SETOWN") and platform.system() == "Linux":
-        fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
-        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
-        with selectors.DefaultSelector() as poll:
-            poll.register(fd, selectors.EVENT_READ)
-            if poll.select(0):  # the writer went before this was armed: no change is left to come
-                _kill_self(group)
-        return
-    import threading
-
-    def watch() -> None:
-        while os.read(fd, 1):
-            pass
-        _kill_self(group)
-
-    threading.Thread(target=watch, daemon=True, name="zpipe-lifeline").start()
-
-
-def _kill_self(group: bool) -> None:
-    if group:
-        os.killpg(0, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Supervisor:
@@ -387,7 +314,9 @@ class Supervisor:
             os.close(self._words)
             if self._config.orders >= 0:
                 os.close(self._config.orders)
-            code = _work(self._config, slot, self._voice)
+            code = be_worker(
+                self._config, slot.number, slot.past, slot.warden.stopwatch, self._voice, follows=slot.follows
+            )
         except BaseException:  # noqa: BLE001 - whatever it is, a forked child must not run its parent's code
             sys.excepthook(*sys.exc_info())
         finally:
@@ -395,56 +324,6 @@ class Supervisor:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
-
-
-def _work(config: Config, slot: _Slot, voice: int) -> int:
-    """Be the worker of a slot; return the exit status that tells the supervisor how it went."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(2 if config.stdout < 0 else config.stdout, 1)  # what tasks print must not mix with results
-
-    def ready() -> None:
-        os.write(voice, READY + b"%d\n" % slot.number)
-
-    def say(text: str) -> None:
-        for line in text.splitlines():
-            os.write(voice, line.encode(errors="replace")[:4000] + b"\n")
-
-    def limits(seconds: float, memory: int) -> None:
-        os.write(voice, LIMITS + b"%d %.9g %d\n" % (slot.number, seconds, memory))
-
-    slot.warden.stopwatch.tell = limits
-    worker = Worker(
-        config.url,
-        slot=slot.number,
-        say=say,
-        ready=ready,
-        past=slot.past,
-        heartbeat=config.heartbeat,
-        patience=config.patience,
-        stay=config.stay,
-        keys=config.keys,
-        stopwatch=slot.warden.stopwatch,
-        first_patience=AFTER if slot.follows and not config.stay else None,
-        allowed=config.allowed,
-    )
-    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
-    gone = worker.run()
-    if gone.error and slot.follows and not worker.reached:
-        worker.close()
-        return LEFT  # the job came to its end meanwhile
-    if gone.error and not config.terse:
-        say(gone.error)
-    worker.close()
-    if gone.error:
-        return REFUSED
-    if worker.spent and worker.terminated:
-        return SPENT
-    return TERMINATED if worker.terminated else LEFT
 
 
 def main() -> None:

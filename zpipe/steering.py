@@ -15,6 +15,7 @@ from zpipe.endpoints import connectable
 from zpipe.errors import UsageError, ZpipeError
 from zpipe.keys import Keys
 from zpipe.local import jobs_here
+from zpipe.loop import Loop
 
 __all__ = ["PATIENCE", "ask", "find"]
 
@@ -62,7 +63,7 @@ def ask(url: str, wish: str, patience: float = PATIENCE, *, keys: Keys | None = 
     heard: list[Any] = []
     said: list[str] = []
     denied: list[str] = []
-    loop, context = link.Loop(), link.make_context()
+    loop, context = Loop(), link.make_context()
     dialog = Dialog(
         loop,
         context,

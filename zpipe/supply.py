@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zpipe import link
 from zpipe.core.ledger import Ledger
 from zpipe.errors import SourceError
+from zpipe.loop import Loop
 from zpipe.sources import Batch, Source
 
 __all__ = ["Supply"]
@@ -21,7 +21,7 @@ class Supply:
 
     def __init__(
         self,
-        loop: link.Loop,
+        loop: Loop,
         source: Source,
         ledger: Ledger,
         *,

@@ -26,6 +26,7 @@ from zpipe.core.policy import Policy
 from zpipe.core.seat import Wants
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.lanes import LANE_BITS, Change, Lanes
+from zpipe.loop import Loop
 from zpipe.security import Guard
 from zpipe.sources import Batch, Source
 from zpipe.supply import Supply
@@ -94,7 +95,7 @@ class Ventilator:
 
     def __init__(
         self,
-        loop: link.Loop,
+        loop: Loop,
         context: Any,
         source: Source,
         spec: wire.JobSpec,

@@ -31,6 +31,7 @@ from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
 from zpipe.dialog import Dialog
 from zpipe.errors import TaskError, WireError
 from zpipe.keys import Keys
+from zpipe.loop import Loop
 from zpipe.runner import Runner, set_up
 from zpipe.security import approach
 from zpipe.stopwatch import Stopwatch
@@ -96,7 +97,7 @@ class Worker:
         self._stopwatch = stopwatch
         self._url, self._say, self._ready, self._heartbeat, self._keys = url, say, ready, heartbeat, keys
         self.gone: Gone | None = None
-        self._loop = link.Loop()
+        self._loop = Loop()
         self._context = link.make_context()
         self.terminated = False
         self.spent = False

@@ -21,6 +21,7 @@ import zpipe
 from zpipe import keys, link, security, serialize
 from zpipe.core import coding, wire
 from zpipe.errors import UsageError
+from zpipe.loop import Loop
 from zpipe.versions import our_versions
 
 Dress = Callable[[Any], None]
@@ -257,7 +258,7 @@ class Tap:
 def test_whoever_listens_learns_nothing(key: Path, context: Any, keyed: bool) -> None:
     """What goes over the wire has the payload in it without a key, and does not with one."""
     secret = b"the payload of a chunk " * 20
-    loop = link.Loop()
+    loop = Loop()
     guard = security.Guard(loop, context, held(key) if keyed else None, lambda text, error: None)
     pull = link.make_socket(context, zmq.PULL, heartbeat=10)
     guard.serve(pull, "tcp://")
@@ -285,7 +286,7 @@ def test_whoever_listens_learns_nothing(key: Path, context: Any, keyed: bool) ->
 
 def test_no_answer_is_no_entry(key: Path, context: Any) -> None:
     """With nobody to say who may in, as after an oversight, nobody gets in, the key's holders included."""
-    loop = link.Loop()
+    loop = Loop()
     guard = security.Guard(loop, context, held(key), lambda text, error: None)
     guard.close()
     pull = link.make_socket(context, zmq.PULL, heartbeat=10)

@@ -14,6 +14,7 @@ import zmq
 
 from zpipe import link
 from zpipe.errors import UsageError
+from zpipe.loop import Loop
 
 DEADLINE = 30.0
 
@@ -27,14 +28,14 @@ def context() -> Iterator[Any]:
 
 
 @pytest.fixture
-def loop() -> Iterator[link.Loop]:
+def loop() -> Iterator[Loop]:
     """A loop."""
-    made = link.Loop()
+    made = Loop()
     yield made
     made.close()
 
 
-def until(loop: link.Loop, condition: Callable[[], bool]) -> None:
+def until(loop: Loop, condition: Callable[[], bool]) -> None:
     """Turn the loop until the condition holds."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
@@ -45,7 +46,7 @@ def until(loop: link.Loop, condition: Callable[[], bool]) -> None:
 class Pair:
     """A PUSH that binds and a PULL that connects, with what their monitors told."""
 
-    def __init__(self, loop: link.Loop, context: Any, heartbeat: float = 10.0) -> None:
+    def __init__(self, loop: Loop, context: Any, heartbeat: float = 10.0) -> None:
         self.loop = loop
         self.push = link.make_socket(context, zmq.PUSH, heartbeat=heartbeat)
         self.told: list[int] = []
@@ -72,14 +73,14 @@ class Pair:
 
 
 @pytest.fixture
-def pair(loop: link.Loop, context: Any) -> Iterator[Pair]:
+def pair(loop: Loop, context: Any) -> Iterator[Pair]:
     """A connected pair."""
     made = Pair(loop, context)
     yield made
     made.close()
 
 
-def test_messages_arrive_whole_and_in_order(loop: link.Loop, pair: Pair) -> None:
+def test_messages_arrive_whole_and_in_order(loop: Loop, pair: Pair) -> None:
     """Small and large frames, one or many, all the same, though the reader takes one message a call."""
     sent = [[b"%d" % n] for n in range(500)] + [[b"head", b"x" * link.COPY_BYTES, b""], [os.urandom(1 << 20)]]
     for frames in sent:
@@ -96,13 +97,13 @@ def test_a_send_to_nobody_is_refused_at_once(context: Any) -> None:
     push.close()
 
 
-def test_a_death_is_told(loop: link.Loop, pair: Pair) -> None:
+def test_a_death_is_told(loop: Loop, pair: Pair) -> None:
     """When one end goes the other's monitor says so."""
     pair.pull_watch.close()
     until(loop, lambda: link.DOWN in pair.told)
 
 
-def test_a_lane_is_connected_to_once(loop: link.Loop, pair: Pair) -> None:
+def test_a_lane_is_connected_to_once(loop: Loop, pair: Pair) -> None:
     """A cut lane is not restored behind our back: the member has to join again."""
     at = pair.at
     pair.watch.close()
@@ -117,7 +118,7 @@ def test_a_lane_is_connected_to_once(loop: link.Loop, pair: Pair) -> None:
     watch.close()
 
 
-def test_the_loop_is_woken_from_another_thread(loop: link.Loop) -> None:
+def test_the_loop_is_woken_from_another_thread(loop: Loop) -> None:
     """A wait without a timeout ends by `wake`, also when it was called before the wait began."""
     loop.wake()
     loop.turn(None)
@@ -127,7 +128,7 @@ def test_the_loop_is_woken_from_another_thread(loop: link.Loop) -> None:
     thread.join(DEADLINE)
 
 
-def test_a_descriptor_is_waited_for(loop: link.Loop) -> None:
+def test_a_descriptor_is_waited_for(loop: Loop) -> None:
     """A pipe's reading end calls back when there is something, until it is removed."""
     reading, writing = os.pipe()
     got: list[bytes] = []
@@ -147,7 +148,7 @@ def test_a_descriptor_is_waited_for(loop: link.Loop) -> None:
     os.close(writing)
 
 
-def test_closing_in_a_callback_is_safe(loop: link.Loop, pair: Pair) -> None:
+def test_closing_in_a_callback_is_safe(loop: Loop, pair: Pair) -> None:
     """A socket closed while others are due is not called any more."""
     link.send(pair.push, [b"x"])
     pair.told.clear()
@@ -194,7 +195,7 @@ def test_the_open_file_limit_is_raised() -> None:
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="a socket is lent with Linux's epoll")
-def test_a_socket_may_be_lent_to_another_thread(loop: link.Loop, context: Any) -> None:
+def test_a_socket_may_be_lent_to_another_thread(loop: Loop, context: Any) -> None:
     """While it is, the loop goes on without it, even one that waits already; then what comes is the loop's again."""
     pair, other = Pair(loop, context), Pair(loop, context)
     stop = threading.Event()

@@ -15,6 +15,7 @@ from attacks import raw
 
 from zpipe import link
 from zpipe.core.handshake import Fault
+from zpipe.loop import Loop
 from zpipe.security import Guard
 
 DEADLINE = 30.0
@@ -24,7 +25,7 @@ class Lane:
     """A lane without a key, and what is told of it."""
 
     def __init__(self) -> None:
-        self.context, self.loop = link.make_context(), link.Loop()
+        self.context, self.loop = link.make_context(), Loop()
         self.guard = Guard(self.loop, self.context, None, lambda text, error: None)
         self.made = link.make_socket(self.context, zmq.PUSH, heartbeat=10.0, most=0)
         self.guard.serve(self.made, "tcp://")

@@ -75,7 +75,8 @@ def command(
     """Work for the ventilator at URL until its job is done. It may be started before or after the ventilator."""
     from zpipe.access import admit
     from zpipe.allowed import parse
-    from zpipe.slots import Config, Supervisor, cores
+    from zpipe.slot import Config
+    from zpipe.slots import Supervisor, cores
 
     allowed = parse(allow, allow_command)
     count = slots or cores()
