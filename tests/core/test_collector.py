@@ -6,6 +6,7 @@ import itertools
 import random
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,26 @@ def test_of_a_partial_overlap_the_rest_is_asked_for_again() -> None:
     assert collector.take_receipts(again=True) == [asked]
     assert take(collector, result(3, 6)) == [3, 4, 5]
     assert len(collector.take_receipts(again=True)) == 1, "it is asked for no more"
+
+
+def test_what_is_asked_for_is_not_gone_through_for_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand items that wait for another try cost the results that come meanwhile nothing."""
+    looks, covers = 0, RangeSet.covers
+
+    def counted(self: RangeSet, start: int, stop: int) -> bool:
+        nonlocal looks
+        looks += 1
+        return covers(self, start, stop)
+
+    monkeypatch.setattr(RangeSet, "covers", counted)
+    collector = make()
+    for n in range(10_000):
+        take(collector, msgspec.structs.replace(result(n, n + 1), again=60.0))
+    for n in range(10_000, 12_000):
+        take(collector, result(n, n + 1))
+    assert looks < 40_000
+    take(collector, result(0, 9_999))
+    assert [r.start for r in collector.take_receipts(again=True) if r.again][-1:] == [9_999]
 
 
 def test_one_failure_of_two_runs_is_not_the_last_word() -> None:

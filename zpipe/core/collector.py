@@ -20,6 +20,9 @@ __all__ = ["Collector"]
 
 Payload = Sequence[Buffer]
 
+SWEEP = 64
+"""So many that are wanted again are gone through for those done since; then when they are twice as many as are left."""
+
 
 class Collector:
     """Counts every item's outcome exactly once. `reorder` bytes at most wait for earlier ones when `ordered`.
@@ -64,6 +67,7 @@ class Collector:
         self._waiting_bytes = 0
         self._receipts: list[Receipt] = []
         self._asked: dict[tuple[int, int], Receipt] = {}
+        self._sweep = SWEEP
         self._copied: dict[int, int] = {}
         self._failed: dict[int, dict[tuple[int, int], set[int]]] = {}
 
@@ -125,8 +129,8 @@ class Collector:
             self._ask(result, 0.0, void=True)
             return ()
         self.done.add(start, stop)
-        if self._asked or self._copied:
-            self._forget_done()
+        if self._copied:
+            self._forget_copied()
         self.failed += len(result.failures)
         result = self._receipt(result, size, result.kept)
         if not self.ordered:
@@ -147,6 +151,8 @@ class Collector:
             asked = Receipt(start, stop, result.lane, 0.0, 0, 0, after, result.attempt, void)
             self._asked[start, result.lane] = asked
             self._receipts.append(asked)
+        if len(self._asked) > self._sweep:
+            self._forget_asked()
 
     def on_copied(self, start: int, stop: int) -> None:
         """Items `[start, stop)` are run by two workers: the failure of one is not the last word."""
@@ -163,9 +169,13 @@ class Collector:
         others: set[int] = set().union(*(failed for run, failed in runs.items() if run != this))
         return not runs[this] <= others
 
-    def _forget_done(self) -> None:
+    def _forget_asked(self) -> None:
         covers = self.done.covers
         self._asked = {key: r for key, r in self._asked.items() if not covers(r.start, r.stop)}
+        self._sweep = max(SWEEP, 2 * len(self._asked))
+
+    def _forget_copied(self) -> None:
+        covers = self.done.covers
         self._copied = {start: stop for start, stop in self._copied.items() if not covers(start, stop)}
         self._failed = {start: run for start, run in self._failed.items() if start in self._copied}
 
@@ -204,7 +214,10 @@ class Collector:
     def take_receipts(self, *, again: bool = False) -> list[Receipt]:
         """Return the receipts due since the last call; `again`: and those that nothing but a receipt can tell of."""
         receipts, self._receipts = self._receipts, []
-        return [*receipts, *self._asked.values()] if again else receipts
+        if not again:
+            return receipts
+        self._forget_asked()
+        return [*receipts, *self._asked.values()]
 
     @property
     def full(self) -> bool:
