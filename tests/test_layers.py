@@ -19,7 +19,9 @@ LEVELS = [
     {"core.gate", "core.seat", "core.sieve"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data"},
-    {"held", "futures", "lifeline", "loop"},
+    {"held", "lifeline", "loop"},
+    {"condition"},
+    {"futures"},
     {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials"},
     {"security"},
     {

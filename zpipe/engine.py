@@ -22,10 +22,12 @@ from typing import Any
 from zpipe import endpoints, link
 from zpipe.access import Access
 from zpipe.broken import BrokenPipeline
+from zpipe.condition import Flag
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.functions import Function, Functions
 from zpipe.futures import PipelineFuture
+from zpipe.held import Held
 from zpipe.helm import WATCH, Helm
 from zpipe.local import LocalSlots, private_folder
 from zpipe.loop import Loop
@@ -110,16 +112,26 @@ class Engine:
         self._orders: deque[int] = deque()
         self._weeding = 0.0
         self._stack = contextlib.ExitStack()
-        self.finished = threading.Event()
+        self.finished = Flag()
+        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="zpipe pipeline", daemon=True)
+        try:
+            with Held():  # an interrupt in there would leave sockets that nobody closes, or a thread that never begins
+                self._begin(bind)
+        except BaseException:
+            if self._thread.is_alive():
+                self.abort(INTERRUPTED)
+            raise
+
+    def _begin(self, bind: str | None) -> None:
+        assert self._thread is not None
         try:
             self._open(bind)
         except BaseException:
             self._stop_slots()
             self._stack.close()
             raise
-        self._thread: threading.Thread | None = threading.Thread(target=self._run, name="zpipe pipeline", daemon=True)
-        _engines.add(self)
         self._thread.start()
+        _engines.add(self)
 
     def _open(self, bind: str | None) -> None:
         stack = self._stack
@@ -235,10 +247,14 @@ class Engine:
 
     def dispatch(self) -> None:
         """Have what was submitted sent, by this thread if that is quickest."""
-        if not self.helm.dispatch():
-            self._news = True
-            if self._asleep:
-                self.wake()
+        sent = False
+        try:
+            sent = self.helm.dispatch()
+        finally:
+            if not sent:
+                self._news = True
+                if self._asleep:
+                    self.wake()
 
     def add(self, call: MapCall) -> None:
         """Have a map's items run; the lock is held."""
@@ -438,6 +454,7 @@ class Engine:
         if self._slots is not None and not self.finished.is_set():
             self._slots.let_go()
         self.closed = self.closed or "cannot schedule new futures: this pipeline is the parent process's"
+        self.finished = Flag()  # the other's lock may have been anybody's
         self.finished.set()
         self.lock = threading.RLock()
         self.helm.orphan()

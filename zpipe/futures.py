@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from threading import Event
 from typing import Any, Protocol, TypeVar
+
+from zpipe.condition import Condition, Flag
 
 __all__ = ["Hand", "PipelineFuture"]
 
@@ -14,17 +16,6 @@ T = TypeVar("T")
 
 _PENDING = Future[Any]()._state
 _OVER = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"})
-
-_Lock: Any = type(threading.RLock())
-
-
-class _Condition(_Lock, threading.Condition):  # type: ignore[misc]
-    """A condition that is its own lock: entered without a call of Python's, and a third as large as one with a lock."""
-
-    _lock = property(lambda self: self)
-
-    def __init__(self) -> None:
-        self._waiters: list[Any] = []
 
 
 class Hand(Protocol):
@@ -40,6 +31,17 @@ class Hand(Protocol):
         """A future that somebody has helped for is done."""
 
 
+class _Waiters(list[Any]):
+    """Those that wait for several futures at once, as `concurrent.futures` has it: each by a flag of ours."""
+
+    __slots__ = ()
+
+    def append(self, waiter: Any) -> None:
+        if type(waiter.event) is Event:
+            waiter.event = Flag()
+        super().append(waiter)
+
+
 class PipelineFuture(Future[T]):
     """A future of the standard's. Its `hand`, to be set, is asked before a thread waits for it."""
 
@@ -53,11 +55,11 @@ class PipelineFuture(Future[T]):
 
     def __init__(self) -> None:
         # What the standard's does, but for the condition: a script may have a million of these.
-        self._condition = _Condition()
+        self._condition = Condition()
         self._state = _PENDING
         self._result = None
         self._exception = None
-        self._waiters: list[Any] = []
+        self._waiters = _Waiters()
         self._done_callbacks: list[Any] = []
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -82,8 +84,6 @@ class PipelineFuture(Future[T]):
         if not self._told:
             self._told = True
             super().add_done_callback(self.hand.on_done)
-
-    # To ask first whether it is done would take its lock once more, and an interrupt right then leaves that locked.
 
     def result(self, timeout: float | None = None) -> T:
         """Return the result, waiting for it."""

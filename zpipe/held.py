@@ -13,10 +13,10 @@ import signal
 import threading
 from collections.abc import Callable
 from threading import get_ident
-from types import FrameType
+from types import FrameType, MethodType
 from typing import Any
 
-__all__ = ["Held"]
+__all__ = ["Held", "is_main"]
 
 _SIGNALS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2")]
 """Those that people write handlers for. One that raises out of any other ends the pipeline that it strikes."""
@@ -25,56 +25,82 @@ _SIGNALS = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP
 class Held:
     """Holds signals back, in the main thread, inside `with`. `ring` is called when one has come.
 
-    Not to be entered again before it was left, by the same object.
+    Not to be entered again before it was left, by the same object. Who is struck while entering or leaving may leave
+    some of its own handlers behind: outside, these do what the true ones do.
     """
 
     def __init__(self, ring: Callable[[], object] = lambda: None) -> None:
         self.came: list[int] = []
         """The signals that have come, and wait."""
         self._ring = ring
-        self._handlers: list[tuple[int, Any]] = []
+        self._handlers: dict[int, Any] = {}
+        self._owner = 0
+        """The main thread, while it is inside."""
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.came.append(number)
-        self._ring()
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._owner == _main:
+            self.came.append(number)
+            self._ring()
+        else:
+            self._handlers[number](number, frame)
 
     def __enter__(self) -> Held:  # noqa: PYI034 - typing.Self is of Python 3.11
-        if get_ident() == _main:
+        if (me := get_ident()) == _main:
             try:
                 for number, handler in zip(_SIGNALS, map(_signal.getsignal, _SIGNALS)):  # noqa: B905 - it takes time
                     if handler.__class__ is not int and callable(handler):
-                        _holding[number] = handler
-                        self._handlers.append((number, handler))
+                        true = _true(handler, number) if handler.__class__ is MethodType else handler
+                        _holding[number] = self._handlers[number] = true
                         _signal.signal(number, self._note)
             except BaseException:
                 self._put_back()
                 raise
+            self._owner = me
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._handlers:
-            self._put_back()
-            if self.came:
-                self._raise()
+            try:
+                self._put_back()
+            finally:
+                if self.came:
+                    self._raise()
 
     def _put_back(self) -> None:
         try:
-            while self._handlers:
-                number, handler = self._handlers[-1]
+            self._owner = 0
+            for number, handler in self._handlers.items():
                 if _signal.getsignal(number) == self._note:
                     _signal.signal(number, handler)
                 _holding.pop(number, None)
-                self._handlers.pop()
         except BaseException:  # one that is back already has raised
             self._put_back()
             raise
 
     def _raise(self) -> None:
-        while self.came:
-            try:
-                signal.raise_signal(self.came.pop())
-            finally:
-                self._raise()
+        came, self.came = self.came, []
+        _raise_all(came)
+
+
+def _true(handler: Any, number: int) -> Any:
+    """Return what the user has set, if this is one of ours that was left behind."""
+    while isinstance(handler, MethodType) and isinstance(held := handler.__self__, Held) and held._owner != _main:
+        handler = held._handlers[number]
+    return handler
+
+
+def _raise_all(came: list[int]) -> None:
+    while came:
+        try:
+            signal.raise_signal(came[-1])
+        finally:
+            del came[-1]
+            _raise_all(came)
+
+
+def is_main() -> bool:
+    """Whether this is the thread in which Python runs handlers."""
+    return get_ident() == _main
 
 
 _holding: dict[int, Any] = {}

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from zpipe import serialize
+from zpipe.condition import Condition
 from zpipe.core.chunking import Chunker
 from zpipe.core.wire import Buffer
 from zpipe.functions import Function
@@ -82,7 +83,7 @@ class MapCall:
         self._at = 0
         self._blocks: deque[list[Any]] = deque()
         self._pulled = 0
-        self._news = threading.Condition()
+        self._news = Condition()
         self._ready: deque[tuple[int, Sequence[Buffer] | BaseException, int]] = deque()
         self._early: dict[int, tuple[int, Sequence[Buffer] | BaseException, int]] = {}
         self._buffered = 0
@@ -359,7 +360,7 @@ class MapCall:
 
     def orphan(self, error: BaseException) -> None:
         """Nothing more will come, in a forked child, where whoever held a lock is no more."""
-        self._news, self._pulling = threading.Condition(), threading.RLock()
+        self._news, self._pulling = Condition(), threading.RLock()
         self._ready.clear()
         self._error = error
 

@@ -377,7 +377,11 @@ class Pipeline(Executor):
             engine.check()
             engine.add(made)
         if pull:
-            made.pull()
+            try:
+                made.pull()
+            except BaseException:  # an interrupt: nobody has what would end the iterable
+                made.close()
+                raise
         return made
 
     # the end

@@ -8,7 +8,6 @@ pending when a pool is terminated fails with `zpipe.BrokenPipeline`, where a `ge
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,6 +16,7 @@ from functools import partial
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, cast
 
+from zpipe.condition import Flag
 from zpipe.core.wire import Buffer, Call
 from zpipe.engine import INTERRUPTED
 from zpipe.maps import MapCall
@@ -186,7 +186,7 @@ class AsyncResult:
 
     def __init__(self, callback: _Callback | None, error_callback: _Callback | None) -> None:
         self._callback, self._error_callback = callback, error_callback
-        self._there = threading.Event()
+        self._there = Flag()
         self._settled = False
         self._value: Any = None
         self._error: BaseException | None = None
