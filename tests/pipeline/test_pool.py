@@ -143,8 +143,8 @@ def test_terminate_ends_what_runs(tmp_path: Path, gate: str) -> None:
 
     with Pool(1) as pool:
         results = [pool.apply_async(hold, (1,)), pool.map_async(hold, [1, 2])]
-        wait_until(notes.exists)
-    wait_until(lambda: not alive(int(notes.read_text().split()[0])), "the end of a worker")
+        worker = int(wait_until(lambda: notes.exists() and notes.read_text(), "a note").split()[0])
+    wait_until(lambda: not alive(worker), "the end of a worker")
     for result in results:
         with pytest.raises(zpipe.BrokenPipeline):
             result.get(PATIENCE)
