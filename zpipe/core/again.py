@@ -42,8 +42,9 @@ class Retries:
             if not receipt.void:
                 part.tries, part.avoid = chunk.tries + 1, receipt.lane
                 self.count += 1
+            part.until = now + (receipt.again or 0.0)
             self.chunks[start] = part
-            heappush(self._later, (now + (receipt.again or 0.0), start))
+            heappush(self._later, (part.until, start))
             got.add(start, stop)
         return True
 
@@ -54,7 +55,9 @@ class Retries:
         """
         found: list[Chunk] | None = None
         while self._later and self._later[0][0] <= now:
-            _, start = heappop(self._later)
+            when, start = heappop(self._later)
+            if start in self.chunks and self.chunks[start].until > when:
+                continue  # that was the time of an earlier try
             if start in self._outstanding and start in self.chunks:
                 heappush(self._later, (now + CHOOSY / 100, start))  # the rest of its chunk is not yet in
                 break
