@@ -10,10 +10,12 @@ import zpipe
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
     {"errors", "core.ranges", "echo", "groups", "listed"},
-    {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile"},
-    {"core.chunk", "core.coding", "fingerprint"},
-    {"core.lane", "core.suspects"},
+    {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile", "core.claim"},
+    {"core.chunk", "core.bucket", "core.coding", "fingerprint"},
+    {"core.lane", "core.suspects", "core.budget"},
+    {"core.agenda"},
     {"core.again", "core.pending", "core.recall", "core.speculation"},
+    {"core.plan"},
     {"core.ledger", "core.collector", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.gate", "core.seat", "core.sieve"},

@@ -457,7 +457,7 @@ class Director:
         if self.phase is Phase.OVER or self._drain is not None:
             return []
         self._drain = (error, status)
-        self.ledger.closed = True
+        self.ledger.close()
         # What is in flight may wait for another worker.
         return (self._unpause() if self.paused else []) + self._closing()
 

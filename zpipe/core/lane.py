@@ -30,13 +30,15 @@ class Lane:
     """
 
     __slots__ = (
-        "_suspects", "asked", "held", "lag", "leaving", "load", "number", "recalled", "receipts", "sent", "shallow",
-        "shared", "since", "size", "solo", "spare", "typical", "window",
+        "_suspects", "asked", "held", "labels", "lag", "leaving", "load", "number", "recalled", "receipts", "sent",
+        "shallow", "shared", "since", "size", "solo", "spare", "typical", "window",
     )  # fmt: skip
 
-    def __init__(self, number: int, suspects: list[int]) -> None:
+    def __init__(self, number: int, suspects: list[int], labels: frozenset[str] = frozenset()) -> None:
         self._suspects = suspects
         self.number = number
+        self.labels = labels
+        """What its worker can be asked for."""
         self.solo = False
         self.held: dict[int, Chunk] = {}
         self.window = 1

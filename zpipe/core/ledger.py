@@ -19,8 +19,10 @@ from zpipe.core.again import Retries
 from zpipe.core.ahead import Ahead
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Schedule
 from zpipe.core.lane import Lane
 from zpipe.core.pending import Pending
+from zpipe.core.plan import Plan
 from zpipe.core.ranges import RangeSet
 from zpipe.core.recall import Recalls
 from zpipe.core.speculation import Speculation
@@ -68,14 +70,21 @@ class Ledger:
         self.speculation = Speculation(self._outstanding, self.lanes, wanted=speculate)
         self.limited = False
         """Workers may be killed over what they run: whose fault a loss is, the slot's next process can tell."""
+        self.plan: Plan | None = None
+        """What goes by a schedule, if anything does: all of it then."""
+
+    def follow(self, schedule: Schedule) -> Plan:
+        """From now on what is issued is parked first, by the plan that this returns."""
+        self.plan = Plan(schedule, self, self._outstanding, self._pending, self._suspects)
+        return self.plan
 
     # lanes
 
-    def on_ready(self, number: int) -> None:
-        """A worker is ready on lane `number`, never seen before."""
+    def on_ready(self, number: int, labels: frozenset[str] = frozenset()) -> None:
+        """A worker is ready on lane `number`, never seen before, which can be asked for these labels."""
         assert number not in self.lanes
         self.recalls.on_ready()
-        self.lanes[number] = Lane(number, self._suspects.pending)
+        self.lanes[number] = Lane(number, self._suspects.pending, labels)
 
     def on_lost(self, number: int, *, verdict: bool = False) -> int:
         """The worker of a lane is gone; return how many of its chunks go to others.
@@ -155,6 +164,7 @@ class Ledger:
         for chunk in back:
             lane.release(chunk)
             chunk.attempt -= 1
+            self._pending.on_unsent(chunk)
         return sum([self._pass_on(chunk) for chunk in back])
 
     def _pass_on(self, chunk: Chunk) -> bool:
@@ -170,6 +180,7 @@ class Ledger:
     def deadline(self) -> float | None:
         """When `due`, or `overdue` of the recalls, are next worth asking."""
         look = min(self.recalls.look, self.speculation.look, self._suspects.deadline(), self.retries.deadline())
+        look = min(look, self._pending.deadline())
         return look if look < inf else None
 
     def due(self, now: float) -> bool:
@@ -184,7 +195,7 @@ class Ledger:
         again = self.retries.due(now)
         for chunk in again or ():
             self._pending.add(chunk)
-        return bool(unheard) or again is not None
+        return self._pending.tick(now) or bool(unheard) or again is not None
 
     def speculate(self, now: float) -> dict[int, Chunk]:
         """There is nothing to issue, nor to recall. Return the idle lanes that are to have a copy of a slow chunk now.
@@ -195,7 +206,7 @@ class Ledger:
         speculation.look = inf
         if not speculation.wanted or not self.recalls.dry or not self._outstanding or len(self.lanes) < 2:
             return {}
-        if self._pending.starts or self._suspects.pending:
+        if (self._pending.starts and self.plan is None) or self._suspects.pending:
             return {}
         return speculation.plan(now)
 
@@ -226,6 +237,7 @@ class Ledger:
             return False
         rest = running.cut(cut)
         rest.attempt -= 1
+        self._pending.on_unsent(rest)
         if running.got is not None and running.got.covers(running.start, running.stop):
             self._settle(running)
         self._share_out(rest)
@@ -246,12 +258,14 @@ class Ledger:
         One that workers have ended over goes ahead of others, but only down a lane that holds nothing.
         """
         lane = self.lanes[number]
-        if not lane.held and lane.spare is None and (suspect := self._suspects.take()) is not None:
+        if not lane.held and lane.spare is None and (suspect := self._suspects.take(lane.labels)) is not None:
             lane.solo = True
             return self._hold(suspect, lane, now)
-        found = self._pending.take(number, now, only=len(self.lanes) == 1) if self._pending.starts else None
-        if found is not None:
-            return self._hold(found, lane, now)
+        if self._pending.starts:
+            found = self._pending.take(lane, now, only=len(self.lanes) == 1, full=self.full)
+            if found is not None:
+                self.recalls.dry = self.recalls.dry and self.plan is None
+                return self._hold(found, lane, now)
         return self.speculation.take(lane, now) if self.speculation.planned else None
 
     @property
@@ -480,6 +494,12 @@ class Ledger:
 
     # ends
 
+    def close(self) -> None:
+        """The job is being drained: nothing new is issued."""
+        self.closed = True
+        if self.plan is not None:
+            self.plan.close()
+
     def on_exhausted(self) -> None:
         """The source has no more items: the total is `next`."""
         self.exhausted = True
@@ -516,7 +536,8 @@ class Ledger:
     def finished(self) -> bool:
         """Whether every item that is wanted has its receipt."""
         ended = self.exhausted or (self.limit is not None and self.next >= self.limit)
-        return ended and not self._outstanding and not self.retries.chunks
+        dropped = self.plan is not None and self.plan.dropped
+        return ended and not (self._outstanding or self.retries.chunks or dropped)
 
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
@@ -545,4 +566,7 @@ class Ledger:
         assert not held, "a chunk belongs to a lane that does not have it"
         if self.limit is None:
             issued += sum(len(c) - (c.got.count if c.got is not None else 0) for c in self.retries.chunks.values())
+            issued += self.plan.dropped if self.plan is not None else 0
             assert self.done + issued == self.next + self.ahead.count, (self.done, issued, self.next, self.ahead.count)
+        if self.plan is not None:
+            self.plan.agenda.check()

@@ -1,13 +1,18 @@
 """Which chunks wait to be sent again, and which of them is next. Must not know what they came back from, nor receipts.
 
-A chunk that no lane has waits here, by where it starts; one that workers have ended over waits among the suspects.
+A chunk that no lane has waits here, by where it starts; in a job with a schedule the agenda has it. One that workers
+have ended over waits among the suspects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from heapq import heappop, heappush
+from math import inf
 
+from zpipe.core.agenda import Agenda
 from zpipe.core.chunk import Chunk
+from zpipe.core.lane import Lane
 from zpipe.core.suspects import Suspects
 
 __all__ = ["Pending"]
@@ -17,12 +22,22 @@ class Pending:
     """Those of a ledger's `outstanding` chunks that no lane has."""
 
     def __init__(self, outstanding: dict[int, Chunk], suspects: Suspects) -> None:
-        self.starts: list[int] = []
-        """A heap of where those start that wait, and of some that do no more."""
+        self._heap: list[int] = []
+        self.starts: Collection[int] = self._heap
+        """Where those start that wait, and some that do no more."""
         self.limit: int | None = None
         """Items from this index on are not wanted any more."""
         self._outstanding = outstanding
         self._suspects = suspects
+        self._agenda: Agenda | None = None
+
+    def follow(self, agenda: Agenda) -> None:
+        """From now on what waits is the agenda's."""
+        waiting, self.starts, self._agenda = sorted(set(self._heap)), agenda.parked, agenda
+        for start in waiting:
+            chunk = self._outstanding.get(start)
+            if chunk is not None and not chunk.lane:
+                self.add(chunk)
 
     def add(self, chunk: Chunk) -> None:
         """No lane has this chunk any more: what is not done of it is to be run by another."""
@@ -32,8 +47,10 @@ class Pending:
             self.add_new(chunk)
         elif chunk.crashes:
             self._suspects.add(chunk)
+        elif self._agenda is not None:
+            self._agenda.put(chunk)
         else:
-            heappush(self.starts, chunk.start)
+            heappush(self._heap, chunk.start)
 
     def add_new(self, chunk: Chunk) -> None:
         """Have a chunk wait that is not in the books: what is not done of it, nor to be tried again by itself."""
@@ -45,16 +62,37 @@ class Pending:
     def put_back(self, chunk: Chunk) -> None:
         """A chunk that was taken waits as before: its lane refused it."""
         chunk.lane = 0
+        self.on_unsent(chunk)
         if chunk.crashes:
             self._suspects.put_back(chunk)
+        elif self._agenda is not None:
+            self._agenda.put(chunk)
         else:
-            heappush(self.starts, chunk.start)
+            heappush(self._heap, chunk.start)
 
-    def take(self, number: int, now: float, *, only: bool) -> Chunk | None:
-        """Return the first chunk that the lane may have, if any; `only`: there is no other lane."""
-        found, aside = None, []
-        while self.starts and found is None:
-            start = heappop(self.starts)
+    def on_unsent(self, chunk: Chunk) -> None:
+        """A chunk that was taken was not begun."""
+        if self._agenda is not None:
+            self._agenda.on_unsent(chunk)
+
+    def deadline(self) -> float:
+        """When `tick` is next worth calling."""
+        return self._agenda.deadline() if self._agenda is not None else inf
+
+    def tick(self, now: float) -> bool:
+        """Time passed: return whether there may be something new to take."""
+        return self._agenda is not None and self._agenda.tick(now)
+
+    def take(self, lane: Lane, now: float, *, only: bool, full: bool = False) -> Chunk | None:
+        """Return the first chunk that the lane may have, if any.
+
+        `only`: there is no other lane; `full`: nothing new is wanted but what fills the sink's gap.
+        """
+        if self._agenda is not None:
+            return self._agenda.take(lane, now, full=full)
+        number, found, aside = lane.number, None, []
+        while self._heap and found is None:
+            start = heappop(self._heap)
             chunk = self._outstanding.get(start)
             if chunk is None or chunk.lane or chunk.crashes:
                 continue
@@ -65,7 +103,7 @@ class Pending:
             else:
                 found = chunk
         for start in aside:
-            heappush(self.starts, start)
+            heappush(self._heap, start)
         return found
 
     def single_out(self, chunk: Chunk, item: int, held: list[Chunk]) -> Chunk | None:

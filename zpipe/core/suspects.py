@@ -85,13 +85,26 @@ class Suspects:
         """Have a suspect wait as it is."""
         heappush(self.pending, chunk.start)
 
-    def take(self) -> Chunk | None:
-        """Return the first suspect that is to be run, if any; it waits no more."""
-        while self.pending:
-            chunk = self._outstanding.get(heappop(self.pending))
-            if chunk is not None and not chunk.lane:
-                return chunk
-        return None
+    def take(self, labels: frozenset[str] = frozenset()) -> Chunk | None:
+        """Return the first suspect that a worker with these labels is to run, if any; it waits no more."""
+        found, aside = None, []
+        while self.pending and found is None:
+            start = heappop(self.pending)
+            chunk = self._outstanding.get(start)
+            if chunk is None or chunk.lane:
+                continue
+            if chunk.claim is None or chunk.doom or chunk.claim.requires <= labels:
+                found = chunk
+            else:
+                aside.append(start)
+        for start in aside:
+            heappush(self.pending, start)
+        return found
+
+    def resting(self) -> list[Chunk]:
+        """Return the chunks that wait to be run, or for a verdict."""
+        starts = {*self.pending, *self.waiting()}
+        return [chunk for start in starts if (chunk := self._outstanding.get(start)) is not None and not chunk.lane]
 
     # what waits to hear how a worker ended
 

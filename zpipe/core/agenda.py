@@ -1,0 +1,496 @@
+"""What goes next in a job with a schedule: parked chunks, and which of them a lane gets. Knows lanes, not receipts.
+
+Chunks that the source has given ahead of their turn are parked here, and those that come back are again. The best for a
+lane is of the highest priority among those whose time has come, whose key is free, whose budget has room, and whose
+labels the lane has; of equal ones the first. What may not go now is put aside under what it waits for, a time, a key
+or a budget, and is looked at again when that changes: no choice looks at all that is parked.
+
+Entries of heaps may be stale, or there twice: what is popped is held against everything once more. What is in flight,
+and which keys that are, is never counted but told by `on_flight`, from what lanes hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from math import inf
+from typing import Any
+
+from zpipe.core.budget import BOUNDLESS, Budget, Entry
+from zpipe.core.chunk import Chunk
+from zpipe.core.claim import PLAIN, Schedule
+from zpipe.core.lane import PATIENCE, Lane
+
+__all__ = ["AHEAD", "Agenda"]
+
+AHEAD = 10_000
+"""Items that are parked at most; further ones are left in the source."""
+
+TOLD = 1_000
+"""Items that have expired of which one chunk tells."""
+
+STALE = 1_000
+"""Entries that may be stale, besides as many as are not, before they are looked for."""
+
+REMEMBERED = 10_000
+"""Keys of which is remembered who had them last, and budgets that are kept though nobody has drawn on them lately."""
+
+
+class Agenda:
+    """Decides among a ledger's `outstanding` chunks that are parked, for its `lanes`.
+
+    `requeue` has a chunk parked again without what is done of it.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        outstanding: dict[int, Chunk],
+        lanes: dict[int, Lane],
+        requeue: Callable[[Chunk], None],
+    ) -> None:
+        self.schedule = schedule
+        self.parked: dict[int, Chunk] = {}
+        """Parked chunks by where they start, and some that are settled."""
+        self.left: int | None = None
+        """How many items are to be sent yet, as far as known."""
+        self._outstanding, self._lanes, self._requeue = outstanding, lanes, requeue
+        self._serial = 0
+        self._ready: dict[frozenset[str], list[Entry]] = {}
+        self._later: list[Entry] = []
+        self._ends: list[Entry] = []
+        self._doomed: list[int] = []
+        self._starts: list[int] = []
+        self._lines: dict[Any, list[tuple[int, int, Chunk]]] = {}
+        self._busy: set[Any] = set()
+        self._unparked: list[int] = []
+        self._homes: dict[Any, int] = {}
+        self._job = Budget(schedule.rate, schedule.max_in_flight, 0.0)
+        self._wake = inf
+        self._budgets: dict[Any, Budget] = {}
+        self._timers: list[tuple[float, int, Any]] = []
+        self._outs: dict[Any, int] = {}
+        self._look = inf
+
+    # what is parked
+
+    def put(self, chunk: Chunk) -> None:
+        """Park a chunk: a new one, or one that comes back."""
+        start, claim = chunk.start, chunk.claim or PLAIN
+        self.parked[start] = chunk
+        heappush(self._starts, start)
+        if len(self._starts) + len(self._ends) > STALE + 4 * len(self.parked):
+            self._weed()
+        if chunk.doom:
+            heappush(self._doomed, start)
+            return
+        if claim.end < inf and not chunk.attempt:
+            self._push(self._ends, claim.end, chunk)
+        if claim.key is None:
+            self._offer(chunk)
+        else:
+            self._serial += 1
+            heappush(self._lines.setdefault(claim.key, []), (start, self._serial, chunk))
+            self._expose(claim.key)
+
+    def _push(self, heap: list[Entry], rank: float, chunk: Chunk) -> None:
+        self._serial += 1
+        heappush(heap, (rank, chunk.start, self._serial, chunk))
+
+    def _offer(self, chunk: Chunk) -> None:
+        """Let a chunk be chosen, at once or from its time on."""
+        claim = chunk.claim or PLAIN
+        if claim.begin > -inf and not chunk.attempt:
+            self._push(self._later, claim.begin, chunk)
+        else:
+            self._push(self._ready.setdefault(claim.requires, []), self._rank(chunk), chunk)
+
+    def _rank(self, chunk: Chunk) -> float:
+        """Return what orders chunks, least first: as all grow older at the same pace, that does not change."""
+        claim = chunk.claim or PLAIN
+        aged = max(chunk.since, claim.begin) / self.schedule.ageing if self.schedule.ageing else 0.0
+        return aged - claim.priority
+
+    def _expose(self, key: Any) -> None:
+        """Let the first of a key's items be chosen, if none of them is under way."""
+        first = self._first_of(key)
+        if first is not None and key not in self._busy:
+            self._offer(first)
+
+    def _first_of(self, key: Any) -> Chunk | None:
+        line = self._lines.get(key)
+        while line and (not self._is_parked(line[0][2]) or line[0][2].doom):
+            heappop(line)
+        if line:
+            return line[0][2]
+        self._lines.pop(key, None)
+        return None
+
+    def _is_parked(self, chunk: Chunk) -> bool:
+        """Whether a chunk is parked still. One that was settled meanwhile makes way for the next of its key."""
+        start = chunk.start
+        if self.parked.get(start) is not chunk:
+            return False
+        if self._outstanding.get(start) is chunk:
+            return True
+        del self.parked[start]
+        if chunk.claim is not None and chunk.claim.key is not None:
+            self._expose(chunk.claim.key)
+        return False
+
+    def _weed(self) -> None:
+        """Let go of what is stale: nobody may ever come to look at it."""
+        for chunk in list(self.parked.values()):
+            self._is_parked(chunk)
+        self._starts = sorted(self.parked)
+        self._ends = sorted(entry for entry in self._ends if self.parked.get(entry[1]) is entry[3])
+
+    # what is in flight
+
+    def on_flight(self, held: Iterable[Chunk], resting: Iterable[Chunk]) -> None:
+        """Lanes hold these chunks; those `resting` are neither parked nor held, but tried again later."""
+        self._unparked = []
+        job, outs, busy = 0, dict.fromkeys(self._outs, 0), set()
+        for chunk in held:
+            self._unparked.append(chunk.start)
+            if chunk.doom:
+                continue
+            count = len(chunk) - (chunk.got.count if chunk.got is not None else 0)
+            job += count
+            claim = chunk.claim or PLAIN
+            if claim.rate_key in self._budgets:
+                outs[claim.rate_key] = outs.get(claim.rate_key, 0) + count
+            if claim.key is not None:
+                busy.add(claim.key)
+        for chunk in resting:
+            self._unparked.append(chunk.start)
+            if chunk.claim is not None and chunk.claim.key is not None:
+                busy.add(chunk.claim.key)
+        self._job.out = job
+        for key, out in outs.items():
+            budget = self._budgets[key]
+            fewer, budget.out = out < budget.out, out
+            if fewer:
+                self._release(budget, budget.room_in_flight)
+        self._outs = {key: out for key, out in outs.items() if out}
+        freed, self._busy = self._busy - busy, busy
+        for key in freed:
+            self._expose(key)
+
+    @property
+    def wants_to_know(self) -> bool:
+        """Whether `on_flight` makes a difference to what goes next, unless the sink is full: then it does."""
+        schedule = self.schedule
+        limits = schedule.max_in_flight is not None or schedule.key_max_in_flight is not None
+        return limits or bool(self._lines or self._busy)
+
+    def on_unsent(self, chunk: Chunk) -> None:
+        """A chunk that was taken, or a part of one, was not begun: what it drew goes back."""
+        if not chunk.doom:
+            self._job.give_back(len(chunk))
+            budget = self._budget_of(chunk)
+            if budget is not None:
+                budget.give_back(len(chunk))
+                self._release(budget, len(chunk))
+
+    def _budget_of(self, chunk: Chunk) -> Budget | None:
+        return self._budgets.get((chunk.claim or PLAIN).rate_key)
+
+    def _release(self, budget: Budget, room: int) -> None:
+        """Let so many be chosen of what has waited for a budget's room: who of them goes depends on the lanes."""
+        for requires, heap in list(budget.waiting.items()):
+            ready = self._ready.setdefault(requires, [])
+            for _ in range(min(len(heap), max(1, room))):
+                heappush(ready, heappop(heap))
+            if not heap:
+                del budget.waiting[requires]
+
+    def _call_next(self, budget: Budget | None, now: float, key: Any) -> None:
+        """See to what waits for a budget, of which something was chosen or let go: whatever that was, it is not ready.
+
+        So what waits has another ahead of it that is ready, or a time when it is looked at, or something in flight.
+        """
+        if budget is None or not budget.waiting:
+            return
+        if budget.room(now) >= 1:
+            self._release(budget, 1)
+        elif not budget.timed and (when := budget.when()) < inf:
+            budget.timed = True
+            self._serial += 1
+            heappush(self._timers, (when, self._serial, key))
+
+    # what waits on lanes
+
+    def overtaken(self, now: float) -> Lane | None:
+        """Return a lane to be recalled, if there is one, since what it has not begun could wait for what is ready.
+
+        It is the one with the least urgent of that, unless that is about to be begun anyway.
+        """
+        self._look = inf
+        for requires in list(self._ready):
+            if (urgent := self._urgent(requires)) is None:
+                continue
+            worst: tuple[float, Lane] | None = None
+            for lane in self._lanes.values():
+                if not requires <= lane.labels or lane.leaving:
+                    continue
+                if lane.credit > 0 or lane.recalled:
+                    worst = None  # there is room, or about to be
+                    break
+                rank = self._yields(lane, urgent, now)
+                if rank is not None and (worst is None or rank > worst[0]):
+                    worst = rank, lane
+            if worst is not None:
+                return worst[1]
+        return None
+
+    def _urgent(self, requires: frozenset[str]) -> Chunk | None:
+        """Return the first that is ready of those that require this."""
+        heap = self._ready[requires]
+        while heap and not self._is_parked(heap[0][3]):
+            heappop(heap)
+        if not heap:
+            del self._ready[requires]
+            return None
+        return heap[0][3]
+
+    def _yields(self, lane: Lane, urgent: Chunk, now: float) -> float | None:
+        """Return the greatest rank of what is not begun on a lane, if an urgent chunk goes ahead of it."""
+        running = lane.running
+        if running is None or lane.solo:
+            return None
+        waiting = list(lane.held.values())[1:]
+        if len(running) > 1 and not lane.shared:
+            waiting.append(running)
+        rank, priority = self._rank(urgent), (urgent.claim or PLAIN).priority
+        ranks = [
+            theirs
+            for chunk in waiting
+            if (theirs := self._rank(chunk)) > rank and (chunk.claim or PLAIN).priority < priority and not chunk.doom
+        ]
+        if not ranks:
+            return None
+        if lane.load < PATIENCE and now < lane.since + PATIENCE:
+            self._look = min(self._look, lane.since + PATIENCE)
+            return None
+        return max(ranks)
+
+    def unmet(self) -> list[str]:
+        """Return what is required of workers, and none here has, by what is ready now."""
+        found = {
+            requires
+            for requires in list(self._ready)
+            if not any(requires <= lane.labels for lane in self._lanes.values()) and self._urgent(requires) is not None
+        }
+        return sorted({", ".join(sorted(requires)) for requires in found})
+
+    # time
+
+    def deadline(self) -> float:
+        """When `tick` is next worth calling."""
+        times = [heap[0][0] for heap in (self._later, self._ends, self._timers) if heap]
+        return min([*times, self._wake, self._look])
+
+    def tick(self, now: float) -> bool:
+        """Time passed: return whether there may be something new to choose."""
+        found = self._ripen(now)
+        if self._wake <= now:
+            self._wake, found = inf, True
+        while self._timers and self._timers[0][0] <= now:
+            budget = self._budgets[heappop(self._timers)[2]]
+            budget.timed, found = False, True
+            self._release(budget, budget.room(now))
+        while self._ends and self._ends[0][0] <= now:
+            end, start, _, chunk = heappop(self._ends)
+            if self._is_parked(chunk) and not chunk.attempt and not chunk.doom:
+                chunk.doom = f"it expired: it was not started within {end - chunk.since:.3g} s"
+                chunk.expired = found = True
+                heappush(self._doomed, start)
+                if chunk.claim is not None and chunk.claim.key is not None:
+                    self._expose(chunk.claim.key)
+        return found
+
+    def _ripen(self, now: float) -> bool:
+        found = False
+        while self._later and self._later[0][0] <= now:
+            chunk = heappop(self._later)[3]
+            if self._is_parked(chunk):
+                requires = (chunk.claim or PLAIN).requires
+                self._push(self._ready.setdefault(requires, []), self._rank(chunk), chunk)
+                found = True
+        return found
+
+    # choosing
+
+    def take(self, lane: Lane, now: float, *, full: bool = False) -> Chunk | None:
+        """Return the best chunk for this lane, cut to size, which is parked no more; None if there is none.
+
+        `full`: only what everything behind it waits for.
+        """
+        self._ripen(now)
+        chunk = self._gap(lane, now) if full else (self._told() or self._best(lane, now))
+        if chunk is None:
+            return None
+        count = TOLD if chunk.doom else self._size(chunk, now)
+        if count < len(chunk):
+            rest = chunk.cut(chunk.start + count)
+            self._outstanding[rest.start] = rest
+            del self.parked[chunk.start]
+            self.put(rest)
+        else:
+            del self.parked[chunk.start]
+        if not chunk.doom:
+            self._charge(chunk, lane, now)
+        return chunk
+
+    def _told(self) -> Chunk | None:
+        """Return a chunk that is only to be told of."""
+        while self._doomed:
+            chunk = self.parked.get(heappop(self._doomed))
+            if chunk is not None and self._is_parked(chunk) and chunk.doom:
+                return chunk
+        return None
+
+    def _best(self, lane: Lane, now: float) -> Chunk | None:
+        if self._job.room(now) < 1:
+            self._wake = self._job.when()
+            return None
+        aside: list[tuple[list[Entry], Entry]] = []
+        found = None
+        while found is None and (heap := self._first(lane)) is not None:
+            entry = heappop(heap)
+            chunk = entry[3]
+            if chunk.got is not None and self._is_parked(chunk):
+                del self.parked[chunk.start]
+                self._requeue(chunk)
+            elif not self._may_go(chunk, now):
+                self._call_next(self._budget_of(chunk), now, (chunk.claim or PLAIN).rate_key)
+            elif not self._has_room(chunk, now):
+                continue
+            elif self._is_for_another(chunk, lane, now):
+                aside.append((heap, entry))
+                self._call_next(self._budget_of(chunk), now, (chunk.claim or PLAIN).rate_key)
+            else:
+                found = chunk
+        for heap, entry in aside:
+            heappush(heap, entry)
+        return found
+
+    def _first(self, lane: Lane) -> list[Entry] | None:
+        """Return the heap with the best entry for a lane."""
+        best = None
+        for requires, heap in self._ready.items():
+            if heap and requires <= lane.labels and (best is None or heap[0] < best[0]):
+                best = heap
+        return best
+
+    def _may_go(self, chunk: Chunk, now: float) -> bool:
+        """Whether a chunk is parked, it is time, and it is its key's first with none under way."""
+        if not self._is_parked(chunk) or chunk.doom:
+            return False
+        claim = chunk.claim or PLAIN
+        if claim.begin > now and not chunk.attempt:
+            return False
+        return claim.key is None or (claim.key not in self._busy and self._first_of(claim.key) is chunk)
+
+    def _has_room(self, chunk: Chunk, now: float) -> bool:
+        """Whether the budget of a chunk's rate key has room; if not, the chunk waits for that."""
+        claim = chunk.claim or PLAIN
+        if claim.rate_key is None or (self.schedule.key_rate is None and self.schedule.key_max_in_flight is None):
+            return True
+        budget = self._budgets.get(claim.rate_key)
+        if budget is None:
+            if len(self._budgets) >= REMEMBERED:
+                self._budgets = {key: kept for key, kept in self._budgets.items() if not kept.idle(now)}
+            budget = Budget(self.schedule.key_rate, self.schedule.key_max_in_flight, now)
+            self._budgets[claim.rate_key] = budget
+        if budget.room(now) >= 1:
+            return True
+        self._push(budget.waiting.setdefault(claim.requires, []), self._rank(chunk), chunk)
+        self._call_next(budget, now, claim.rate_key)
+        return False
+
+    def _is_for_another(self, chunk: Chunk, lane: Lane, now: float) -> bool:
+        """Whether this lane should leave a chunk to others: it failed here, or another has room that had its key."""
+        avoided = now < chunk.until and len(self._lanes) > 1
+        if avoided and chunk.avoid == lane.number:
+            return True
+        claim = chunk.claim or PLAIN
+        home = self._lanes.get(self._homes.get(claim.key, 0)) if claim.key is not None else None
+        if home is None or home is lane or home.credit <= 0 or not claim.requires <= home.labels:
+            return False
+        return (lane.busy or not home.busy) and not (avoided and chunk.avoid == home.number)
+
+    def _gap(self, lane: Lane, now: float) -> Chunk | None:
+        """Return the first chunk of all that are not done, if it is parked and may go down this lane."""
+        starts = self._starts
+        while starts and not ((chunk := self.parked.get(starts[0])) is not None and self._is_parked(chunk)):
+            heappop(starts)
+        if not starts or min(self._unparked, default=BOUNDLESS) < starts[0]:
+            return None
+        chunk = self.parked[starts[0]]
+        claim = chunk.claim or PLAIN
+        if chunk.got is not None:
+            del self.parked[chunk.start]
+            self._requeue(chunk)
+            return self._gap(lane, now)
+        if chunk.doom:
+            return chunk
+        if self._job.room(now) < 1:
+            self._wake = self._job.when()
+            return None
+        if not claim.requires <= lane.labels or not self._may_go(chunk, now):
+            return None
+        if not self._has_room(chunk, now):
+            return None
+        return chunk
+
+    def _size(self, chunk: Chunk, now: float) -> int:
+        """Return how many of a chunk's items go now. One of a key goes alone, lest two of them crash and are parted."""
+        if (chunk.claim or PLAIN).key is not None:
+            return 1
+        lanes = max(1, len(self._lanes))
+        size = min(chunk.chunker.size(self.left, lanes), max(1, AHEAD // (2 * lanes)))
+        for budget in (self._job, self._budget_of(chunk)):
+            if budget is not None:
+                size = min(size, budget.room(now), budget.share(lanes))
+        return size
+
+    def _charge(self, chunk: Chunk, lane: Lane, now: float) -> None:
+        claim = chunk.claim or PLAIN
+        self._job.take(len(chunk))
+        budget = self._budget_of(chunk)
+        if budget is not None:
+            budget.take(len(chunk))
+            self._call_next(budget, now, claim.rate_key)
+        self._unparked.append(chunk.start)
+        if claim.key is not None:
+            self._busy.add(claim.key)
+            self._homes.pop(claim.key, None)
+            self._homes[claim.key] = lane.number
+            if len(self._homes) > REMEMBERED:
+                del self._homes[next(iter(self._homes))]
+
+    def check(self) -> None:
+        """Assert that all that is parked will be looked at again: by somebody who chooses, or at some time."""
+        here = {id(entry[3]) for heap in (*self._ready.values(), self._later) for entry in heap}
+        for key, budget in self._budgets.items():
+            entries = {id(entry[3]) for heap in budget.waiting.values() for entry in heap}
+            ready = any((entry[3].claim or PLAIN).rate_key == key for heap in self._ready.values() for entry in heap)
+            assert not entries or budget.timed or budget.out or ready, f"nobody looks after {key!r}"
+            here |= entries
+        doomed = set(self._doomed)
+        for start, chunk in self.parked.items():
+            if self._outstanding.get(start) is not chunk:
+                continue
+            assert not chunk.lane, f"[{start}, {chunk.stop}) is parked and on a lane"
+            key = (chunk.claim or PLAIN).key
+            if chunk.doom:
+                assert start in doomed, f"[{start}, {chunk.stop}) is never told of"
+            elif key is None:
+                assert id(chunk) in here, f"[{start}, {chunk.stop}) is forgotten"
+            else:
+                line = self._lines.get(key, [])
+                assert any(entry[2] is chunk for entry in line), f"[{start}, {chunk.stop}) is not in its line"
+                first = self._first_of(key)
+                assert key in self._busy or id(first) in here, f"nobody calls for {key!r}"

@@ -1,0 +1,124 @@
+"""A ledger with a schedule: how far it reads ahead, what it has parked, what of that is not wanted any more.
+
+What the source gives is issued when it is parked, and has its index from then on; what goes next is the agenda's to
+say. Must not know of sockets, hosts, clocks or what items are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from zpipe.core.agenda import AHEAD, Agenda
+from zpipe.core.chunk import Chunk
+from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Claim, Schedule
+from zpipe.core.pending import Pending
+from zpipe.core.suspects import Suspects
+from zpipe.core.wire import Buffer, ItemKind
+
+if TYPE_CHECKING:
+    from zpipe.core.ledger import Ledger
+
+__all__ = ["Plan"]
+
+AHEAD_BYTES = 64 << 20
+"""Bytes that parked items take at most, by what items have weighed so far; one is always read."""
+
+
+class Plan:
+    """The schedule of a ledger, and its agenda."""
+
+    def __init__(
+        self, schedule: Schedule, ledger: Ledger, outstanding: dict[int, Chunk], pending: Pending, suspects: Suspects
+    ) -> None:
+        self.schedule = schedule
+        self.dropped = 0
+        """Items that were parked when the job was drained, and are not run."""
+        self._ledger, self._outstanding, self._suspects = ledger, outstanding, suspects
+        self._items = self._bytes = 0
+        self.agenda = Agenda(schedule, outstanding, ledger.lanes, pending.add)
+        pending.follow(self.agenda)
+
+    # what is read
+
+    def room(self, most: int = AHEAD) -> int:
+        """Return how many new items may be parked now, for no more than `most` to be there."""
+        ledger = self._ledger
+        if ledger.closed or ledger.exhausted:
+            return 0
+        if self._bytes:
+            most = min(most, max(1, AHEAD_BYTES * self._items // self._bytes))
+        undone = ledger.next + ledger.ahead.count - ledger.done
+        if undone >= most:
+            undone -= sum(len(chunk) for lane in ledger.lanes.values() for chunk in lane.held.values())
+        room = max(0, most - undone)
+        beyond = ledger.ahead.room(ledger.next)
+        if beyond is not None:
+            room = min(room, beyond)
+        return room if ledger.limit is None else max(0, min(room, ledger.limit - ledger.next))
+
+    def admit(
+        self,
+        count: int,
+        items: ItemKind,
+        payload: Sequence[Buffer],
+        now: float,
+        claim: Claim,
+        size: int,
+        task: int = 0,
+        chunker: Chunker | None = None,
+    ) -> Chunk:
+        """Park the next `count` items, of `size` bytes, which have one claim."""
+        ledger = self._ledger
+        chunk = Chunk(ledger.next, ledger.next + count, items, payload, task, chunker or ledger.chunker)
+        chunk.claim, chunk.since = claim, now
+        # A second run would overdraw, be beside the first of its key, or on a worker that lacks what it takes.
+        chunk.copied = self.schedule.limits or claim.key is not None or bool(claim.requires)
+        ledger.next = chunk.stop
+        self._items, self._bytes = self._items + count, self._bytes + size
+        self._outstanding[chunk.start] = chunk
+        self.agenda.put(chunk)
+        return chunk
+
+    # what is given out
+
+    def survey(self, left: int | None) -> None:
+        """Have the agenda know what is under way, and that the source has so many items `left`, if that is known.
+
+        To be called before lanes are filled: what happened since the last time may have made room.
+        """
+        agenda, ledger = self.agenda, self._ledger
+        agenda.left = None if left is None else left + ledger.next + ledger.ahead.count - ledger.done
+        if ledger.full or agenda.wants_to_know:
+            held = chain.from_iterable(lane.held.values() for lane in ledger.lanes.values())
+            agenda.on_flight(held, [*ledger.retries.chunks.values(), *self._suspects.resting()])
+
+    def on_void(self, chunk: Chunk) -> None:
+        """There is nothing to run in a chunk that was just given to a lane: nobody wants it any more."""
+        ledger = self._ledger
+        lane = ledger.lanes[chunk.lane]
+        lane.sent -= 1
+        lane.release(chunk)
+        lane.solo = False
+        del self._outstanding[chunk.start]
+        ledger.done += len(chunk)
+        self.agenda.on_unsent(chunk)
+
+    def overtaken(self, now: float) -> list[int]:
+        """Return the lanes to be recalled now, for what is ready to go ahead of what waits there."""
+        lane = self.agenda.overtaken(now)
+        if lane is None:
+            return []
+        lane.recall(now)
+        return [lane.number]
+
+    # the end
+
+    def close(self) -> None:
+        """Let go of what was parked and never sent."""
+        for chunk in list(self.agenda.parked.values()):
+            if self._outstanding.get(chunk.start) is chunk and not chunk.attempt and not chunk.tries:
+                del self._outstanding[chunk.start]
+                self.dropped += len(chunk) - (chunk.got.count if chunk.got is not None else 0)
