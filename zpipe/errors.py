@@ -10,6 +10,7 @@
     ├── Retry           a task asks for its item to be tried again
     ├── Reject          a task gives its item up: it is not tried again
     ├── ItemTimeout     an item ran longer than it may, and its worker was killed
+    ├── Expired         an item was not sent to a worker in the time it had
     └── RemoteError     stands for a task's exception that could not be carried home
 
 `zpipe.broken` adds two that are also concurrent.futures' own. `RemoteTraceback` is no error but the cause of one.
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 __all__ = [
     "CommandFailed",
+    "Expired",
     "ItemTimeout",
     "OutputError",
     "Reject",
@@ -107,6 +109,10 @@ class Reject(ZpipeError):
 
 class ItemTimeout(ZpipeError, TimeoutError):
     """An item ran longer than it may: whatever its code was at, its worker was killed. The others are done."""
+
+
+class Expired(ZpipeError):
+    """An item was not sent to a worker within its `ttl`: it was not run."""
 
 
 class RemoteTraceback(Exception):

@@ -113,6 +113,7 @@ class Lane:
             chunk.tries,
             body,
             chunk.late,
+            chunk.expired,
         )
         if body is None:
             self.flush()

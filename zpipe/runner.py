@@ -22,7 +22,7 @@ from zpipe import context, outcomes, records, serialize, tasks
 from zpipe.allowed import Allowed, check
 from zpipe.core import wire
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
-from zpipe.errors import CommandFailed, ItemTimeout, TaskError
+from zpipe.errors import CommandFailed, Expired, ItemTimeout, TaskError
 from zpipe.joblog import Clock
 from zpipe.reading import Unread, read
 from zpipe.retries import Rule
@@ -119,7 +119,7 @@ class Runner:
         if self._clock is not None:
             self._clock.clear()
         if chunk.doom:
-            why = ItemTimeout(chunk.doom) if chunk.late else self._given_up(chunk.doom)
+            why = self._doomed(chunk)
             unread = deque((position, why) for position in range(stop - start))
         pending = iter(items)
         if not unread:
@@ -220,7 +220,11 @@ class Runner:
             at = index + 1
         return parted
 
-    def _given_up(self, why: str) -> records.Error | BaseException:
+    def _doomed(self, chunk: Chunk) -> records.Error | BaseException:
+        """Why a chunk's items are not to be run."""
+        why = chunk.doom
+        if chunk.late or chunk.expired:
+            return ItemTimeout(why) if chunk.late else Expired(why)
         if not self._whole:
             return {"type": "WorkerLost", "message": why, "traceback": ""}
         from zpipe.broken import WorkerLost
@@ -359,7 +363,7 @@ _NO_TRACE: records.Error = {"message": _STOPPED, "traceback": ""}
 def _explain(error: BaseException) -> records.Error:
     """Return an exception as an item's error."""
     said = {"type": type(error).__name__, "message": message_text(error), "traceback": ""}
-    if isinstance(error, ItemTimeout):
+    if isinstance(error, ItemTimeout | Expired):
         return said
     if isinstance(error, CommandFailed):
         return {**said, "exit": error.status, "stdout": error.stdout, "stderr": error.stderr}

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from zpipe.core.agenda import Agenda
 from zpipe.core.chunk import Chunk
 from zpipe.core.collector import Collector
 from zpipe.core.director import Director
 from zpipe.core.intake import Intake
 from zpipe.core.ledger import Ledger
 from zpipe.core.pending import Pending
+from zpipe.core.plan import Plan
 from zpipe.core.ranges import RangeSet
 from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects
@@ -46,7 +48,7 @@ class Bug:
 
 BUGS = {
     "the dedupe lets all through": Bug(RangeSet, "overlaps", "return i", "return False and i"),
-    "a requeue loses the chunk": Bug(Pending, "add", "heappush(self.starts, chunk.start)", "pass", "kills"),
+    "a requeue loses the chunk": Bug(Pending, "add", "heappush(self._heap, chunk.start)", "pass", "kills"),
     "a requeue loses it from the books, too": Bug(
         Ledger,
         "_pass_on",
@@ -129,6 +131,28 @@ BUGS = {
     ),
     "chunks under way are handed back": Bug(
         Ledger, "_hand_back", "chunk.order <= upto", "chunk.order", "calm, one by one"
+    ),
+    "a key is free while its item waits for another try": Bug(
+        Plan, "survey", "*ledger.retries.chunks.values(), ", "", "planned, retries"
+    ),
+    "nobody calls the next of a key": Bug(Agenda, "on_flight", "self._expose(key)", "key and None", "planned, calm"),
+    "what was not begun stays in flight": Bug(Agenda, "on_flight", "self._job.out = job", "pass", "planned"),
+    "an item goes to a worker without its label": Bug(
+        Agenda, "_first", "requires <= lane.labels and", "", "planned, calm"
+    ),
+    "an item goes ahead of its time": Bug(Agenda, "_offer", "claim.begin > -inf and", "False and", "planned, calm"),
+    "the rest of a run is forgotten": Bug(Agenda, "take", "self.put(rest)", "pass", "planned, calm"),
+    "what waits for room is not called": Bug(
+        Agenda, "_release", "for requires, heap in list(budget.waiting.items())", "for requires, heap in ()", "planned"
+    ),
+    "an item that has expired is not told of": Bug(
+        Agenda, "tick", "heappush(self._doomed, start)", "pass", "planned, calm"
+    ),
+    "a full sink waits for what nobody runs": Bug(
+        Agenda, "_gap", "default=BOUNDLESS) <", "default=0) <", "planned, in order"
+    ),
+    "a suspect is chosen as if it were none": Bug(
+        Agenda, "_is_parked", "(chunk.crashes or chunk.lane)", "chunk.lane", "planned, poison"
     ),
     "a worker forgets the turn of its lane": Bug(Intake, "after", "self.taken = self.arrived = 0", "pass"),
 }

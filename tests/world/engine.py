@@ -55,6 +55,7 @@ class World:
         self.failed: dict[int, int] = {}
         """How often an item has failed and was to be tried again."""
         self.doomed: list[int] = []
+        self.expired = 0
         self.accused: list[int] = []
         """Items that were run alone when their worker was killed, as if by its own fault: once may be proof enough."""
         self.timed_out: list[int] = []

@@ -66,6 +66,8 @@ class Scenario:
     """They differ, and are set now and then."""
     slow: bool = False
     """Some workers are."""
+    planned: bool = False
+    """The job goes by a schedule; workers of slot 0 have a label."""
     doubled: float = 0.05
     refused: float = 0.02
     deaf: float = 0.2
@@ -171,6 +173,19 @@ SCENARIOS = {
     "pauses, drain": Scenario(pauses=4, drain_at=4.0, items=300, kills=3, chaos=6.0),
     "cancel": Scenario(cancel_at=3.0, items=300, kills=3, cuts=3),
     "one is deadly": Scenario(poison=(3,), items=16, chunk=8, workers=4, kills=12, cuts=4, chaos=10.0, deaf=1.0),
+    "planned, calm": Scenario(planned=True, kills=0, cuts=0, doubled=0.0, refused=0.0),
+    "planned": Scenario(planned=True, kills=5, cuts=5, workers=4, items=90),
+    "planned, retries": Scenario(planned=True, flaky=tuple(range(0, 60, 5)), kills=3, cuts=3, pauses=1),
+    "planned, poison": Scenario(planned=True, poison=(3, 40), items=70, kills=2, cuts=2, workers=4),
+    "planned, overruns": Scenario(planned=True, overruns=(4, 17), items=50, kills=2, cuts=2),
+    "planned, in order": Scenario(planned=True, ordered=True, reorder=8, kills=4, cuts=4, items=100, chunk=3),
+    "planned, all die": Scenario(
+        planned=True, journal=True, sink_dies=2, ventilator_dies=2, ordered=True, reorder=20, items=100
+    ),
+    "planned, first in order": Scenario(planned=True, hits=(33, 47), items=90, ordered=True, kills=3),
+    "planned, drain": Scenario(planned=True, drain_at=3.0, items=300, kills=3, flaky=tuple(range(0, 300, 9))),
+    "planned, one worker": Scenario(planned=True, workers=1, kills=3, cuts=4, terms=2, items=40, sink_cuts=2),
+    "planned, copies": Scenario(planned=True, speculate=True, kills=3, cuts=3, laggards=(0,), workers=4),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
     "repeats, calm": Scenario(kinds=20, kills=0, cuts=0, doubled=0.0, refused=0.0, items=100),
     "repeats": Scenario(kinds=20, kills=6, cuts=4, terms=2, items=100),
@@ -256,4 +271,5 @@ def drawn(seed: int) -> Scenario:
         kinds=kinds,
         stored=tuple(n for n in range(kinds) if rng.random() < 0.3) if rng.random() < 0.4 else (),
         unkept=rng.choice((0.0, 0.0, 0.3)) if kinds else 0.0,
+        planned=not kinds and rng.random() < 0.2,
     )

@@ -16,6 +16,7 @@ from zpipe.core.sieve import Answer, Loaded, Sieve
 from .faults import VENTILATOR
 from .network import Connection
 from .node import VERSIONS, Process
+from .planning import fill_by_plan, schedule_of
 
 if TYPE_CHECKING:
     from .engine import World
@@ -44,6 +45,8 @@ class Vent(Process):
             base=1000 * number,
         )
         self.director.ledger.limited = bool(s.overruns or s.known)
+        if s.planned:
+            self.director.ledger.follow(schedule_of(world))
         self.controls: dict[int, Connection] = {}
         self.lanes: dict[int, Connection | None] = {}
         self.tasked: dict[int, bool] = {}
@@ -139,16 +142,25 @@ class Vent(Process):
         if connection is not None:
             connection.send(1, coding.encode(message))
 
-    def fill(self, number: int) -> None:
-        ledger, world = self.director.ledger, self.world
+    def may_fill(self, number: int) -> bool:
+        """Whether a lane is linked and work may go down it, the task ahead of all."""
         connection = self.lanes.get(number)
-        if connection is None or number not in ledger.lanes or not self.alive:
-            return
+        if connection is None or number not in self.director.ledger.lanes or not self.alive:
+            return False
         if not self.tasked.get(number):
             self.tasked[number] = True
             connection.send(
                 1, coding.encode(wire.Task(self.director.job, wire.JobSpec(wire.TaskSpec("import", "a:b"))))
             )
+        return self.director.may_issue
+
+    def fill(self, number: int) -> None:
+        ledger, world = self.director.ledger, self.world
+        if not self.may_fill(number):
+            return
+        if ledger.plan is not None:
+            fill_by_plan(self)
+            return
         while self.director.may_issue and ledger.lanes[number].credit > 0:
             chunk = ledger.again(number, self.now)
             if chunk is None and self.director.sieve is not None:
@@ -166,26 +178,35 @@ class Vent(Process):
                     break
                 chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], self.now)
                 self.look()
-            assert not self.director.paused, "a chunk is sent in a pause"
-            if world.chance(world.scenario.refused):
-                ledger.on_refused(chunk)
-                world.soon(lambda: self.fill(number), self)
+            if not self.send(chunk, number):
                 break
-            body = coding.inline(chunk.payload) if world.chance(0.5) else None
-            header = wire.Chunk(
-                chunk.start,
-                chunk.stop,
-                chunk.attempt,
-                chunk.items,
-                0,
-                chunk.skip,
-                chunk.doom,
-                chunk.tries,
-                body,
-                chunk.late,
-            )
-            message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
-            connection.send(1, coding.encode(message, chunk.payload if body is None else ()))
+
+    def send(self, chunk: Chunk, number: int) -> bool:
+        """Send a chunk down a lane, which may refuse it."""
+        world, connection = self.world, self.lanes[number]
+        assert connection is not None
+        assert not self.director.paused, "a chunk is sent in a pause"
+        if world.chance(world.scenario.refused):
+            self.director.ledger.on_refused(chunk)
+            world.soon(lambda: self.fill(number), self)
+            return False
+        body = coding.inline(chunk.payload) if world.chance(0.5) else None
+        header = wire.Chunk(
+            chunk.start,
+            chunk.stop,
+            chunk.attempt,
+            chunk.items,
+            0,
+            chunk.skip,
+            chunk.doom,
+            chunk.tries,
+            body,
+            chunk.late,
+            chunk.expired,
+        )
+        message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
+        connection.send(1, coding.encode(message, chunk.payload if body is None else ()))
+        return True
 
     def skip(self) -> None:
         """Pass over what is done already."""

@@ -10,6 +10,7 @@ from zpipe.core.intake import Intake
 
 from .network import Connection
 from .node import VERSIONS, Node
+from .planning import labels_of
 
 if TYPE_CHECKING:
     from .engine import World
@@ -47,7 +48,7 @@ class Worker(Node):
         self.slowness *= 20.0 if slot in world.scenario.laggards else 1.0
 
     def join(self, turn: int) -> wire.Control:
-        return wire.Join(VERSIONS, self.session, turn, "host", self.pid, self.slot, *self.past)
+        return wire.Join(VERSIONS, self.session, turn, "host", self.pid, self.slot, *self.past, labels_of(self.slot))
 
     def connect(self, welcome: wire.Welcome) -> None:
         super().connect(welcome)
@@ -133,8 +134,11 @@ class Worker(Node):
         seconds = self.world.service(chunk.start, chunk.stop) * self.slowness
         scenario = self.world.scenario
         if chunk.doom:
-            assert size == 1, "only an item that is alone may be given up"
-            if not chunk.late:
+            assert size == 1 or chunk.expired, "only an item that is alone may be given up"
+            if chunk.expired:
+                self.world.expired += 1
+                assert chunk.start not in self.world.failed
+            elif not chunk.late:
                 self.world.doomed.append(chunk.start)
             elif chunk.tries == 2:
                 self.world.timed_out.append(chunk.start)

@@ -127,21 +127,23 @@ class Agenda:
         return None
 
     def _is_parked(self, chunk: Chunk) -> bool:
-        """Whether a chunk is parked still. One that was settled meanwhile makes way for the next of its key."""
+        """Whether a chunk is parked still: it may have been settled meanwhile, or be a suspect now."""
         start = chunk.start
-        if self.parked.get(start) is not chunk:
-            return False
-        if self._outstanding.get(start) is chunk:
-            return True
-        del self.parked[start]
-        if chunk.claim is not None and chunk.claim.key is not None:
-            self._expose(chunk.claim.key)
-        return False
+        parked = self.parked.get(start) is chunk and self._outstanding.get(start) is chunk
+        return parked and not (chunk.crashes or chunk.lane)
+
+    def _pass_over(self, chunk: Chunk) -> None:
+        """A chunk that was to be chosen is parked no more: if nobody took it, the next of its key has its turn."""
+        if self.parked.get(chunk.start) is chunk:
+            del self.parked[chunk.start]
+            if chunk.claim is not None and chunk.claim.key is not None:
+                self._expose(chunk.claim.key)
 
     def _weed(self) -> None:
         """Let go of what is stale: nobody may ever come to look at it."""
         for chunk in list(self.parked.values()):
-            self._is_parked(chunk)
+            if not self._is_parked(chunk):
+                self._pass_over(chunk)
         self._starts = sorted(self.parked)
         self._ends = sorted(entry for entry in self._ends if self.parked.get(entry[1]) is entry[3])
 
@@ -183,6 +185,15 @@ class Agenda:
         schedule = self.schedule
         limits = schedule.max_in_flight is not None or schedule.key_max_in_flight is not None
         return limits or bool(self._lines or self._busy)
+
+    def on_suspect(self, chunk: Chunk) -> None:
+        """A chunk that was none of the agenda's to give goes down a lane: it is in flight, room or no room."""
+        if not chunk.doom:
+            self._job.out += len(chunk)
+            budget = self._budget_of(chunk)
+            if budget is not None:
+                budget.out += len(chunk)
+                self._outs[(chunk.claim or PLAIN).rate_key] = budget.out
 
     def on_unsent(self, chunk: Chunk) -> None:
         """A chunk that was taken, or a part of one, was not begun: what it drew goes back."""
@@ -248,9 +259,9 @@ class Agenda:
         """Return the first that is ready of those that require this."""
         heap = self._ready[requires]
         while heap and not self._is_parked(heap[0][3]):
-            heappop(heap)
+            self._pass_over(heappop(heap)[3])
         if not heap:
-            del self._ready[requires]
+            self._ready.pop(requires, None)
             return None
         return heap[0][3]
 
@@ -318,6 +329,8 @@ class Agenda:
                 requires = (chunk.claim or PLAIN).requires
                 self._push(self._ready.setdefault(requires, []), self._rank(chunk), chunk)
                 found = True
+            else:
+                self._pass_over(chunk)
         return found
 
     # choosing
@@ -364,6 +377,8 @@ class Agenda:
                 del self.parked[chunk.start]
                 self._requeue(chunk)
             elif not self._may_go(chunk, now):
+                if not self._is_parked(chunk):
+                    self._pass_over(chunk)
                 self._call_next(self._budget_of(chunk), now, (chunk.claim or PLAIN).rate_key)
             elif not self._has_room(chunk, now):
                 continue
@@ -462,6 +477,7 @@ class Agenda:
         budget = self._budget_of(chunk)
         if budget is not None:
             budget.take(len(chunk))
+            self._outs[claim.rate_key] = budget.out
             self._call_next(budget, now, claim.rate_key)
         self._unparked.append(chunk.start)
         if claim.key is not None:
@@ -474,16 +490,17 @@ class Agenda:
     def check(self) -> None:
         """Assert that all that is parked will be looked at again: by somebody who chooses, or at some time."""
         here = {id(entry[3]) for heap in (*self._ready.values(), self._later) for entry in heap}
+        keys = {(entry[3].claim or PLAIN).key for heap in (*self._ready.values(), self._later) for entry in heap}
         for key, budget in self._budgets.items():
             entries = {id(entry[3]) for heap in budget.waiting.values() for entry in heap}
             ready = any((entry[3].claim or PLAIN).rate_key == key for heap in self._ready.values() for entry in heap)
             assert not entries or budget.timed or budget.out or ready, f"nobody looks after {key!r}"
             here |= entries
+            keys |= {(entry[3].claim or PLAIN).key for heap in budget.waiting.values() for entry in heap}
         doomed = set(self._doomed)
         for start, chunk in self.parked.items():
-            if self._outstanding.get(start) is not chunk:
+            if not self._is_parked(chunk):
                 continue
-            assert not chunk.lane, f"[{start}, {chunk.stop}) is parked and on a lane"
             key = (chunk.claim or PLAIN).key
             if chunk.doom:
                 assert start in doomed, f"[{start}, {chunk.stop}) is never told of"
@@ -492,5 +509,4 @@ class Agenda:
             else:
                 line = self._lines.get(key, [])
                 assert any(entry[2] is chunk for entry in line), f"[{start}, {chunk.stop}) is not in its line"
-                first = self._first_of(key)
-                assert key in self._busy or id(first) in here, f"nobody calls for {key!r}"
+                assert key in self._busy or key in keys, f"nobody calls for {key!r}"

@@ -13,6 +13,7 @@ import msgspec
 from zpipe.core import wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
+from zpipe.core.claim import provided
 from zpipe.core.gate import Gate
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
@@ -277,7 +278,8 @@ class Director:
                 actions += self._admit(identity, join, now)
             return actions
         self.counts.joined += 1
-        self.ledger.on_ready(node.lane)
+        labels = provided(node.join.labels) if isinstance(node.join, wire.Join) else frozenset[str]()
+        self.ledger.on_ready(node.lane, labels)
         if self.phase is Phase.GATHERING and self.workers >= self.policy.expect:
             self.phase = Phase.RUNNING
             return self._refill()
@@ -300,6 +302,11 @@ class Director:
         if self.paused:
             return []
         return self._recall(self.ledger.recalls.hungry(now), items=True) + self._copy(now)
+
+    def on_pressed(self, now: float) -> list[Action]:
+        """What goes by a schedule has been shared out: something may be urgent for which there is no room."""
+        plan = self.ledger.plan
+        return self._recall(plan.overtaken(now), items=True) if plan is not None and not self.paused else []
 
     def _copy(self, now: float) -> list[Action]:
         """Have slow chunks copied, if there are any and it is wanted. The sink hears of it ahead of any result."""
@@ -333,7 +340,7 @@ class Director:
             told += self._refill()
             for lane in [lane for lane in self._unexplained if not self.ledger.waits(lane)]:
                 told += self._tell_lost(self._unexplained.pop(lane))
-        told += self._recall(self.ledger.recalls.overdue(now), items=self.ledger.recalls.dry)
+        told += self._recall(self.ledger.recalls.overdue(now), items=self.ledger.recalls.dry) + self.on_pressed(now)
         return told + (self._copy(now) if now >= self.ledger.speculation.look else [])
 
     def on_link_lost(self, lane: int, how: str = "its connection was cut") -> list[Action]:
@@ -517,6 +524,10 @@ class Director:
         if self.phase is Phase.GATHERING:
             here = f"{self.workers} of the {self.policy.expect} expected workers are here"
             return f"{here}; start more with: zpipe worker {url}"
+        unmet = self.ledger.plan.agenda.unmet() if self.ledger.plan is not None else []
+        if unmet:
+            labels = " ".join(f"--label {label}" for label in unmet[0].split(", "))
+            return f"waiting for a worker with label {' and one with '.join(unmet)}: zpipe worker {url} {labels}"
         return ""
 
     def check(self) -> None:

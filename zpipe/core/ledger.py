@@ -260,6 +260,7 @@ class Ledger:
         lane = self.lanes[number]
         if not lane.held and lane.spare is None and (suspect := self._suspects.take(lane.labels)) is not None:
             lane.solo = True
+            self._pending.on_suspect(suspect)
             return self._hold(suspect, lane, now)
         if self._pending.starts:
             found = self._pending.take(lane, now, only=len(self.lanes) == 1, full=self.full)

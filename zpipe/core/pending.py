@@ -70,6 +70,11 @@ class Pending:
         else:
             heappush(self._heap, chunk.start)
 
+    def on_suspect(self, chunk: Chunk) -> None:
+        """A suspect was taken."""
+        if self._agenda is not None:
+            self._agenda.on_suspect(chunk)
+
     def on_unsent(self, chunk: Chunk) -> None:
         """A chunk that was taken was not begun."""
         if self._agenda is not None:

@@ -205,6 +205,8 @@ class Join(_Header, frozen=True, tag="join"):
     crashed: bool = False
     item: Count | None = None
     late: bool = False
+    labels: list[Name] = []
+    """What tells this worker from others: `gpu`, or `gpu=1`."""
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -342,7 +344,8 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     """Items `[start, stop)` of the job for task `task`, on their `attempt`-th attempt (from 1).
 
     The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run. With a `doom` none
-    is: they fail, and that is why; if they are `late` they ran too long, which is a try that failed as any other.
+    is: they fail, and that is why; if they are `late` they ran too long, which is a try that failed as any other; if
+    they are `expired` their time had passed before they were sent.
     `tries` of them have failed so far.
     """
 
@@ -356,6 +359,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     tries: int = 0
     body: memoryview | None = None
     late: bool = False
+    expired: bool = False
 
 
 class Chunks(_Header, frozen=True, tag="chunks"):
