@@ -28,7 +28,9 @@ __all__ = [
     "Checked",
     "Rounds",
     "Tally",
+    "WrongResult",
     "arguments",
+    "busy_here",
     "descendants",
     "environment",
     "interleave",
@@ -57,6 +59,10 @@ class Checked:
         return self.items / self.seconds
 
 
+class WrongResult(SystemExit):
+    """What came back is not what should have: a wrong run has no speed."""
+
+
 class Tally:
     """Count and sum of the integers from 0, as they come back in lists: what a run is checked by."""
 
@@ -74,10 +80,10 @@ class Tally:
             self.last = time.monotonic()
 
     def check(self, seconds: float, **more: float) -> Checked:
-        """Return the run, if every item came back once. Raises SystemExit if not: a wrong run has no speed."""
+        """Return the run, if every item came back once. Raises WrongResult if not."""
         wanted = self.items * (self.items - 1) // 2
         if (self.count, self.total) != (self.items, wanted):
-            raise SystemExit(f"wrong result: {self.count} items, sum {self.total}; wanted {self.items}, sum {wanted}")
+            raise WrongResult(f"wrong result: {self.count} items, sum {self.total}; wanted {self.items}, sum {wanted}")
         return Checked(self.items, seconds, {"chunk": self.items / self.lists, **more})
 
 
@@ -126,12 +132,12 @@ def interleave(systems: Mapping[str, Callable[[], Any]], options: argparse.Names
             break
         _await_calm(options.calm)
         names = list(systems)[:: 1 if number % 2 == 0 else -1]
-        began, busy, own = time.monotonic(), _busy(), _own()
+        began, busy, own = time.monotonic(), _busy(), busy_here()
         row: dict[str, Any] = {}
         for name in names:
             _say(f"round {number + 1}: {name}")
             row[name] = systems[name]()
-        others = (_busy() - busy) - (_own() - own)
+        others = (_busy() - busy) - (busy_here() - own)
         done.append((round(max(0.0, others) / (time.monotonic() - began), 2), row))
     _say("")
     kept = sorted(done, key=lambda one: one[0])[: options.rounds]
@@ -142,9 +148,9 @@ def interleave(systems: Mapping[str, Callable[[], Any]], options: argparse.Names
 def _await_calm(limit: float) -> None:
     """Wait until others leave the machine alone for a second, ten at most."""
     for _ in range(10):
-        busy, own = _busy(), _own()
+        busy, own = _busy(), busy_here()
         time.sleep(1.0)
-        others = (_busy() - busy) - (_own() - own)
+        others = (_busy() - busy) - (busy_here() - own)
         if others <= limit:
             return
         _say(f"others use {others:.1f} cores: waiting for a calmer moment")
@@ -164,8 +170,8 @@ def _busy() -> float:
     return (user + nice + system + irq + soft) / TICKS
 
 
-def _own() -> float:
-    """Seconds this process and its children that have ended were busy."""
+def busy_here() -> float:
+    """Seconds of a core that this process and its children that have ended took."""
     return sum(os.times()[:4])
 
 
