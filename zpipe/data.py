@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from zpipe.core.wire import Buffer, Codec
 
-__all__ = ["TITLES", "dump", "dump_lines", "is_plain", "load"]
+__all__ = ["TITLES", "dump", "dump_lines", "is_plain", "load", "loader"]
 
 TITLES = {"pickle": "a pickle", "json": "JSON", "msgpack": "MessagePack"}
 """What to call a codec in a sentence."""
@@ -67,6 +68,11 @@ def load(frame: Buffer, codec: Codec) -> Any:
         import json
 
         return json.loads(bytes(frame))
+
+
+def loader(codec: Codec) -> Callable[[Buffer], Any]:
+    """Return what loads one value after another."""
+    return msgspec.msgpack.decode if codec == "msgpack" else partial(load, codec=codec)
 
 
 def is_plain(value: Any, codec: Codec) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from zpipe import data, records, serialize
 from zpipe.core.wire import Buffer, Chunk, JobSpec
 from zpipe.errors import WireError
+from zpipe.packing import unpack
 from zpipe.traces import message_text
 
 __all__ = ["LISTED", "Unread", "read"]
@@ -42,6 +43,8 @@ def read(spec: JobSpec, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, Un
         items, unread = _read_pickle(spec, first, skip + count, frames)
     elif kind == "msgpack":
         items, unread = _read_msgpack(frames[0])
+    elif kind == "packed":
+        items, unread = unpack(frames[0], spec.codec, first)
     elif kind == "lines":
         items, unread = _read_lines(spec, first, frames[0])
     else:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ from zpipe import data, serialize
 from zpipe.core.wire import MAX_FRAMES, Buffer, Codec, Encoding
 from zpipe.traces import message_text
 
-__all__ = ["Batch", "Error", "encode", "letter"]
+__all__ = ["Batch", "Error", "encode", "letter", "refuse", "refuse_size"]
 
 Error = dict[str, Any]
 """An item's error: "type", "message" and "traceback" as text, and for a command "exit", "stdout" and "stderr"."""
@@ -46,6 +46,9 @@ class Batch(msgspec.Struct):
     values: list[Any] = []
     errors: dict[int, Any] = {}
     attempt: int = 1
+
+    several: ClassVar[bool] = False
+    """Whether an item may have any number of rows."""
 
     def rows(self) -> Iterator[_Row]:
         """Yield (index, item, value) of each outcome."""
@@ -96,13 +99,13 @@ def encode(
     return [_raw(batch, limit, command)]
 
 
-def _refuse(batch: Batch, index: int, value: Any, can: str, error: Exception, mend: str = _MEND) -> None:
+def refuse(batch: Batch, index: int, value: Any, can: str, error: Exception, mend: str = _MEND) -> None:
     """Fail an item whose value can't be encoded."""
     said = f"the value of item {index}, a {type(value).__name__}, can't {can}: {message_text(error)}; {mend}"
     batch.fail(index, {"type": type(error).__name__, "message": said, "traceback": ""})
 
 
-def _refuse_size(batch: Batch, index: int, size: int, limit: int) -> None:
+def refuse_size(batch: Batch, index: int, size: int, limit: int) -> None:
     """Fail an item whose result is too large."""
     said = (
         f"the result of item {index} is {_size_text(size)}, over the limit of {_size_text(limit)}: "
@@ -129,10 +132,10 @@ def _values(batch: Batch, limit: int, codec: Codec) -> list[Buffer]:
         try:
             size = _size(_carry(value, codec))
         except Exception as error:  # noqa: BLE001, PERF203 - whatever fails, fails its item
-            _refuse(batch, index, value, _can(codec), error)
+            refuse(batch, index, value, _can(codec), error)
         else:
             if size > limit:
-                _refuse_size(batch, index, size, limit)
+                refuse_size(batch, index, size, limit)
     if frames is None or len(batch.errors) > known:
         frames = _try_values(batch, codec)
     return frames if frames is not None else _values_apart(batch, codec)
@@ -148,7 +151,7 @@ def _can(codec: Codec) -> str:
 
 def _try_values(batch: Batch, codec: Codec) -> list[Buffer] | None:
     """Return the frames of the values of the items that did not fail, or None when they can't be carried together."""
-    values = [value for _, value in batch.done()] if batch.errors else batch.values
+    values = [value for _, value in batch.done()] if batch.errors or batch.several else batch.values
     try:
         frames = _carry(values, codec)
         return frames if len(frames) < MAX_FRAMES else [serialize.dump_record(values)]
@@ -160,7 +163,7 @@ def _values_apart(batch: Batch, codec: Codec) -> list[Buffer]:
     """Fail what is left of values that can be carried one by one, once, but not together."""
     for index, value in batch.done():
         why = ValueError("it could be once, and not again with its chunk's others")
-        _refuse(batch, index, value, _can(codec), why)
+        refuse(batch, index, value, _can(codec), why)
     return _carry([], codec)
 
 
@@ -200,11 +203,11 @@ class _Records:
             try:
                 data = self._show(index, item, "value", value)
             except Exception as error:  # noqa: BLE001 - whatever fails, fails its item
-                _refuse(self._batch, index, value, self._can, error, self._mend)
+                refuse(self._batch, index, value, self._can, error, self._mend)
             else:
                 if len(data) <= self._limit:
                     return data
-                _refuse_size(self._batch, index, len(data), self._limit)
+                refuse_size(self._batch, index, len(data), self._limit)
         return self._error_record(index, item)
 
     def _error_record(self, index: int, item: Any) -> bytes:
@@ -227,10 +230,12 @@ class _Records:
         return self._dump({"index": index, "item": _repr(item), key: outcome, **more})
 
 
-def letter(batch: Batch, index: int, error: Error, worker: str) -> bytes:
+def letter(batch: Batch, index: int, error: Error, worker: str, stage: int = 0) -> bytes:
     """Return a dead letter: the line of JSON that tells of an item that was given up, and can be read again."""
     item = batch.items[index - batch.start]
     told = {"index": index, "error": error, "attempts": batch.attempt, "worker": worker}
+    if stage:
+        told["stage"] = stage
     try:
         return _dump_json({"item": item, **told})
     except Exception:  # noqa: BLE001 - what JSON can't hold is told, and can't be read again
@@ -271,7 +276,7 @@ def _json(batch: Batch, limit: int, mend: str) -> Buffer:
 
 def _json_rows(batch: Batch) -> list[_Done | _Failed]:
     errors = batch.errors
-    if not errors:
+    if not (errors or batch.several):
         return list(map(_Done, range(batch.start, batch.start + len(batch.values)), batch.items, batch.values))
     return [
         _Failed(index, item, errors[index]) if index in errors else _Done(index, item, value)
@@ -314,7 +319,8 @@ _PLAIN_TEXT = {str, int, float, bool}
 
 def _raw(batch: Batch, limit: int, command: bool) -> Buffer:
     """Return the batch's values as text."""
-    data = None if command or batch.errors else _try_lines(batch.values)
+    values = [value for _, value in batch.done()] if batch.several else batch.values
+    data = None if command or batch.errors else _try_lines(values)
     if data is not None and len(data) <= limit:
         return data
     return b"".join([_raw_value(batch, limit, command, index, value) for index, value in batch.done()])
@@ -337,10 +343,10 @@ def _raw_value(batch: Batch, limit: int, command: bool, index: int, value: Any) 
     try:
         data = _text(value["stdout"] or None) if command else _text(value)
     except Exception as error:  # noqa: BLE001 - whatever fails, fails its item
-        _refuse(batch, index, value, "be written as text", error, _JSON_MEND)
+        refuse(batch, index, value, "be written as text", error, _JSON_MEND)
         return b""
     if len(data) > limit:
-        _refuse_size(batch, index, len(data), limit)
+        refuse_size(batch, index, len(data), limit)
         return b""
     return data
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import msgspec
 
-from zpipe import context, outcomes, records, serialize, tasks
+from zpipe import context, outcomes, packing, records, serialize, tasks
 from zpipe.allowed import Allowed, check
 from zpipe.core import wire
 from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
 from zpipe.errors import CommandFailed, Expired, ItemTimeout, TaskError
 from zpipe.joblog import Clock
+from zpipe.listed import Listed
 from zpipe.reading import Unread, read
 from zpipe.retries import Rule
 from zpipe.stopwatch import Stopwatch
@@ -80,6 +81,9 @@ class Runner:
             self._task = _refusal(error)  # of many functions' callers, only this one's are to hear of it
         if state:
             tasks.share(self._task, state)
+        self._flat = not self._whole and tasks.yields(self._task)
+        if self._flat:
+            self._task = Listed(self._task)
         self._clock = Clock(spec.task.name) if spec.joblog else None
         if self._clock is not None:
             self._task = self._clock.timed(self._task)
@@ -194,7 +198,10 @@ class Runner:
     def _encode(self, batch: records.Batch, hit: int | None) -> list[Buffer]:
         shown = batch.only(hit) if self._spec.first else batch
         spec = self._spec
-        return records.encode(shown, spec.encoding, spec.max_result, spec.task.kind == "command", spec.codec)
+        wanted = (spec.encoding, spec.max_result, spec.task.kind == "command", spec.codec)
+        if self._flat or spec.encoding == "packed":
+            return packing.encode(shown, *wanted, flat=self._flat)
+        return records.encode(shown, *wanted)
 
     def _written(self, part: records.Batch, hit: int | None) -> Outcome:
         stop = part.start + len(part.values)
@@ -311,7 +318,7 @@ class Runner:
                 error["type"],
                 error["message"],
                 error["traceback"] if spell else "",
-                records.letter(batch, index, error, self._worker) if letters else b"",
+                records.letter(batch, index, error, self._worker, self._spec.stage) if letters else b"",
             )
             for index, error in sorted(batch.errors.items())
         ]

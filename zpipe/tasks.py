@@ -16,6 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +27,10 @@ from zpipe.errors import TaskError
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["command", "describe", "import_object", "is_import", "load", "share", "state_of"]
+__all__ = ["command", "describe", "import_object", "is_import", "load", "share", "state_of", "yields"]
+
+GENERATOR = 0x20
+"""The flag of a generator function's code, which `inspect`, slow to load, calls CO_GENERATOR."""
 
 _HERE = __file__.removesuffix("tasks.py")
 
@@ -105,6 +109,14 @@ def share(function: Any, state: dict[str, Any]) -> None:
     function = getattr(function, "func", function)
     if getattr(function, "__module__", None) == "__main__" and isinstance(function, FunctionType):
         function.__globals__.update(state)
+
+
+def yields(task: Any) -> bool:
+    """Whether a task is a generator function: each item has any number of outputs."""
+    while isinstance(task, partial):
+        task = task.func
+    code = getattr(task, "__code__", None)
+    return bool(code is not None and code.co_flags & GENERATOR)
 
 
 def import_object(spec: str) -> Any:

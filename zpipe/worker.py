@@ -34,6 +34,7 @@ from zpipe.keys import Keys
 from zpipe.loop import Loop
 from zpipe.runner import Runner, set_up
 from zpipe.security import approach
+from zpipe.stagerunner import StageRunner
 from zpipe.stopwatch import Stopwatch
 from zpipe.versions import host_name, our_versions
 
@@ -342,7 +343,8 @@ class Worker:
             if task is None:
                 return None
             known = self._state, self._stopwatch, self._allowed
-            runner = self._runners[number] = Runner(task.spec, self._name, task.job, *known)
+            kind = StageRunner if task.spec.stage else Runner
+            runner = self._runners[number] = kind(task.spec, self._name, task.job, *known)
             self._ready()
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))

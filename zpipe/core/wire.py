@@ -105,12 +105,13 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 Codec = Literal["pickle", "json", "msgpack"]
 """How items and values travel: as whatever can be pickled, or as data, and then nothing is unpickled anywhere."""
 
-ItemKind = Literal["pickle", "lines", "json", "msgpack"]
-"""How a chunk's items are carried: a pickled list, raw lines of text or of JSON, or a list in MessagePack."""
+ItemKind = Literal["pickle", "lines", "json", "msgpack", "packed"]
+"""How a chunk's items are carried: a pickled list, raw lines of text or of JSON, or a list in MessagePack; packed: a
+list of what each item is as bytes, in the job's codec."""
 
-Encoding = Literal["values", "values-json", "values-msgpack", "json", "raw", "pickle", "outcomes"]
-"""What a worker makes of its values: a list for folding, pickled or as data; records to be written; or values and
-exceptions."""
+Encoding = Literal["values", "values-json", "values-msgpack", "json", "raw", "pickle", "outcomes", "packed"]
+"""What a worker makes of its values: a list for folding, pickled or as data; records to be written; values and
+exceptions; or the items of a next stage."""
 
 PICKLED: frozenset[Encoding] = frozenset({"values", "pickle", "outcomes"})
 """The encodings that are pickles."""
@@ -170,6 +171,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """With another one no worker unpickles anything for the job."""
     keep: int = 0
     """Results come with each item's outcome once more, where a chunk's take so many bytes at most (0: without)."""
+    stage: int = 0
+    """Which stage of the job this is, from 1 (0: it has none)."""
 
     @property
     def limited(self) -> bool:
