@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 __all__ = ["SCENARIOS", "Scenario", "drawn"]
 
@@ -228,9 +228,7 @@ def drawn(seed: int) -> Scenario:
     journal = rng.random() < 0.4
     hits = items_of(0.15)
     poison = () if hits else items_of(0.25)
-    # What is fatal is an item, and another one of its kind would not be run.
-    kinds = rng.choice((1, 3, 10, 40)) if rng.random() < 0.4 and not hits and not poison else 0
-    return Scenario(
+    made = Scenario(
         items=items,
         workers=workers,
         chunk=rng.choice((None, None, None, 1, 2, 5, 16)),
@@ -244,7 +242,7 @@ def drawn(seed: int) -> Scenario:
         speculate=rng.random() < 0.3,
         laggards=(0,) if rng.random() < 0.2 and workers > 1 and not slow else (),
         unlucky=items_of(0.1),
-        overruns=() if hits or kinds or rng.random() < 0.8 else tuple(i for i in items_of(1.0) if i not in poison),
+        overruns=() if hits or rng.random() < 0.8 else tuple(i for i in items_of(1.0) if i not in poison),
         recycle=rng.choice((1, 5, 20)) if rng.random() < 0.15 else 0,
         flaky=() if rng.random() < 0.6 else tuple(i for i in items_of(1.0) if i not in poison),
         drain_at=rng.random() * 10 if rng.random() < 0.1 else None,
@@ -268,8 +266,10 @@ def drawn(seed: int) -> Scenario:
         refused=rng.choice((0.0, 0.02, 0.3)),
         deaf=rng.choice((0.0, 0.2, 1.0)),
         disk_full=some(2) if journal else 0,
-        kinds=kinds,
-        stored=tuple(n for n in range(kinds) if rng.random() < 0.3) if rng.random() < 0.4 else (),
-        unkept=rng.choice((0.0, 0.0, 0.3)) if kinds else 0.0,
-        planned=not kinds and rng.random() < 0.2,
     )
+    planned = rng.random() < 0.2
+    if planned or hits or poison or made.overruns or rng.random() < 0.6:
+        return replace(made, planned=planned)  # what is fatal is an item, and another one of its kind would not be run
+    kinds = rng.choice((1, 3, 10, 40))
+    stored = tuple(n for n in range(kinds) if rng.random() < 0.3) if rng.random() < 0.4 else ()
+    return replace(made, kinds=kinds, stored=stored, unkept=rng.choice((0.0, 0.0, 0.3)))
