@@ -21,6 +21,7 @@ from zpipe.outlet import Outlet
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder
+from zpipe.sifting import Plan
 from zpipe.sink import Sink
 from zpipe.slot import Config
 from zpipe.sources import Source
@@ -55,6 +56,7 @@ def run_job(
     fingerprint: dict[str, str] | None = None,
     recorder: Recorder | None = None,
     access: Access = Access(),  # noqa: B008 - it never changes
+    plan: Plan | None = None,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
@@ -77,6 +79,7 @@ def run_job(
             heartbeat=heartbeat,
             lane_ports=lane_ports,
             fingerprint=fingerprint,
+            plan=plan,
         )
 
         def deliver(message: wire.Receipts | wire.Finished) -> None:
@@ -143,6 +146,7 @@ def _ventilator(
     heartbeat: float,
     lane_ports: Sequence[int],
     fingerprint: dict[str, str] | None,
+    plan: Plan | None,
 ) -> Ventilator:
     """Return a ventilator that is closed when the stack is unwound."""
     made = Ventilator(
@@ -158,6 +162,7 @@ def _ventilator(
         fingerprint=fingerprint,
         guard=front.guard,
         hint=front.access.hint,
+        plan=plan,
     )
     stack.callback(made.close)
     return made
@@ -179,6 +184,7 @@ def _spin(front: Foreground, ventilator: Ventilator, slots: LocalSlots | None) -
             elapsed=front.elapsed,
             started=ventilator.director.begun,
             note=ventilator.waiting() if time.monotonic() >= hush else "",
+            cached=sum(ventilator.spared),
         )
 
     def drain() -> None:
@@ -224,6 +230,8 @@ def _conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befo
         requeued=ledger.requeued,
         retried=ledger.retries.count,
         duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
+        cached=ventilator.spared[0],
+        repeated=ventilator.spared[1],
         copies=ledger.speculation.copies,
         copies_won=ledger.speculation.won,
         hit=hit,
@@ -258,6 +266,7 @@ def run_ventilator(
     lane_ports: Sequence[int] = (),
     fingerprint: dict[str, str] | None = None,
     access: Access = Access(),  # noqa: B008 - it never changes
+    plan: Plan | None = None,
 ) -> Summary:
     """Run the ventilator of a job whose workers and sink are elsewhere. Raises UsageError."""
     with contextlib.ExitStack() as stack:
@@ -272,6 +281,7 @@ def run_ventilator(
             heartbeat=heartbeat,
             lane_ports=lane_ports,
             fingerprint=fingerprint,
+            plan=plan,
         )
         ventilator.bind(bind)
         announce(stack.enter_context(private_folder()), ventilator.bound)

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from zpipe import serialize
+import msgspec
+
+from zpipe import keepsakes, serialize
 from zpipe.core.wire import Buffer, Failure
 from zpipe.errors import RemoteError, RemoteTraceback
 from zpipe.traces import message_text, trace_text
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "encode", "join", "pack"]
 
 _LONGEST_CHAIN = 8
 
@@ -143,6 +145,52 @@ def _try_exception(error: BaseException, limit: int | None) -> bytes:
     return data if limit is None or len(data) <= limit else b""
 
 
+def pack(error: BaseException) -> _Packed:
+    """Return what is known of an exception as plain data."""
+    return _pack(error, None)
+
+
+def join(kept: Sequence[bytes], start: int) -> tuple[list[Buffer], list[Failure]]:
+    """Return the frames for outcomes that are there one by one, as `keepsakes` has them, and the failed ones.
+
+    They are of the items from index `start` on. Raises ValueError for what can't be one.
+    """
+    failures = []
+    for index, outcome in enumerate(kept, start):
+        if keepsakes.failed(outcome):
+            known = _unpacked(outcome)
+            failures.append(Failure(index, known[1], known[2]))
+    return [serialize.dump_record({"kept": list(kept)})], failures
+
+
+def _unpacked(outcome: Buffer) -> list[Any]:
+    """Return what is known of an exception. Raises ValueError."""
+    if outcome[:1] != keepsakes.EXCEPTION:
+        raise ValueError("this is no script's outcome")
+    known: list[Any] = msgspec.msgpack.decode(memoryview(outcome)[1:], type=list)
+    kinds = [bytes, str, str, str]
+    if len(known) < 5 or [type(part) for part in known[:4]] != kinds:
+        raise ValueError("this is no exception's outcome")
+    return known
+
+
+def _apart(kept: Sequence[bytes]) -> tuple[list[Any], dict[int, BaseException]]:
+    """Return the values and exceptions that `join` made a frame of: one that can't be unpickled fails alone."""
+    values: list[Any] = []
+    errors: dict[int, BaseException] = {}
+    for position, outcome in enumerate(kept):
+        value = None
+        try:
+            if keepsakes.failed(outcome):
+                errors[position] = _unpack(tuple(_unpacked(outcome)[:5]))
+            else:
+                value = keepsakes.load(outcome, "pickle")[0]
+        except BaseException as error:  # noqa: BLE001 - a class that this process lacks, say
+            errors[position] = error
+        values.append(value)
+    return values, errors
+
+
 def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, BaseException]]:
     """Return the values that `encode` made the frames of, and the exceptions by position. There are `count` items.
 
@@ -156,6 +204,8 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
     errors: dict[int, BaseException] = {}
     try:
         loaded = serialize.loads(frames)
+        if type(loaded) is dict:
+            loaded, errors = _apart(loaded["kept"])
         if type(loaded) is tuple:
             head, packed = loaded
             loaded = serialize.loads([head, *frames[1:]])

@@ -45,7 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `total` items are expected (None: not known), which is an estimate unless `exact`. `workers` have joined and are
     ready (None: not this node's to know), `elapsed` seconds have gone, `started` tells whether work has, and `note`
-    what is being waited for.
+    what is being waited for. `cached` of those done were not run, as their outcome was known.
     """
 
     done: int = 0
@@ -56,6 +56,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     elapsed: float = 0.0
     started: bool = False
     note: str = ""
+    cached: int = 0
 
 
 class Progress(Protocol):
@@ -254,6 +255,8 @@ def _percent(snapshot: Snapshot, form: str) -> str:
 def _facts(snapshot: Snapshot, rate: float) -> list[str]:
     """Return the parts that follow the count: rate, failures, workers, time left."""
     facts = [f"{rate_text(rate)} items/s"]
+    if snapshot.cached:
+        facts.append(f"{snapshot.cached:,} not run")
     if snapshot.failed:
         facts.append(f"{snapshot.failed:,} failed")
     if snapshot.workers is not None:

@@ -18,10 +18,10 @@ from typing import Any
 
 import msgspec
 
-from zpipe import context, outcomes, packing, records, serialize, tasks
+from zpipe import context, keepsakes, outcomes, packing, records, serialize, tasks
 from zpipe.allowed import Allowed, check
 from zpipe.core import wire
-from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
+from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec, TaskSpec
 from zpipe.errors import CommandFailed, Expired, ItemTimeout, TaskError
 from zpipe.joblog import Clock
 from zpipe.listed import Listed
@@ -40,7 +40,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     `frames` are the records or values, `failures` the failed items in order of index, `hit` the index of the item
     that ended the job. A failure's traceback is empty where the records have it. With `again` there is no outcome: the
-    items failed, and are to be tried again in so many seconds. `log` are lines for the job log, if there is one.
+    items failed, and are to be tried again in so many seconds. `log` are lines for the job log, if there is one, `kept`
+    the outcomes one by one, if others may need them.
     """
 
     start: int
@@ -50,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True):
     hit: int | None = None
     again: float | None = None
     log: bytes = b""
+    kept: list[bytes] = []
 
 
 class Runner:
@@ -73,12 +75,7 @@ class Runner:
         self._worker = worker
         self._job = job
         self._whole = spec.encoding == "outcomes"
-        try:
-            self._task: Callable[..., Any] = tasks.load(spec.task)
-        except TaskError as error:
-            if not self._whole:
-                raise
-            self._task = _refusal(error)  # of many functions' callers, only this one's are to hear of it
+        self._task = self._load(spec.task)
         if state:
             tasks.share(self._task, state)
         self._flat = not self._whole and tasks.yields(self._task)
@@ -104,6 +101,15 @@ class Runner:
         self._again: dict[int, float] = {}
         _check_text_encoding(spec.text_encoding)
 
+    def _load(self, task: TaskSpec) -> Callable[..., Any]:
+        """Return what is called with each item."""
+        try:
+            return tasks.load(task)
+        except TaskError as error:
+            if not self._whole:
+                raise
+            return _refusal(error)  # of many functions' callers, only this one's are to hear of it
+
     def run(self, chunk: Chunk, frames: Sequence[Buffer]) -> list[Outcome]:
         """Run a chunk, whose payload is `frames`; return what became of it, up to the item that ended the job, if any.
 
@@ -111,7 +117,7 @@ class Runner:
         """
         start, stop = chunk.start, chunk.stop
         self._tries, self._again = chunk.tries, {}
-        if self._whole and stop - start == 1 and not (chunk.doom or chunk.skip):
+        if self._whole and stop - start == 1 and not (chunk.doom or chunk.skip or self._spec.keep):
             outcome = self._run_one(chunk, frames)
             if outcome is not None:
                 return outcome
@@ -212,7 +218,12 @@ class Runner:
             for index in range(part.start, stop):
                 part.fail(index, _explain(ValueError(why)))
             frames, mine = self._encode(part, None), None
-        return Outcome(part.start, stop, frames, self._failures(part), mine, log=log)
+        kept = self._kept(part) if self._spec.keep else []
+        return Outcome(part.start, stop, frames, self._failures(part), mine, log=log, kept=kept)
+
+    def _kept(self, part: records.Batch, pack: Callable[[Any], Any] | None = None) -> list[bytes]:
+        errors = {index - part.start: error for index, error in part.errors.items()}
+        return keepsakes.keep(part.values, errors, self._spec.keep, self._spec.codec, pack)
 
     def _parted(self, batch: records.Batch, stop: int, outcome: Callable[[records.Batch], Outcome]) -> list[Outcome]:
         """Return the outcomes of the items up to `stop`: those between any that are to be tried again, and these."""
@@ -250,11 +261,15 @@ class Runner:
         errors = {index - start: error for index, error in part.errors.items()}
         if type(part.items) is list:
             part.items.clear()  # what a task hands back unchanged is then nobody's but the result's
+        kept = self._kept(part, outcomes.pack) if self._spec.keep else []
         frames, failures = outcomes.encode(part.values, errors, start, self._spec.max_result, part.attempt)
         if why := _too_long(frames, part):
             count = stop - start
             frames, failures = outcomes.encode([None] * count, dict.fromkeys(range(count), ValueError(why)), start)
-        return Outcome(start, stop, frames, failures)
+        for failure in failures if kept else ():
+            if failure.index - start not in errors:  # it can't be carried
+                kept[failure.index - start] = b""
+        return Outcome(start, stop, frames, failures, kept=kept)
 
     def _advance(self, batch: records.Batch, pending: Iterator[Any], unread: Unread) -> int | None:
         """Run what is pending up to the item that ends the job, whose index is returned, or the chunk's end."""
@@ -299,12 +314,12 @@ class Runner:
 
     def _search(self, results: Iterable[Any], values: list[Any], until: Callable[[Any], Any]) -> bool:
         """Gather results up to the first that satisfies `until`. True: there was one."""
-        first = self._spec.first
+        drop = self._spec.first and not self._spec.keep
         for value in results:
             if until(value):
                 values.append(value)
                 return True
-            values.append(None if first else value)
+            values.append(None if drop else value)
         return False
 
     def _failures(self, batch: records.Batch) -> list[Failure]:

@@ -121,6 +121,15 @@ class Sink:
             self._dirty = False
         return more and self.finished is None
 
+    def tell(self, results: Sequence[tuple[wire.Result, Sequence[wire.Buffer]]]) -> None:
+        """Take results that come from this very process."""
+        for result, payload in results if self.finished is None else ():
+            self._count(result, payload)
+        self._write_out()
+        if self.finished is None:
+            self._guard(self._outlet.flush)
+            self.settle()
+
     def read_first(self) -> None:
         """Take the first result there is, and write it; the rest, and its receipt, are for the next `read`."""
         frames = link.receive(self._results)

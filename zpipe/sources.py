@@ -32,12 +32,13 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     """`count` items (1 or more) as the payload frames of a message, carried as `kind` says.
 
     pickle: a pickled sequence of items. msgpack: one frame, a list of them. lines, json: one frame, the items joined by
-    the source's separator.
+    the source's separator. The frames hold `skip` items ahead of them.
     """
 
     count: int
     kind: ItemKind
     frames: list[Buffer]
+    skip: int = 0
 
 
 class Source(Protocol):

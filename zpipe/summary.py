@@ -22,7 +22,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     items of the job (None: the source was not read to its end). `seconds` is how long it took, `items_per_second`
     the mean; `before` of those done were so when it was resumed. `workers` ever joined and `lost` of them went without
     leave; `requeued` chunks were sent again, `retried` tries of items failed and were made again, and `duplicates`
-    results were dropped. `copies` of slow chunks were run, and `copies_won` of them were done first. `hit` is the index
+    results were dropped. `cached` items had their outcome from the cache, `repeated` from another item of the job.
+    `copies` of slow chunks were run, and `copies_won` of them were done first. `hit` is the index
     of the item that ended the job, `error` why it could not be done ("" when it could) and `status` that error's exit
     status. `closed`: whoever read the results has gone. `note` says where the output is.
     """
@@ -38,6 +39,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     requeued: int = 0
     retried: int = 0
     duplicates: int = 0
+    cached: int = 0
+    repeated: int = 0
     copies: int = 0
     copies_won: int = 0
     hit: int | None = None
@@ -65,6 +68,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         parts = [f"{self._count()} in {self.seconds:,.1f} s ({rate_text(self.items_per_second)} items/s)"]
         if self.before:
             parts.append(f"{self.before:,} of them before")
+        if self.cached:
+            parts.append(f"{self.cached:,} from the cache")
+        if self.repeated:
+            parts.append(f"{self.repeated:,} like another")
         if self.hit is not None:
             parts.append(f"ended by item {self.hit:,}")
         if self.failed:

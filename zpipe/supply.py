@@ -98,6 +98,10 @@ class Supply:
         """Whether items are waited for."""
         return self._dry or self._awaited is not None
 
+    def remaining(self) -> int | None:
+        """Return how many items are to come, as far as known."""
+        return self.source.remaining()
+
     def total(self) -> tuple[int | None, bool]:
         """The number of items, or an estimate of it, and whether it is exact."""
         if self._ledger.exhausted:

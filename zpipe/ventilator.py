@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import zmq
@@ -27,63 +27,17 @@ from zpipe.core.seat import Wants
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.loop import Loop
+from zpipe.parties import LocalSink, Tasks
 from zpipe.security import Guard
-from zpipe.sources import Batch, Source
+from zpipe.sifting import REMOTE_KEEP, Plan, SiftedSupply
+from zpipe.sources import Source
 from zpipe.supply import Supply
 from zpipe.versions import host_name
 
-__all__ = ["LocalSink", "Tasks", "Ventilator"]
+__all__ = ["Ventilator"]
 
 BATCH = 256
 """Control messages handled before others get their turn."""
-
-
-class Tasks(Protocol):
-    """What a job of many functions says of the items that its source gives next."""
-
-    setup: wire.JobSpec | None
-    """What is called once in each worker, ahead of everything."""
-
-    def current(self) -> tuple[int, Chunker] | None:
-        """The number of the task that the next items are for, and what sizes their chunks; None if there are none."""
-
-    def single(self) -> tuple[int, Chunker, Batch] | None:
-        """The next item where it is to be sent alone, whatever else there is, with its task; None if there is none."""
-
-    def spec(self, number: int) -> wire.JobSpec:
-        """The task of this number."""
-
-
-class LocalSink(Protocol):
-    """A sink in the same process: a receipt from it is a function call."""
-
-    @property
-    def endpoint(self) -> str:
-        """Where workers send results, announced with `*` for the host."""
-
-    @property
-    def encoding(self) -> wire.Encoding:
-        """How it wants results."""
-
-    @property
-    def letters(self) -> bool:
-        """Whether it wants dead letters."""
-
-    @property
-    def joblog(self) -> bool:
-        """Whether it wants lines for a job log."""
-
-    def held(self) -> wire.Held:
-        """Return what there is of the job already."""
-
-    def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
-        """This is the job."""
-
-    def on_total(self, total: int) -> None:
-        """The job has `total` items."""
-
-    def on_copied(self, start: int, stop: int) -> None:
-        """Two workers run these items."""
 
 
 class Ventilator:
@@ -109,6 +63,7 @@ class Ventilator:
         fingerprint: dict[str, str] | None = None,
         guard: Guard | None = None,
         hint: str = "",
+        plan: Plan | None = None,
     ) -> None:
         self._loop, self._context, self._spec, self._tasks = loop, context, spec, tasks
         self._say = say
@@ -136,9 +91,14 @@ class Ventilator:
             ports=lane_ports,
             guard=guard,
         )
-        self._supply = Supply(
-            loop, source, self.ledger, more=self._feed, failed=self._on_source_error, ended=self._exhausted
+        self._sifted: SiftedSupply | None = None
+        self._supply = (Supply if plan is None else SiftedSupply)(
+            loop, source, self.ledger, more=self._on_more, failed=self._on_source_error, ended=self._exhausted
         )
+        if plan is not None and isinstance(self._supply, SiftedSupply):
+            self._sifted = self._supply
+            self._sifted.plan_with(plan, tasks=tasks, spec=self._job_spec, job=lambda: self.director.job, say=say)
+            self.director.sieve = self._sifted.sieve
         self._began = time.monotonic()
 
     # setting up
@@ -238,15 +198,17 @@ class Ventilator:
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        return self.director.deadline()
+        return self.director.deadline() if self._sifted is None or not self._sifted.eager else 0.0
 
     def on_tick(self, now: float) -> None:
         """Time passed."""
         self._perform(self.director.on_tick(now))
+        self._sift()
 
     def on_wake(self) -> None:
         """The loop was woken: the source may have more, or have come to its end."""
         self._supply.on_wake()
+        self._sift()
 
     def offer(self) -> bool:
         """Send a single item to a worker that has none, without looking further; False if that takes more thought.
@@ -254,7 +216,13 @@ class Ventilator:
         For when nothing else is under way, so that nothing is to be shared or recalled: `on_wake` in fewer steps.
         """
         ledger, tasks = self.ledger, self._tasks
-        if tasks is None or tasks.setup is not None or ledger.waiting or not (ledger.open and self.director.may_issue):
+        if (
+            tasks is None
+            or tasks.setup is not None
+            or self._sifted is not None
+            or ledger.waiting
+            or not (ledger.open and self.director.may_issue)
+        ):
             return False
         for number, lane in ledger.lanes.items():
             if not lane.held and lane.credit > 0 and not self._lanes.open[number].cut:
@@ -315,6 +283,29 @@ class Ventilator:
 
     # chunks
 
+    def _on_more(self) -> None:
+        self._sift()
+        self._feed()
+
+    def _sift(self) -> None:
+        """Have set aside what need not be run, and told what is known; whoever has credit may have what is next."""
+        supply, director = self._sifted, self.director
+        if supply is None or self.ended is not None or director.paused or not director.sink.taken:
+            return
+        open_ = director.phase in (Phase.GATHERING, Phase.RUNNING)
+        room = self.ledger.wanted(supply.remaining(), supply.any) if open_ else 0
+        if supply.sift(room, self._tell):
+            self._feed()
+        self._perform(director.on_released())
+        if supply.source.exhausted:
+            supply.end()
+
+    def _tell(self, results: list[tuple[wire.Result, Sequence[wire.Buffer]]]) -> bool:
+        """Send results that nobody ran for to the sink."""
+        if self._sink is not None:
+            self._sink.tell(results)
+        return self._sink is not None
+
     def _feed(self) -> None:
         """Share what the source has now among all lanes."""
         self._share(list(self.ledger.lanes))
@@ -349,7 +340,13 @@ class Ventilator:
     def _is_idle(self) -> bool:
         """Whether a pipeline has nothing to send, not even what sets workers up: a quick no, which is often asked."""
         tasks = self._tasks
-        return tasks is not None and tasks.setup is None and not self.ledger.waiting and not tasks.current()
+        return tasks is not None and tasks.setup is None and not self.ledger.waiting and not self._current()
+
+    def _current(self) -> tuple[int, Chunker] | None:
+        """The task of the next items, and what sizes their chunks; None if there are none."""
+        if self._tasks is None:
+            return 0, self.ledger.chunker
+        return (self._sifted.waiting_for if self._sifted is not None else None) or self._tasks.current()
 
     def _after_sharing(self, *, hungry: bool) -> None:
         """`hungry`: there was not enough for all."""
@@ -366,17 +363,21 @@ class Ventilator:
     def _issue(self, number: int, now: float) -> Chunk | None:
         """Make a chunk of what the source has for this lane."""
         while True:
-            current = (0, self.ledger.chunker) if self._tasks is None else self._tasks.current()
+            current = self._current()
             if current is None:
                 self._supply.wait()
                 return None
             task, chunker = current
             if self.ledger.ahead.count and not self._supply.skip():
                 return None
-            wanted = self.ledger.wanted(self._supply.source.remaining(), chunker)
+            wanted = self.ledger.wanted(self._supply.remaining(), chunker)
             batch = self._supply.take(wanted) if wanted else None
             if batch is not None:
-                return self.ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
+                if self._sifted is not None:
+                    task, chunker = self._sifted.taken
+                chunk = self.ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
+                chunk.skip = batch.skip
+                return chunk
             if self._tasks is None or not wanted:
                 return None
 
@@ -398,9 +399,14 @@ class Ventilator:
         wants = self.director.sink.wants
         if wants is not None:
             self._spec = msgspec.structs.replace(
-                self._spec, encoding=wants.encoding, letters=wants.letters, joblog=wants.joblog
+                self._spec, encoding=wants.encoding, letters=wants.letters, joblog=wants.joblog, keep=self._keep()
             )
         return self._spec
+
+    def _keep(self) -> int:
+        if self._sifted is None:
+            return 0
+        return self._spec.max_result if self._sink is not None else REMOTE_KEEP
 
     # what a person may want to know
 
@@ -421,7 +427,14 @@ class Ventilator:
             director.paused,
             director.draining,
             self.waiting(),
+            *self.spared,
         )
+
+    @property
+    def spared(self) -> tuple[int, int]:
+        """How many items had their outcome from the cache, and how many from another item."""
+        sieve = self.director.sieve
+        return (sieve.hits, sieve.repeats) if sieve is not None else (0, 0)
 
     def waiting(self) -> str:
         """What the job waits for, as a sentence, empty when it is at work."""

@@ -395,6 +395,7 @@ class Worker:
                 outcome.again,
                 body,
                 outcome.log,
+                outcome.kept,
             )
             if not stands:
                 # The lane was cut meanwhile and the chunk is another's; but if this comes first, it counts.

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zpipe.cli import job, journalling, options
+from zpipe.cli import caching, job, journalling, options
 from zpipe.cli.output import joblog_output, letters_output, sink_output
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
@@ -26,6 +26,7 @@ Examples:
   zpipe run crack.py:attempt --source crack.py:ranges --first --raw
   zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --retries 3 --dead-letters failed.jsonl
   zpipe run tasks.py:fetch --resubmit failed.jsonl --output more.jsonl
+  zpipe run tasks.py:fetch --input urls.txt --unique --cache pages.cache --cache-ttl 10m --output pages.jsonl
   zpipe run tasks.py:parse --glob 'in/*' --output out.jsonl --timeout 60 --max-memory 2G
   zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --journal pages.journal; zpipe resume pages.journal
 
@@ -34,6 +35,7 @@ the item's index and attempt.
 """,
 )
 @options.job_options
+@caching.options
 @options.output_options
 @options.workers_option("the cores this process may use")
 @click.option("--bind", metavar="URL", help="Let workers elsewhere join at this address too, e.g. tcp://0.0.0.0:5557.")
@@ -52,6 +54,7 @@ def command(**given: Any) -> None:
     from zpipe.access import Access, admit
     from zpipe.drive import finish_job, run_job
     from zpipe.errors import UsageError
+    from zpipe.plans import forget_past
     from zpipe.recorder import Recorder
     from zpipe.slots import cores
 
@@ -78,6 +81,10 @@ def command(**given: Any) -> None:
         output, letters = sink_output(**given, opened=journal), letters_output(**given, opened=journal)
         joblog = joblog_output(**given, opened=journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
+        shown = progress(given["quiet"], given["output"])
+        plan = None if over else caching.plan(spec, given, lambda text: shown.say(text, error=True))
+        if plan is not None:
+            stack.callback(plan.close)
         if recorder is not None and over:
             summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters)
         else:
@@ -86,7 +93,7 @@ def command(**given: Any) -> None:
                 spec,
                 output,
                 policy,
-                progress(given["quiet"], given["output"]),
+                shown,
                 workers=workers,
                 bind=bind,
                 ordered=given["ordered"],
@@ -99,5 +106,8 @@ def command(**given: Any) -> None:
                 joblog=joblog,
                 recorder=recorder,
                 access=access,
+                plan=plan,
             )
+    if not summary.error:
+        forget_past(caching.past(given))
     conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])

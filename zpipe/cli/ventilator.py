@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
 
-from zpipe.cli import job, options
+from zpipe.cli import caching, job, options
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
 
@@ -27,6 +28,7 @@ then
 """,
 )
 @options.job_options
+@caching.options
 @click.option(
     "--bind", default="tcp://127.0.0.1:5557", show_default=True, metavar="URL", help="Where workers and the sink join."
 )
@@ -43,16 +45,22 @@ def command(**given: Any) -> None:
     bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
     ports = job.lane_ports(given["lane_ports"])
     spec, policy, source = job.spec(**given), job.policy(**given), job.open_source(**given)
-    summary = run_ventilator(
-        source,
-        spec,
-        policy,
-        progress(given["quiet"], "elsewhere"),
-        bind=bind,
-        chunk=given["chunk"],
-        heartbeat=given["heartbeat"],
-        lane_ports=ports,
-        fingerprint=job.fingerprint(spec, **given),
-        access=access,
-    )
+    shown = progress(given["quiet"], "elsewhere")
+    plan = caching.plan(spec, given, lambda text: shown.say(text, error=True))
+    with contextlib.ExitStack() as stack:
+        if plan is not None:
+            stack.callback(plan.close)
+        summary = run_ventilator(
+            source,
+            spec,
+            policy,
+            shown,
+            bind=bind,
+            chunk=given["chunk"],
+            heartbeat=given["heartbeat"],
+            lane_ports=ports,
+            fingerprint=job.fingerprint(spec, **given),
+            access=access,
+            plan=plan,
+        )
     conclude(summary, quiet=given["quiet"], as_json=given["json_"], output="elsewhere")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
@@ -27,8 +27,15 @@ MOST, MOST_BYTES = 20_000, 64 << 20
 TOGETHER = 1 << 20
 """Bytes of outcomes from which on they are not told together."""
 
-Cut = Callable[[int, int], tuple[ItemKind, Sequence[Buffer]]]
-"""Makes a payload of the items from one position to before another."""
+
+class Cut(Protocol):
+    """Makes payloads of parts of items that were read together."""
+
+    def __call__(self, start: int, stop: int, /) -> tuple[ItemKind, Sequence[Buffer]]:
+        """Return the payload of the items from one position to before another."""
+
+    def skip(self, start: int, /) -> int:
+        """Return how many items that has ahead of the one at `start`."""
 
 
 class Loaded:

@@ -488,7 +488,8 @@ class Ask(_Header, frozen=True, tag="ask"):
 class State(_Header, frozen=True, tag="state"):
     """Where a job is: its `phase` in a word, `items` with an outcome of a `total` (None: not known; `exact` or not).
 
-    `in_flight` are chunks, `seconds` the time it has been there, `note` what it waits for.
+    `in_flight` are chunks, `seconds` the time it has been there, `note` what it waits for. `cached` items had their
+    outcome from the cache, `repeated` from another item.
     """
 
     job: str
@@ -503,6 +504,8 @@ class State(_Header, frozen=True, tag="state"):
     paused: bool = False
     draining: bool = False
     note: str = ""
+    cached: int = 0
+    repeated: int = 0
 
 
 class Bye(_Header, frozen=True, tag="bye"):

@@ -1,0 +1,283 @@
+"""Where outcomes are kept by digest: an SQLite file of the user's own, or a store that others share.
+
+The rule: a cache never fails the job. One that can't be opened is refused before the job begins; one that fails later
+is told of once, and what it would have answered is run. What is written waits a little, to be written with others, and
+is found meanwhile; a process that is killed loses half a second of it.
+
+Values are pickles, so who can write a cache can run code: the file must be the user's own, and nobody else's to write.
+This file does not know what a digest is of, nor what an outcome says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from zpipe.errors import UsageError
+
+__all__ = ["Cache", "Fallible", "Outcomes", "Shelf", "Unavailable"]
+
+APPLICATION = 0x7A706963
+"""What marks a SQLite file as a cache ("zpic")."""
+
+FORMAT = 1
+"""Rises when the tables change their meaning; a cache of another one is refused."""
+
+TOGETHER, LATE = 1000, 0.5
+"""So many outcomes are written at a time, or those that have waited for so many seconds."""
+
+VARIABLES = 500
+"""Digests that are asked for at a time."""
+
+PURGE = 600.0
+"""Seconds between looks for outcomes that have expired, and for those that are too many."""
+
+PAUSE = 30.0
+"""Seconds for which a store that failed is left alone."""
+
+Entry = tuple[bytes, bytes]
+"""A digest, and an outcome."""
+
+_TABLE = (
+    "CREATE TABLE outcomes (digest BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL NOT NULL, outcome BLOB NOT NULL)"
+)
+
+_FOREVER = 1e18
+
+
+class Unavailable(Exception):
+    """A store can't be read or written now."""
+
+
+class Shelf(Protocol):
+    """Something that holds outcomes. Its methods raise Unavailable."""
+
+    def read(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return those of the outcomes that are there and fresh."""
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Have these from now on."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Cache(Protocol):
+    """What a job asks for outcomes, and gives them to. Nothing here raises."""
+
+    def get(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return what is known of these."""
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Keep these."""
+
+    def flush(self) -> None:
+        """Write what has waited long enough."""
+
+    def close(self) -> None:
+        """Write what there is, and let go."""
+
+
+class Fallible:
+    """A cache on a shelf that may fail: `say` tells of it, and it is left alone for a while."""
+
+    def __init__(self, shelf: Shelf, name: str, say: Callable[[str], None]) -> None:
+        self._shelf, self._name, self._say = shelf, name, say
+        self._waiting: dict[bytes, bytes] = {}
+        self._since = 0.0
+        self._shut = 0.0
+        self._told = False
+
+    def get(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return what is known of these."""
+        waiting = self._waiting
+        found = {digest: waiting[digest] for digest in digests if digest in waiting} if waiting else {}
+        wanted = [digest for digest in digests if digest not in found] if found else digests
+        if wanted and not self._is_shut():
+            try:
+                found.update(self._shelf.read(wanted))
+            except Unavailable as error:
+                self._fail("read", error)
+        return found
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Keep these."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.update(entries)
+        if len(self._waiting) >= TOGETHER:
+            self._write()
+
+    def flush(self) -> None:
+        """Write what has waited long enough."""
+        if self._waiting and time.monotonic() >= self._since + LATE:
+            self._write()
+
+    def close(self) -> None:
+        """Write what there is, and let go."""
+        self._write()
+        with contextlib.suppress(Unavailable):
+            self._shelf.close()
+
+    def _write(self) -> None:
+        entries, self._waiting = list(self._waiting.items()), {}
+        if entries and not self._is_shut():
+            try:
+                self._shelf.write(entries)
+            except Unavailable as error:
+                self._fail("written", error)
+
+    def _is_shut(self) -> bool:
+        return self._shut > 0.0 and time.monotonic() < self._shut
+
+    def _fail(self, what: str, error: Unavailable) -> None:
+        self._shut = time.monotonic() + PAUSE
+        if not self._told:
+            self._told = True
+            self._say(f"the cache {self._name} can't be {what}: {error}; the job goes on without what is in there")
+
+
+class Outcomes:
+    """A shelf in the SQLite file `path`, or in one without a name that ends with this process (path: empty).
+
+    An outcome is fresh for `ttl` seconds from when it was written (None: for ever), and no longer than the one who
+    wrote it had it. When they take more than `most` bytes, the oldest go. Raises UsageError.
+    """
+
+    def __init__(self, path: str = "", ttl: float | None = None, most: int | None = None) -> None:
+        self._ttl, self._most = ttl, most
+        self._looked = time.monotonic()
+        if path:
+            _claim(path)
+        try:
+            self._file = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise UsageError(f"the cache {path} can't be opened: {error}") from None
+        try:
+            self._prepare(path)
+            if path:
+                self._purge()
+        except sqlite3.Error as error:
+            self._file.close()
+            raise UsageError(f"the cache {path} can't be used: {error}; if it is none, name another file") from None
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _prepare(self, path: str) -> None:
+        run = self._file.execute
+        if not path:
+            run("PRAGMA journal_mode=OFF")
+            run("PRAGMA synchronous=OFF")
+            run(_TABLE)
+            return
+        run("PRAGMA journal_mode=WAL")
+        run("PRAGMA synchronous=NORMAL")
+        run("BEGIN IMMEDIATE")
+        try:
+            tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            mark, version = run("PRAGMA application_id").fetchone()[0], run("PRAGMA user_version").fetchone()[0]
+            if not tables and not mark:
+                run(_TABLE)
+                run(f"PRAGMA application_id={APPLICATION}")
+                run(f"PRAGMA user_version={FORMAT}")
+            elif mark != APPLICATION:
+                raise UsageError(f"{path} is a database, and no cache of zpipe: name another file")
+            elif version != FORMAT:
+                raise UsageError(f"{path} is a cache of another version of zpipe: name another file, or remove it")
+        finally:
+            run("COMMIT")
+
+    def read(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return those of the outcomes that are there and fresh."""
+        now = time.time()
+        found: dict[bytes, bytes] = {}
+        born = now - self._ttl if self._ttl is not None else -1.0
+        try:
+            for at in range(0, len(digests), VARIABLES):
+                part = digests[at : at + VARIABLES]
+                marks = ",".join("?" * len(part))
+                rows = self._file.execute(
+                    f"SELECT digest, outcome FROM outcomes WHERE digest IN ({marks}) AND expires > ? AND born > ?",  # noqa: S608
+                    (*part, now, born),
+                )
+                found.update(rows)
+        except sqlite3.Error as error:
+            raise Unavailable(str(error)) from None
+        return found
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        """Have these from now on."""
+        now = time.time()
+        expires = now + self._ttl if self._ttl is not None else _FOREVER
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                self._file.executemany(
+                    "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)",
+                    [(digest, now, expires, outcome) for digest, outcome in entries],
+                )
+            finally:
+                self._file.execute("COMMIT")
+            if time.monotonic() >= self._looked + PURGE:
+                self._purge()
+        except sqlite3.Error as error:
+            raise Unavailable(str(error)) from None
+
+    def _purge(self) -> None:
+        """Let go of what has expired, and of the oldest where there is too much."""
+        self._looked = time.monotonic()
+        run = self._file.execute
+        run("DELETE FROM outcomes WHERE expires <= ?", (time.time(),))
+        while self._most is not None and (size := self._size()) > self._most:
+            count = run("SELECT count(*) FROM outcomes").fetchone()[0]
+            share = max(1, int(count * (1 - 0.9 * self._most / size)))
+            if not count:
+                break
+            run("DELETE FROM outcomes WHERE rowid IN (SELECT rowid FROM outcomes ORDER BY rowid LIMIT ?)", (share,))
+
+    def _size(self) -> int:
+        """Return the bytes that pages in use take."""
+        run = self._file.execute
+        pages, free = (run(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+        return int((pages - free) * run("PRAGMA page_size").fetchone()[0])
+
+    def count(self) -> int:
+        """Return how many outcomes there are."""
+        return int(self._file.execute("SELECT count(*) FROM outcomes").fetchone()[0])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._most is not None:
+                self._purge()
+        self._file.close()
+
+
+def _claim(path: str) -> None:
+    """Make the file unless it is there; raise UsageError unless it is the user's own, and nobody else's to write."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        where = f": there is no folder {Path(path).parent}" if isinstance(error, FileNotFoundError) else ""
+        raise UsageError(f"the cache {path} can't be opened: {error.strerror}{where}") from None
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"the cache {path} is no file; name one that is, or that is to be made")
+    if status.st_uid != os.geteuid():
+        raise UsageError(f"the cache {path} belongs to somebody else, whose pickles could run code here; name your own")
+    if status.st_mode & 0o022:
+        raise UsageError(
+            f"the cache {path} can be written by others (mode {status.st_mode & 0o777:04o}), whose pickles could run "
+            f"code here; if nobody has: chmod 600 {path}"
+        )

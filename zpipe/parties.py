@@ -1,0 +1,63 @@
+"""What a ventilator wants of those it works with in its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.sources import Batch
+
+__all__ = ["LocalSink", "Tasks"]
+
+
+class Tasks(Protocol):
+    """What a job of many functions says of the items that its source gives next."""
+
+    setup: wire.JobSpec | None
+    """What is called once in each worker, ahead of everything."""
+
+    def current(self) -> tuple[int, Chunker] | None:
+        """The number of the task that the next items are for, and what sizes their chunks; None if there are none."""
+
+    def single(self) -> tuple[int, Chunker, Batch] | None:
+        """The next item where it is to be sent alone, whatever else there is, with its task; None if there is none."""
+
+    def spec(self, number: int) -> wire.JobSpec:
+        """The task of this number."""
+
+
+class LocalSink(Protocol):
+    """A sink in the same process: a receipt from it is a function call."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where workers send results, announced with `*` for the host."""
+
+    @property
+    def encoding(self) -> wire.Encoding:
+        """How it wants results."""
+
+    @property
+    def letters(self) -> bool:
+        """Whether it wants dead letters."""
+
+    @property
+    def joblog(self) -> bool:
+        """Whether it wants lines for a job log."""
+
+    def held(self) -> wire.Held:
+        """Return what there is of the job already."""
+
+    def on_job(self, job: str, fingerprint: dict[str, str]) -> None:
+        """This is the job."""
+
+    def on_total(self, total: int) -> None:
+        """The job has `total` items."""
+
+    def on_copied(self, start: int, stop: int) -> None:
+        """Two workers run these items."""
+
+    def tell(self, results: Sequence[tuple[wire.Result, Sequence[wire.Buffer]]]) -> None:
+        """These results came, from this process."""

@@ -1,0 +1,134 @@
+"""What was asked for, so that items need not be run, becomes a plan: what they are known by, where outcomes are kept.
+
+The rule: whatever can't be is said here, before anything is run. A pickle is only taken from a file of the user's own,
+or from who has the pipeline's key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zpipe import cache as caches
+from zpipe import digests
+from zpipe.core.wire import Codec, JobSpec
+from zpipe.errors import TaskError, UsageError
+from zpipe.keys import load
+from zpipe.redis_cache import RedisOutcomes, is_redis
+from zpipe.sifting import Plan
+from zpipe.tasks import import_object
+
+__all__ = ["Wishes", "forget_past", "key_of", "make", "past_path", "task_identity"]
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What a person asked for.
+
+    unique: whether equal items are run once. `cache` is a file or the address of a Redis, in which outcomes are fresh
+    for `ttl` seconds (None: for ever), and which may have `size` bytes (None: any number; a file only). `past` is the
+    file that has the job's own outcomes (empty: one that ends with this process).
+    """
+
+    unique: bool = False
+    cache: str | None = None
+    ttl: float | None = None
+    size: int | None = None
+    codec: Codec = "pickle"
+    key_file: str | None = None
+    insecure: bool = False
+    past: str = ""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was."""
+        return self.unique or self.cache is not None
+
+
+def make(
+    wishes: Wishes,
+    identity: Callable[[int], bytes],
+    say: Callable[[str], None],
+    key: Callable[[int, Any], Any] | None = None,
+) -> Plan | None:
+    """Return the plan; None where nothing was asked for. `key` is what unique items are known by. Raises UsageError."""
+    if not wishes.any:
+        return None
+    past = cache = None
+    with contextlib.ExitStack() as stack:
+        if wishes.cache is not None:
+            cache = caches.Fallible(_shelf(wishes, wishes.cache), _name(wishes.cache), say)
+            stack.callback(cache.close)
+        if wishes.unique:
+            past = caches.Fallible(caches.Outcomes(wishes.past), "of this job's outcomes", say)
+            stack.callback(past.close)
+        stack.pop_all()
+    return Plan(identity, past, key, cache)
+
+
+def _shelf(wishes: Wishes, where: str) -> caches.Shelf:
+    if not is_redis(where):
+        return caches.Outcomes(where, wishes.ttl, wishes.size)
+    if wishes.size is not None:
+        raise UsageError(f"the size of {_name(where)} is its own to bound: set maxmemory in Redis")
+    keys = None if wishes.insecure else load(wishes.key_file)
+    if keys is None and wishes.codec == "pickle" and not wishes.insecure:
+        raise UsageError(
+            f"the cache {_name(where)} would hold pickles, and whoever can write there could run code here: make a key "
+            "with `zpipe keygen`, which then seals them, or give --codec json, or --insecure if all who can are trusted"
+        )
+    return RedisOutcomes(where, wishes.ttl, keys.secrets if keys is not None else ())
+
+
+def _name(where: str) -> str:
+    """Return what a cache is called, without a password."""
+    return (
+        where if not is_redis(where) else f"{where.partition('://')[0]}://{where.rpartition('@')[2].split('://')[-1]}"
+    )
+
+
+def task_identity(spec: JobSpec) -> Callable[[int], bytes]:
+    """Return what tells the identity of a command line's only task."""
+    made = hashlib.blake2b(digests.of_task(spec.task) + spec.codec.encode(), digest_size=32).digest()
+    return lambda _: made
+
+
+def key_of(text: str) -> Callable[[int, Any], Any]:
+    """Return what gives an item's key: the field of that name, or what `module:function` or `file.py:function` returns.
+
+    Raises UsageError.
+    """
+    if ":" not in text:
+        return lambda _, item: _field(item, text)
+    try:
+        found = import_object(text)
+    except TaskError as error:
+        raise UsageError(f"--unique-by {text} can't be loaded: {error}") from error
+    if not callable(found):
+        raise UsageError(f"--unique-by {text} is no function, and the name of a field has no colon")
+    return lambda _, item: found(item)
+
+
+def _field(item: Any, name: str) -> Any:
+    if not isinstance(item, dict):
+        raise TypeError(f"it is of type {type(item).__name__}, which has no field {name!r}")
+    if name not in item:
+        raise KeyError(f"there is no field {name!r}")
+    return item[name]
+
+
+def past_path(journal: str | None) -> str:
+    """Return the file that keeps a job's own outcomes beside its journal, if that has one."""
+    return "" if journal is None else f"{os.fspath(journal)}.unique"
+
+
+def forget_past(path: str) -> None:
+    """Remove that file: the job is done."""
+    for name in (path, f"{path}-wal", f"{path}-shm") if path else ():
+        with contextlib.suppress(OSError):
+            Path(name).unlink()

@@ -1,0 +1,337 @@
+"""A supply of items some of which need not be run: their outcomes are known, or will be, and are told from here.
+
+Items are read some way ahead and looked up together. What is to be done with each is the sieve's to say; this makes
+digests, asks caches, and makes results of what is known, which go to the sink as if from a worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from zpipe import digests, keepsakes, reading, serialize
+from zpipe.answers import Teller, Untellable, told_whole
+from zpipe.cache import Cache
+from zpipe.core import wire
+from zpipe.core.chunking import Chunker
+from zpipe.core.sieve import Answer, Loaded, Sieve
+from zpipe.errors import TaskError, WireError
+from zpipe.sources import Batch
+from zpipe.supply import Supply
+
+__all__ = ["Outgoing", "Plan", "SiftedSupply"]
+
+AHEAD = 256
+"""Items that are read and looked up together."""
+
+SLICE = 0.005
+"""Seconds for which items are set aside and told of before others get their turn."""
+
+REMOTE_KEEP = 4 << 20
+"""Bytes of outcomes that come home with a chunk's receipt where the sink is a process of its own."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What items are known by, and where outcomes are found and kept.
+
+    unique: items of one key are run once in this job: the key is what this returns for an item (None: the item).
+    `past` keeps what became of them. `cache` has outcomes of other jobs too, by task and item. `identity` tells a task
+    by its number.
+    """
+
+    identity: Callable[[int], bytes]
+    past: Cache | None = None
+    key: Callable[[int, Any], Any] | None = None
+    cache: Cache | None = None
+
+    def close(self) -> None:
+        """Let go of what outcomes are kept in."""
+        for made in (self.past, self.cache):
+            if made is not None:
+                made.close()
+
+
+class Outgoing(Protocol):
+    """Where results go that nobody ran for."""
+
+    def __call__(self, results: list[tuple[wire.Result, Sequence[wire.Buffer]]]) -> bool:
+        """Send them; False if they can't be sent now."""
+
+
+class _Tasks(Protocol):
+    def current(self) -> tuple[int, Chunker] | None:
+        """The task that the next items are for; None if there are none."""
+
+
+class SiftedSupply(Supply):
+    """A supply with a `sieve`. Whoever drives it calls `plan_with` first, `sift` now and then, and `close`."""
+
+    _plan: Plan
+
+    def plan_with(
+        self,
+        plan: Plan,
+        *,
+        tasks: _Tasks | None,
+        spec: Callable[[int], wire.JobSpec],
+        job: Callable[[], str],
+        say: Callable[[str, bool], None],
+    ) -> None:
+        """Begin with this plan. `spec(number)` is the task's, `job()` the job's id; `tasks`: of a job of many."""
+        self._plan, self._tasks, self._spec, self._job, self._say = plan, tasks, spec, job, say
+        self.sieve = Sieve(self._ledger)
+        self.any = Chunker(AHEAD)
+        """Sizes what is set aside."""
+        self._teller: Teller | None = None
+        self._wants: tuple[str, bool, bool] = ("", False, False)
+        self._told = self._more_to_do = self._stuck = False
+        self.taken: tuple[int, Chunker] = (0, self._ledger.chunker)
+
+    # as a supply
+
+    def remaining(self) -> int | None:
+        """Return how many items are to come, as far as known."""
+        remaining = self.source.remaining()
+        return None if remaining is None else remaining + self.sieve.waiting
+
+    @property
+    def eager(self) -> bool:
+        """Whether there is something to do at once."""
+        return self._more_to_do or (bool(self.sieve.answers) and not self._stuck)
+
+    @property
+    def waiting_for(self) -> tuple[int, Chunker] | None:
+        """The task of the items that have been read and are to come next, and what sizes their chunks."""
+        loaded = self.sieve.loaded
+        if not self.sieve.waiting or loaded is None:
+            return None
+        return loaded.task, loaded.chunker or self._ledger.chunker
+
+    def take(self, wanted: int) -> Batch | None:
+        """Return 1 to `wanted` items that are to be run, of the task `taken`; those ahead of them are set aside."""
+        while wanted > 0:
+            if not self.sieve.waiting and not self._load(max(wanted, AHEAD)):
+                return None
+            loaded = self.sieve.loaded
+            assert loaded is not None
+            self.taken = loaded.task, loaded.chunker or self._ledger.chunker
+            found = self.sieve.take(wanted)
+            if found is not None:
+                count, kind, frames = found
+                return Batch(count, kind, list(frames), loaded.cut.skip(loaded.at - count))
+            if not self.sieve.set_aside(wanted):
+                return None
+            if self._tasks is not None and not self.sieve.waiting:
+                return None  # the next items may be another task's
+            if self._ledger.ahead.count and not self.skip():
+                return None
+            wanted = self._ledger.wanted(self.remaining(), self.taken[1])
+        return None
+
+    def skip(self) -> bool:
+        """Pass over the next items as far as they are done; return whether that is all of them."""
+        count = self.sieve.skip(self._ledger.skippable)
+        if count:
+            self._ledger.on_skipped(count)
+        return super().skip() if not self.sieve.waiting else not self._ledger.skippable
+
+    def end(self) -> None:
+        """The source is exhausted: that is all once what was read has been dealt with."""
+        if not self.sieve.waiting:
+            super().end()
+
+    def total(self) -> tuple[int | None, bool]:
+        """The number of items, or an estimate of it, and whether it is exact."""
+        total, exact = super().total()
+        return (None if total is None else total + self.sieve.waiting), exact
+
+    def close(self) -> None:
+        """Wait no more, and let go of the source; what is news is kept."""
+        super().close()
+        self._store()
+
+    # reading ahead
+
+    def _load(self, most: int) -> bool:
+        """Read items and look them up; return whether there are any."""
+        task, chunker = 0, None
+        if self._tasks is not None:
+            current = self._tasks.current()
+            if current is None:
+                self.wait()
+                return False
+            task, chunker = current
+        batch = super().take(most)
+        if batch is None:
+            return False
+        self._store()
+        self.sieve.load(self._looked_up(batch, task, chunker))
+        return True
+
+    def _looked_up(self, batch: Batch, task: int, chunker: Chunker | None) -> Loaded:
+        spec, plan = self._spec(task), self._plan
+        items, unread = self._read(spec, batch)
+        own: list[bytes | None] = []
+        if plan.cache is not None or plan.key is None:
+            identity = plan.identity(task)
+            own = [digests.digest(identity, item) for item in items]
+        marks = own
+        if plan.key is not None:
+            identity = plan.identity(task)
+            own = [self._by_key(identity, task, item) for item in items]
+            marks = marks or [None] * len(own)
+        for position in unread:  # its worker is to say what is wrong with it
+            own[position] = marks[position] = None
+        known = plan.past.get([d for d in own if d is not None]) if plan.past is not None else {}
+        stored = plan.cache.get([m for m in marks if m is not None]) if plan.cache is not None else {}
+        cut = _Cut(spec, batch, items, readable=len(unread) < batch.count or batch.kind != "pickle")
+        return Loaded(items, own, cut, known=known, stored=stored, marks=marks, task=task, chunker=chunker)
+
+    def _by_key(self, identity: bytes, task: int, item: Any) -> bytes | None:
+        assert self._plan.key is not None
+        try:
+            return digests.digest(identity, self._plan.key(task, item))
+        except Exception as error:  # noqa: BLE001 - whatever the user's own function raises
+            if not self._told:
+                self._told = True
+                said = f"an item without a key is run whatever it is: {type(error).__name__}: {error}"
+                self._say(said, True)
+            return None
+
+    def _read(self, spec: wire.JobSpec, batch: Batch) -> tuple[Any, list[int]]:
+        """Return a batch's items, and the positions of those that can't be read."""
+        at = self._ledger.next
+        chunk = wire.Chunk(at, at + batch.count, 1, batch.kind)
+        try:
+            items, unread = reading.read(spec, chunk, batch.frames)
+        except WireError:
+            return [None] * batch.count, list(range(batch.count))
+        return items, [position for position, _ in unread]
+
+    # what is known
+
+    def _store(self) -> None:
+        """Keep what became of those that were run."""
+        found = self.sieve.found
+        if not found:
+            return
+        if self._plan.past is not None:
+            self._plan.past.put([(one.digest, one.outcome) for one in found])
+        if self._plan.cache is not None:
+            self._plan.cache.put(
+                [(one.mark, one.outcome) for one in found if one.mark is not None and not keepsakes.failed(one.outcome)]
+            )
+        found.clear()
+
+    def sift(self, room: int, send: Outgoing | None) -> bool:
+        """Set aside what comes next, up to `room` items at a time, and tell what is known; return whether any was.
+
+        `send`: where to, if that is known. For some time only: `eager` says whether there is more to do.
+        """
+        self._store()
+        until = time.monotonic() + SLICE
+        passed = 0
+        self._more_to_do = self._stuck = False
+        while room > 0:
+            if not self.sieve.waiting and not self._load(AHEAD):
+                break
+            count = self.sieve.set_aside(room)
+            passed += count
+            if send is not None and not self._tell_all(send):
+                break
+            if not count:
+                break
+            if self._ledger.ahead.count and not self.skip():
+                break
+            room = self._ledger.wanted(self.remaining(), self.any)
+            if time.monotonic() >= until:
+                self._more_to_do = True
+                break
+        if send is not None:
+            self._tell_all(send)
+        for cache in (self._plan.past, self._plan.cache):
+            if cache is not None:
+                cache.flush()
+        return passed > 0
+
+    def _tell_all(self, send: Outgoing) -> bool:
+        """Tell what can be; False: no more can be sent now."""
+        answers = self.sieve.answers
+        while answers:
+            answer = answers[0]
+            try:
+                told = self._told_of(answer)
+            except Untellable as error:
+                answers.popleft()
+                self._refuse(answer, str(error))
+                continue
+            if not send([(self._result(outcome), outcome.frames) for outcome in told]):
+                self._stuck = True
+                return False
+            if answers and answers[0] is answer:
+                answers.popleft()
+                self.sieve.on_told(answer)
+        return True
+
+    def _told_of(self, answer: Answer) -> list[Any]:
+        spec = self._spec(answer.chunk.task)
+        if spec.encoding == "outcomes":
+            return told_whole(answer)
+        wants = spec.encoding, spec.letters, spec.joblog
+        if self._teller is None or wants != self._wants:
+            self._wants = wants
+            try:
+                self._teller = Teller(spec, self._job())
+            except TaskError as error:
+                raise Untellable(str(error)) from None
+        return self._teller.tell(answer)
+
+    def _refuse(self, answer: Answer, why: str) -> None:
+        if not self._told:
+            self._told = True
+            self._say(f"what is known of item {answer.chunk.start} can't be used here, so it is run: {why}", True)
+        self.sieve.on_refused(answer)
+
+    def _result(self, outcome: Any) -> wire.Result:
+        body = wire.inline(outcome.frames)
+        return wire.Result(
+            self._job(),
+            0,
+            outcome.start,
+            outcome.stop,
+            1,
+            0.0,
+            outcome.failures,
+            outcome.hit,
+            body=body,
+            log=outcome.log,
+        )
+
+
+class _Cut:
+    """Makes payloads of parts of a batch; of one that is not `readable` here the payload is always the whole."""
+
+    __slots__ = ("_batch", "_items", "_lines", "_readable", "_spec")
+
+    def __init__(self, spec: wire.JobSpec, batch: Batch, items: Sequence[Any], *, readable: bool) -> None:
+        self._spec, self._batch, self._items, self._readable = spec, batch, items, readable
+        self._lines: list[bytes] | None = None
+
+    def skip(self, start: int) -> int:
+        """How many items the payload of a part has ahead of the one at `start`."""
+        return 0 if self._readable else start
+
+    def __call__(self, start: int, stop: int) -> tuple[wire.ItemKind, Sequence[wire.Buffer]]:
+        batch = self._batch
+        if stop - start == batch.count or not self._readable:
+            return batch.kind, batch.frames
+        if batch.kind == "pickle":
+            return "pickle", serialize.dumps(self._items[start:stop], owned=True)
+        if batch.kind == "msgpack":
+            return "msgpack", [msgspec.msgpack.encode(self._items[start:stop])]
+        if self._lines is None:
+            self._lines = bytes(batch.frames[0]).split(self._spec.separator)
+        return batch.kind, [self._spec.separator.join(self._lines[start:stop])]
