@@ -29,8 +29,7 @@ class Teller(Runner):
 
     def __init__(self, spec: JobSpec, job: str) -> None:
         self._values: Iterator[Any] = iter(())
-        # What is asked for again, for want of an `--until` that works, is nobody's to run.
-        super().__init__(msgspec.structs.replace(spec, retries=0, timeout=0.0, max_memory=0), job=job)
+        super().__init__(msgspec.structs.replace(spec, retries=0, keep=0), job=job)
         self._codec = spec.codec
 
     def _load(self, task: TaskSpec) -> Callable[..., Any]:  # noqa: ARG002 - it is not run

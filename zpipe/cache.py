@@ -44,9 +44,17 @@ PAUSE = 30.0
 Entry = tuple[bytes, bytes]
 """A digest, and an outcome."""
 
-_TABLE = (
-    "CREATE TABLE outcomes (digest BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL NOT NULL, outcome BLOB NOT NULL)"
-)
+_TABLE = """
+CREATE TABLE outcomes (
+    digest BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL NOT NULL, outcome BLOB NOT NULL
+) WITHOUT ROWID
+"""
+
+MEMORY = 32 << 10
+"""KiB of a file that are held in memory."""
+
+MAPPED = 1 << 30
+"""Bytes of it that are read where the system has them anyway."""
 
 _FOREVER = 1e18
 
@@ -172,6 +180,7 @@ class Outcomes:
 
     def _prepare(self, path: str) -> None:
         run = self._file.execute
+        run(f"PRAGMA cache_size=-{MEMORY}")
         if not path:
             run("PRAGMA journal_mode=OFF")
             run("PRAGMA synchronous=OFF")
@@ -179,6 +188,7 @@ class Outcomes:
             return
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=NORMAL")
+        run(f"PRAGMA mmap_size={MAPPED}")
         run("BEGIN IMMEDIATE")
         try:
             tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -236,11 +246,12 @@ class Outcomes:
         run = self._file.execute
         run("DELETE FROM outcomes WHERE expires <= ?", (time.time(),))
         while self._most is not None and (size := self._size()) > self._most:
-            count = run("SELECT count(*) FROM outcomes").fetchone()[0]
-            share = max(1, int(count * (1 - 0.9 * self._most / size)))
-            if not count:
+            count = self.count()
+            share = int(count * (1 - 0.9 * self._most / size))
+            found = run("SELECT born FROM outcomes ORDER BY born LIMIT 1 OFFSET ?", (share,)).fetchone()
+            if found is None:
                 break
-            run("DELETE FROM outcomes WHERE rowid IN (SELECT rowid FROM outcomes ORDER BY rowid LIMIT ?)", (share,))
+            run("DELETE FROM outcomes WHERE born <= ?", found)
 
     def _size(self) -> int:
         """Return the bytes that pages in use take."""

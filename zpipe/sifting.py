@@ -122,10 +122,11 @@ class SiftedSupply(Supply):
             if found is not None:
                 count, kind, frames = found
                 return Batch(count, kind, list(frames), loaded.cut.skip(loaded.at - count))
-            if not self.sieve.set_aside(wanted):
+            if not self.sieve.set_aside(self._ledger.wanted(self.remaining(), self.any)):
                 return None
-            if self._tasks is not None and not self.sieve.waiting:
-                return None  # the next items may be another task's
+            if not self.sieve.waiting:
+                self._more_to_do = True  # what comes next may be as this was, and others are to have their turn
+                return None
             if self._ledger.ahead.count and not self.skip():
                 return None
             wanted = self._ledger.wanted(self.remaining(), self.taken[1])

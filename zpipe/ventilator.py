@@ -378,7 +378,7 @@ class Ventilator:
                 chunk = self.ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
                 chunk.skip = batch.skip
                 return chunk
-            if self._tasks is None or not wanted:
+            if self._tasks is None or not wanted or (self._sifted is not None and self._sifted.eager):
                 return None
 
     def _on_source_error(self, error: SourceError) -> None:
