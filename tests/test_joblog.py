@@ -6,7 +6,7 @@ import pytest
 
 from zpipe import serialize
 from zpipe.commands import CommandTask
-from zpipe.core.wire import Chunk, JobSpec, TaskSpec
+from zpipe.core.wire import Chunk, Fate, JobSpec, TaskSpec
 from zpipe.joblog import HEADER
 from zpipe.runner import Outcome, Runner
 
@@ -40,7 +40,7 @@ def test_a_function_is_told_by_name_and_item() -> None:
 
 def test_an_item_that_was_never_run_has_a_line_too() -> None:
     """One that was given up has an outcome, and so a line."""
-    (line,) = run(TaskSpec("import", "builtins:int"), ["7"], doom="it was given up")
+    (line,) = run(TaskSpec("import", "builtins:int"), ["7"], doom="it was given up", fate=None)
     assert (line[0], line[6], line[8]) == ("11", "1", "builtins:int 7")
 
 
@@ -66,3 +66,13 @@ def test_nothing_is_timed_without_a_log() -> None:
         Chunk(0, 1, 1, "pickle"), serialize.dumps(["1"])
     )
     assert outcome.log == b""
+
+
+@pytest.mark.parametrize(("code", "told"), [(-9, ["0", "9"]), (70, ["70", "0"]), (0, ["1", "0"])])
+def test_an_item_whose_worker_ended_over_it(code: int, told: list[str]) -> None:
+    """The line has that worker's host, when it began the item, how long it had run it, and how it ended."""
+    fate = Fate("node7/12 slot 1", 1e9, 2.5, code)
+    (line,) = run(TaskSpec("import", "builtins:int"), ["7"], doom="it ran for 2.5 s", late=True, fate=fate)
+    assert line == ["11", "node7", "1000000000.000", "     2.500", "0", "0", *told, "builtins:int 7"]
+    (line,) = run(TaskSpec("command", "sleep {}"), ["7"], doom="it was given up", fate=fate)
+    assert line[8] == "sleep 7"

@@ -18,6 +18,7 @@ from typing import Any
 
 from zpipe import context
 from zpipe.commands import CommandTask
+from zpipe.core.wire import Fate
 from zpipe.records import Batch, Error
 from zpipe.versions import host_name
 
@@ -38,11 +39,12 @@ class Clock:
     def __init__(self, name: str) -> None:
         self._name = name
         self._runs: dict[int, _Run] = {}
+        self._describe: Callable[[Any], str] = self._named
         self._host = host_name()
 
     def timed(self, task: Callable[..., Any]) -> Callable[..., Any]:
         """Return the task, with its calls timed."""
-        describe = task.line if isinstance(task, CommandTask) else self._describe
+        describe = self._describe = task.line if isinstance(task, CommandTask) else self._named
 
         def run(*args: Any, **kwargs: Any) -> Any:
             index, began, start = context.current().index, time.time(), time.perf_counter()
@@ -58,25 +60,38 @@ class Clock:
         """Forget the times of items that are to be tried again, perhaps elsewhere."""
         self._runs.clear()
 
-    def _describe(self, item: Any) -> str:
+    def _named(self, item: Any) -> str:
         return f"{self._name} {_text(item)}"
 
     def lines(self, part: Batch) -> bytes:
         """Return the log's lines for items whose outcome is known, and forget their times."""
+        if part.fate is not None:
+            return b"".join([self._lost(index, item, part.fate) for index, item, _ in part.rows()])
         return b"".join([self._line(*row, part.errors.get(row[0])) for row in part.rows()])
 
+    def _lost(self, index: int, item: Any, fate: Fate) -> bytes:
+        """Tell of an item that was given up as its last worker ended over it."""
+        host = fate.worker.partition("/")[0] or self._host
+        status = -fate.code if fate.code < 0 else max(1, fate.code)
+        run = (fate.began or time.time(), fate.seconds, self._describe(item))
+        return _columns(index, host, run, 0, *((0, status) if fate.code < 0 else (status, 0)))
+
     def _line(self, index: int, item: Any, value: Any, error: Error | None) -> bytes:
-        began, took, what = self._runs.pop(index) if index in self._runs else (time.time(), 0.0, self._describe(item))
+        run = self._runs.pop(index) if index in self._runs else (time.time(), 0.0, self._describe(item))
         told = error if error is not None else value if isinstance(value, dict) else {}
         status = told.get("exit", 1) if error is not None else 0
         printed = told.get("stdout", "") if "exit" in told else ""
         size = len(printed.encode("utf-8", "surrogateescape")) if isinstance(printed, str) else 0
-        what = what.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") if {"\t", "\n"} & {*what} else what
-        columns = [
-            str(index + 1), self._host, f"{began:.3f}", f"{took:10.3f}", "0", str(size),
-            str(max(0, status)), str(max(0, -status)), what,
-        ]  # fmt: skip
-        return "\t".join(columns).encode("utf-8", "surrogateescape") + b"\n"
+        return _columns(index, self._host, run, size, max(0, status), max(0, -status))
+
+
+def _columns(index: int, host: str, run: _Run, size: int, status: int, signal: int) -> bytes:
+    began, took, what = run
+    what = what.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n") if {"\t", "\n"} & {*what} else what
+    columns = [
+        str(index + 1), host, f"{began:.3f}", f"{took:10.3f}", "0", str(size), str(status), str(signal), what,
+    ]  # fmt: skip
+    return "\t".join(columns).encode("utf-8", "surrogateescape") + b"\n"
 
 
 def _text(item: Any) -> str:

@@ -114,6 +114,7 @@ class Lane:
             body,
             chunk.late,
             chunk.expired,
+            chunk.fate if chunk.doom else None,
         )
         if body is None:
             self.flush()

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from zpipe import data, serialize
-from zpipe.core.wire import MAX_FRAMES, Buffer, Codec, Encoding
+from zpipe.core.wire import MAX_FRAMES, Buffer, Codec, Encoding, Fate
 from zpipe.traces import message_text
 
 __all__ = ["Batch", "Error", "encode", "letter", "refuse", "refuse_size"]
@@ -38,7 +38,8 @@ _Row = tuple[int, Any, Any]
 class Batch(msgspec.Struct):
     """The outcomes of items from index `start` on. Of a failed one `errors` has the error, `values` a placeholder.
 
-    An error is an Error where records are made of them. `attempt` is the items', from 1.
+    An error is an Error where records are made of them. `attempt` is the items', from 1. Of items that were not run
+    since their workers ended over them `fate` has how the last one did.
     """
 
     start: int
@@ -46,6 +47,7 @@ class Batch(msgspec.Struct):
     values: list[Any] = []
     errors: dict[int, Any] = {}
     attempt: int = 1
+    fate: Fate | None = None
 
     several: ClassVar[bool] = False
     """Whether an item may have any number of rows."""
@@ -67,13 +69,13 @@ class Batch(msgspec.Struct):
         """Return a batch of the one item at `index`, or of none, that shares this one's errors."""
         at = slice(0) if index is None else slice(index - self.start, index - self.start + 1)
         start = self.start if index is None else index
-        return Batch(start, self.items[at], self.values[at], self.errors, self.attempt)
+        return Batch(start, self.items[at], self.values[at], self.errors, self.attempt, self.fate)
 
     def part(self, start: int, stop: int) -> Batch:
         """Return a batch of the items from index `start` to before `stop`, with errors of its own."""
         at = slice(start - self.start, stop - self.start)
         errors = {index: error for index, error in self.errors.items() if start <= index < stop}
-        return Batch(start, self.items[at], self.values[at], errors, self.attempt)
+        return Batch(start, self.items[at], self.values[at], errors, self.attempt, self.fate)
 
 
 _CODECS: dict[Encoding, Codec] = {"values": "pickle", "values-json": "json", "values-msgpack": "msgpack"}

@@ -125,7 +125,7 @@ class Runner:
         unread: Unread = deque()
         if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
             items, unread = read(self._spec, chunk, frames)
-        batch = records.Batch(start, items, attempt=chunk.attempt)
+        batch = records.Batch(start, items, attempt=chunk.attempt, fate=chunk.fate)
         if self._clock is not None:
             self._clock.clear()
         if chunk.doom:
@@ -327,13 +327,14 @@ class Runner:
             return []
         spell = self._spec.first or self._spec.encoding not in {"json", "pickle"}  # else the record has it
         letters = self._spec.letters
+        worker = batch.fate.worker if batch.fate is not None else self._worker
         return [
             Failure(
                 index,
                 error["type"],
                 error["message"],
                 error["traceback"] if spell else "",
-                records.letter(batch, index, error, self._worker, self._spec.stage) if letters else b"",
+                records.letter(batch, index, error, worker, self._spec.stage) if letters else b"",
             )
             for index, error in sorted(batch.errors.items())
         ]

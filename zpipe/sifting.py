@@ -15,7 +15,7 @@ import msgspec
 from zpipe import digests, keepsakes, reading, serialize
 from zpipe.answers import Teller, Untellable, told_whole
 from zpipe.cache import Cache
-from zpipe.core import wire
+from zpipe.core import coding, wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.sieve import Answer, Loaded, Sieve
 from zpipe.errors import TaskError, WireError
@@ -297,7 +297,7 @@ class SiftedSupply(Supply):
         self.sieve.on_refused(answer)
 
     def _result(self, outcome: Any) -> wire.Result:
-        body = wire.inline(outcome.frames)
+        body = coding.inline(outcome.frames)
         return wire.Result(
             self._job(),
             0,

@@ -260,7 +260,7 @@ class Supervisor:
             if not self._signals:
                 self._say(f"worker {pid} of slot {slot.number} was told to leave, and left")
             return
-        slot.past = Past(pid, how, crashed, item, late)
+        slot.past = Past(pid, how, crashed, item, late, slot.warden.fate(code, now))
         slot.follows = slot.warden.killed
         lived = now - slot.started
         if slot.warden.killed:  # over what it ran, which says nothing of the slot

@@ -8,9 +8,11 @@ grows fast is somewhat over its limit before it is killed.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from math import inf
 
+from zpipe.core.wire import Fate
 from zpipe.stopwatch import Reading, Stopwatch
 
 __all__ = ["Warden", "resident"]
@@ -80,6 +82,14 @@ class Warden:
         if page.since != self._overran.since:
             return "killed as the item that it had run too long came to its end", False, None, False
         return f"it ran for {self._ran:.3g} s, and its limit is {page.limit:g} s", False, item, True
+
+    def fate(self, code: int, now: float) -> Fate:
+        """Return what else is known of a process that has ended with this code, monotonic time `now`."""
+        page = self.stopwatch.read()
+        if self._overran is not None and page.since != self._overran.since:
+            return Fate()  # the item that it was killed over had just come to its end: nobody else is to blame
+        took = now - page.since if page.since else 0.0
+        return Fate("", time.time() - took if took else 0.0, took, code)
 
     @property
     def killed(self) -> bool:

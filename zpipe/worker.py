@@ -67,6 +67,7 @@ class Past(msgspec.Struct, frozen=True):
     crashed: bool = False
     item: int | None = None
     late: bool = False
+    fate: wire.Fate = wire.Fate()
 
 
 class Worker:
@@ -122,7 +123,7 @@ class Worker:
         session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
 
         def join(turn: int) -> wire.Join:
-            known = (last.pid, last.ended, last.crashed, last.item, last.late)
+            known = (last.pid, last.ended, last.crashed, last.item, last.late, last.fate)
             return wire.Join(versions, session, turn, host, os.getpid(), slot, *known)
 
         first = patience if first_patience is None else first_patience

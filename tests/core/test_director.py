@@ -270,9 +270,9 @@ def test_a_sink_that_is_gone_is_waited_for_and_taken_back() -> None:
     assert "results its first process had are gone" in of(End, actions)[0].error
 
 
-def anew(fingerprint: dict[str, str]) -> Director:
+def anew(fingerprint: dict[str, str], **policy: Any) -> Director:
     """A director whose job can be told from others."""
-    return Director("new", Policy(V), Ledger(Chunker(1)), fingerprint=fingerprint, base=1000)
+    return Director("new", Policy(V, **policy), Ledger(Chunker(1)), fingerprint=fingerprint, base=1000)
 
 
 def test_a_ventilator_started_anew_goes_on_with_the_sinks_job() -> None:
@@ -457,6 +457,22 @@ def test_a_job_is_halted_at_once_or_drained() -> None:
         if not now:
             rest = wire.Receipts("job", [wire.Receipt(1, 2, lane, 0.1, 0, 1)])
             assert of(End, director.on_receipts(rest, 0.0)) == [End("halted: 1 of 1 items have failed", 1)]
+
+
+def test_failures_of_an_earlier_start_halt_nothing() -> None:
+    """A job that was halted can be gone on with: what counts is what fails from then on."""
+    director = anew({"task": "f"}, halt=Halt(now=True, count=2))
+    held = wire.Held("old", {"task": "f"}, [0, 10], failed=5)
+    (admit,) = of(Admit, director.on_message(b"s", sink(held=held), 0.0))
+    director.on_message(b"s", wire.Ready(admit.lane), 0.0)
+    lane = enter(director, 1)
+    director.ledger.on_skipped(10)
+    for n in (10, 11):
+        issue(director, lane)
+        receipts = wire.Receipts("old", [wire.Receipt(n, n + 1, lane, 0.1, 1, 1)])
+        ends = of(End, director.on_receipts(receipts, 0.0))
+        assert [end.error for end in ends] == (["halted: 2 of 2 items have failed"] if n == 11 else [])
+    assert director.ledger.failed == 7
 
 
 def ask(director: Director, wish: str) -> list[Any]:

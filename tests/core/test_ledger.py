@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import settings
@@ -13,7 +14,7 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
 from zpipe.core.ranges import RangeSet
-from zpipe.core.suspects import HEARING, Verdict
+from zpipe.core.suspects import HEARING, KILLS, Verdict
 from zpipe.core.wire import Receipt
 
 
@@ -153,12 +154,12 @@ def test_an_answer_nobody_asked_for_is_ignored() -> None:
 
 
 def test_only_the_lost_lanes_chunks_go_to_others() -> None:
-    """A dead worker's chunks are pending again, in order, with the next attempt; nobody else's are touched."""
+    """A dead worker's chunks are pending again, in order, the one it ran with the next attempt; nobody else's are."""
     ledger = make(1, 2, 3)
     first, other, second = issue(ledger, 1), issue(ledger, 2), issue(ledger, 1)
     assert ledger.on_lost(1) == 2
     assert (ledger.again(3, 0.0), ledger.again(3, 0.0), ledger.again(3, 0.0)) == (first, second, None)
-    assert (first.attempt, second.attempt, other.attempt) == (2, 2, 1)
+    assert (first.attempt, second.attempt, other.attempt) == (2, 1, 1)
     assert other.lane == 2
     ledger.check()
 
@@ -669,3 +670,61 @@ def test_a_timing_that_can_not_be_is_not_believed(seconds: float) -> None:
     ledger.on_receipt(receipt(issue(ledger, 1), seconds=seconds), 0.0)
     assert (ledger.wanted(None), ledger.chunker.cost(1), ledger.lanes[1].typical, ledger.lanes[1].window) == before
     assert ledger.done == 2
+
+
+def test_a_chunk_that_unknown_hands_kill_again_and_again_is_to_blame() -> None:
+    """A few times are chance; then it is halved, and what is killed alone, three times more, is given up, alone."""
+    ledger, killed = make(1), Verdict(how="killed by SIGKILL", killed=True)
+    issue(ledger, 1, 4)
+    runs: Counter[tuple[int, int]] = Counter()
+    for lane in range(1, 60):
+        chunk = next(iter(ledger.lanes[lane].held.values()), None) or ledger.again(lane, 0.0)
+        if chunk is None:
+            break
+        runs[chunk.start, chunk.stop] += 1
+        if chunk.start <= 2 < chunk.stop and not chunk.doom:
+            ledger.on_lost(lane)
+            ledger.on_verdict(lane, killed)
+        else:
+            assert bool(chunk.doom) == (chunk.start == 2), chunk.doom
+            ledger.on_receipt(receipt(chunk), 0.0)
+        ledger.check()
+        ledger.on_ready(lane + 1)
+    ledger.on_exhausted()
+    assert ledger.finished
+    assert runs[0, 4] == KILLS + 1
+    assert (runs[0, 2], runs[2, 4], runs[3, 4]) == (1, 1, 1)
+    assert runs[2, 3] == 3 + 1, "three runs that prove it, and one that tells of it"
+
+
+def test_chunks_that_a_lost_worker_can_not_have_come_to_have_had_no_attempt() -> None:
+    """In a job with limits its supervisor knows which item it was at: what is behind that was not begun."""
+    ledger = make(1, 2)
+    ledger.limited = True
+    ledger.lanes[1].window = 9
+    for _ in range(3):
+        issue(ledger, 1, 4)
+    ledger.on_lost(1, verdict=True)
+    ledger.on_verdict(1, Verdict(True, 5, how="killed by SIGSEGV"))
+    attempts = {}
+    for _ in range(9):
+        chunk = ledger.again(2, 0.0)
+        if chunk is not None:
+            attempts[chunk.start, chunk.stop] = chunk.attempt
+            ledger.on_receipt(receipt(chunk), 0.0)
+    assert attempts == {(0, 4): 2, (4, 5): 2, (5, 6): 2, (6, 8): 1, (8, 12): 1}
+
+
+def test_an_item_to_be_tried_again_waits_for_its_chunk_and_no_longer() -> None:
+    """While the rest of that runs it has the same place in the books: nobody looks again before that is in."""
+    ledger = make(1, 2)
+    chunk = issue(ledger, 1, 4)
+    ledger.on_receipt(again(chunk, 0, 1, 1.0), 0.0)
+    assert ledger.deadline() == 1.0
+    assert not ledger.due(1.0)
+    assert ledger.deadline() is None, "time has no more to do with it"
+    ledger.on_receipt(Receipt(1, 4, 1, 0.1, 0, 10), 5.0)
+    assert ledger.deadline() == 0.0
+    assert ledger.due(5.0)
+    retry = ledger.again(2, 5.0)
+    assert (retry.start, retry.stop, retry.tries) == (0, 1, 1)

@@ -241,6 +241,14 @@ def die_once(item: int) -> tuple[int, int]:
     return item, context(item)[1]
 
 
+def die_at_three(item: int) -> tuple[int, int]:
+    """Kill the worker whenever 3 comes, in the way of somebody else; give back the item and its attempt."""
+    if item == 3:
+        note("pids", os.getpid())
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item, context(item)[1]
+
+
 def wait_at_first(item: int) -> int:
     """Note the process in `pids`; item 0 waits at its first attempt until there is no file `stop`."""
     note("pids", os.getpid())

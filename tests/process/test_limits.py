@@ -14,7 +14,7 @@ ONE_CHUNK = ("--range", "0:16", "--chunk", "16", "--workers", "2")
 @pytest.mark.parametrize("task", ["spin_on_seven", "hold_on_seven"])
 def test_an_item_that_takes_too_long_fails_alone(zpipe: Zpipe, task: str) -> None:
     """Whatever code it is in, it is killed and given up; the fifteen others of its chunk come out right."""
-    job = ("run", f"jobs:{task}", *ONE_CHUNK, "--timeout", "0.3", "--dead-letters", "dead", "--json")
+    job = ("run", f"jobs:{task}", *ONE_CHUNK, "--timeout", "0.3", "--dead-letters", "dead", "--json", "--joblog", "log")
     node = zpipe.run(*job, "--output", "out", status=1)
     found = records((zpipe.folder / "out").read_text())
     assert [record["index"] for record in found] == list(range(16))
@@ -23,10 +23,30 @@ def test_an_item_that_takes_too_long_fails_alone(zpipe: Zpipe, task: str) -> Non
     assert (letter["index"], letter["item"], letter["attempts"]) == (7, 7, 1)
     assert letter["error"]["type"] == "ItemTimeout"
     assert letter["error"]["message"].startswith("it ran for 0.3")
-    assert "its limit is 0.3 s (worker " in letter["error"]["message"]
+    assert f"its limit is 0.3 s (worker {letter['worker']})" in letter["error"]["message"]
+    (line,) = [line for line in (zpipe.folder / "log").read_text().splitlines() if line.startswith("8\t")]
+    assert line.split("\t")[6:8] == ["0", "9"]
+    assert 0.3 <= float(line.split("\t")[3]) < 30
     told = json.loads(node.out)
     assert (told["done"], told["failed"], told["lost"]) == (16, 1, 0)
     assert "over item 7: it ran for 0.3" in node.err
+
+
+def test_an_item_that_kills_its_worker_by_hand_is_given_up(zpipe: Zpipe) -> None:
+    """Nobody can know who sent the signal; but so often it is no chance. The log and the letter say who died of it."""
+    job = ("run", "jobs:die_at_three", "--range", "0:6", "--workers", "1", "--max-crashes", "1", "--chunk", "1")
+    job = (*job, "--dead-letters", "dead", "--joblog", "log")
+    found = records(zpipe.run(*job, status=1).out)
+    assert [record["value"] for record in found if "value" in record] == [[n, 1] for n in range(6) if n != 3]
+    killed = zpipe.task_pids()
+    assert len(killed) == 8
+    (letter,) = map(json.loads, (zpipe.folder / "dead").read_text().splitlines())
+    message = letter["error"]["message"]
+    assert message == "it was given up: 8 workers ended while they ran it; the last one: killed by SIGKILL"
+    assert letter["attempts"] == 8
+    assert f"/{killed[-1]} slot " in letter["worker"]
+    line = next(line for line in (zpipe.folder / "log").read_text().splitlines() if line.startswith("4\t"))
+    assert line.split("\t")[6:8] == ["0", "9"]
 
 
 def test_an_item_that_took_too_long_is_tried_again(zpipe: Zpipe) -> None:

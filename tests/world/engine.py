@@ -200,14 +200,14 @@ class World:
             for connection in process.connections():
                 self.at(self.now + HEARTBEAT + self.delay(), connection.cut)
 
-    def crash(self, worker: Worker, item: int | None = None, late: bool = False) -> None:
+    def crash(self, worker: Worker, item: int | None, late: bool, *, crashed: bool) -> None:
         """A worker ends by what it runs; its slot's next process may know which item that was."""
         if worker.alive:
-            self.crashes += not late
+            self.crashes += crashed
             self.tell(f"{worker.label} {'is killed' if late else 'crashes'} over {item}")
             worker.vanish()
             soon = self._draw() * (0.1 if item is not None else 1.0)
-            self.at(self.now + soon, lambda: self.restart(worker, not late, item, late))
+            self.at(self.now + soon, lambda: self.restart(worker, crashed, item, late))
 
     def restart(self, worker: Worker, crashed: bool = False, item: int | None = None, late: bool = False) -> None:
         if self.vent.end is None:
@@ -301,12 +301,12 @@ class World:
             assert sink.collector.finished, "the sink does not know that it has all"
             # One that died with its last word under way has not said it again: its journal has all, and that was heard.
             assert sink.finished.done == s.items if sink.finished is not None else s.journal
-            doomed, poison = set(self.doomed), set(s.poison)
+            doomed, poison = set(self.doomed), {*s.poison, *s.suicides}
             assert poison <= doomed, f"not given up: {sorted(poison - doomed)}"
             assert doomed <= poison.union(self.accused), f"given up: {sorted(doomed - poison)}"
             assert sorted(set(self.timed_out)) == sorted(s.overruns), "timed out, not to blame, or the other way round"
         assert not any(worker.alive for worker in self.workers), "a worker never left"
-        if not self.faults and not s.poison and not s.overruns and not s.speculate:
+        if not self.faults and not s.poison and not s.overruns and not s.suicides and not s.speculate:
             if s.kinds and not (s.unkept or s.refused or s.hits):
                 for kind in range(s.kinds):
                     runs = sum(

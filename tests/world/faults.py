@@ -98,7 +98,7 @@ def _kill(world: World, fault: Fault) -> None:
     worker = world.worker(fault.who)
     if worker is None:
         return
-    if fault.crashed and worker.stop - worker.start == 1:
+    if (fault.crashed or world.scenario.suicides) and worker.stop - worker.start == 1:
         world.accused.append(worker.start)
     worker.vanish((True, all(fault.told)))
     # One more than these, and an item may be given up that merely takes long, or was in one chunk with poison.

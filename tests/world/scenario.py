@@ -23,6 +23,8 @@ class Scenario:
     hits: tuple[int, ...] = ()
     endless: bool = False
     poison: tuple[int, ...] = ()
+    suicides: tuple[int, ...] = ()
+    """Items whose task kills its own process, as somebody else might."""
     known: bool = False
     """Whoever takes a crashed worker's place knows which item that ran."""
     overruns: tuple[int, ...] = ()
@@ -133,6 +135,9 @@ SCENARIOS = {
     "recycling": Scenario(recycle=10, items=120, kills=2, cuts=3),
     "recycling, one worker": Scenario(recycle=1, items=30, workers=1, chunk=2, cuts=2, overruns=(7,)),
     "known poison": Scenario(poison=(3, 40, 41), items=80, known=True, chunk=20, kills=2, cuts=2),
+    "suicides": Scenario(suicides=(3, 40), items=60, kills=2, cuts=2, workers=4),
+    "suicides in big chunks": Scenario(suicides=(17,), poison=(20,), items=60, chunk=32, kills=0, cuts=0, ordered=True),
+    "suicides, limits": Scenario(suicides=(9,), overruns=(17,), known=True, items=40, chunk=16, kills=1, cuts=1),
     "poison": Scenario(poison=(3, 40, 41, 90), items=120, kills=2, cuts=2, workers=4),
     "poison in big chunks": Scenario(poison=(17, 63), items=100, chunk=32, kills=0, cuts=0, ordered=True),
     "one way": Scenario(kills=2, cuts=2, mutes=5),
@@ -267,9 +272,11 @@ def drawn(seed: int) -> Scenario:
         deaf=rng.choice((0.0, 0.2, 1.0)),
         disk_full=some(2) if journal else 0,
     )
-    planned = rng.random() < 0.2
-    if planned or hits or poison or made.overruns or rng.random() < 0.6:
-        return replace(made, planned=planned)  # what is fatal is an item, and another one of its kind would not be run
+    elsewhere = {*poison, *made.overruns, *made.flaky}
+    doomed = () if hits or rng.random() < 0.9 else tuple(i for i in items_of(1.0)[:2] if i not in elsewhere)
+    made = replace(made, suicides=doomed, planned=not doomed and rng.random() < 0.2)
+    if hits or poison or doomed or made.overruns or made.planned or rng.random() < 0.6:
+        return made  # what is fatal is an item, and another one of its kind would not be run
     kinds = rng.choice((1, 3, 10, 40))
     stored = tuple(n for n in range(kinds) if rng.random() < 0.3) if rng.random() < 0.4 else ()
     return replace(made, kinds=kinds, stored=stored, unkept=rng.choice((0.0, 0.0, 0.3)))

@@ -31,6 +31,9 @@ COUNTS = {"kills": 0, "cuts": 0, "sink_cuts": 0, "mutes": 0, "splits": 0, "freez
 
 T = TypeVar("T")
 
+ITEMS = ("hits", "poison", "suicides", "flaky", "unlucky")
+"""What of a scenario names items."""
+
 
 def ddmin(parts: Sequence[T], fails: Callable[[list[T]], bool]) -> list[T]:
     """Return a part of `parts` that fails, and none of whose own parts fails that lacks a single one."""
@@ -105,15 +108,13 @@ def _simpler(s: Scenario, faults: Sequence[Fault]) -> Iterator[Scenario]:
     for name, value in PLAIN.items():
         if getattr(s, name) != value:
             yield replace(s, **{name: value})
-    for name in ("hits", "poison", "flaky", "unlucky"):
+    for name in ITEMS:
         given = getattr(s, name)
         for n in range(len(given)):
             yield replace(s, **{name: given[:n] + given[n + 1 :]})
     for items in (s.items // 2, s.items * 3 // 4, s.items - 1):
         if 0 < items < s.items:
-            kept = {
-                name: tuple(i for i in getattr(s, name) if i < items) for name in ("hits", "poison", "flaky", "unlucky")
-            }
+            kept = {name: tuple(i for i in getattr(s, name) if i < items) for name in ITEMS}
             yield replace(s, items=items, **kept)
     most = max([fault.who for fault in faults] + [who for fault in faults for who in fault.group], default=SINK)
     if s.workers > max(1, most + 1, s.expect):

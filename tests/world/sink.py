@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
 from zpipe.core.member import Send, State
@@ -42,11 +44,7 @@ class Disk:
         """What a ventilator may be told: this, and no more."""
         state = self.state
         done = RangeSet(self.done).runs
-        return (
-            wire.Held(state["job"], state["fingerprint"], done, state["failed"], state["limit"])
-            if done
-            else wire.Held()
-        )
+        return wire.Held(state["job"], state["fingerprint"], done, state["failed"], state["limit"])
 
     def open(self, ordered: bool, reorder: int) -> Collector:
         """A collector that goes on from there."""
@@ -81,7 +79,9 @@ class SimSink(Node):
     def join(self, turn: int) -> wire.Control:
         held = self.collector.held
         if self.world.scenario.journal and not self.commit():  # a ventilator may forget all that it is told is done
-            held = self.disk.held if self.disk is not None else wire.Held()
+            committed = self.disk.held if self.disk is not None else wire.Held()
+            if self.collector.done.count:  # the job is this one, whatever there is of it
+                held = msgspec.structs.replace(committed, job=held.job, fingerprint=held.fingerprint)
         return wire.SinkJoin(VERSIONS, self.session, turn, "host", 1, "sink:1", "values", held)
 
     def receive(self, connection: Connection, frames: list[bytes]) -> None:

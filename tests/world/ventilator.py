@@ -203,6 +203,7 @@ class Vent(Process):
             body,
             chunk.late,
             chunk.expired,
+            chunk.fate if chunk.doom else None,
         )
         message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
         connection.send(1, coding.encode(message, chunk.payload if body is None else ()))

@@ -32,7 +32,8 @@ class Worker(Node):
         item: int | None = None,
         late: bool = False,
     ) -> None:
-        self.slot, self.past = slot, (previous, "killed", crashed, item, late)
+        fate = wire.Fate(code=-6 if crashed else wire.KILLED)
+        self.slot, self.past = slot, (previous, "killed", crashed, item, late, fate)
         self.pid = world.serial()
         self.who, self.label = slot, f"worker {self.pid} in slot {slot}"
         super().__init__(world)
@@ -143,16 +144,17 @@ class Worker(Node):
             elif chunk.tries == 2:
                 self.world.timed_out.append(chunk.start)
         else:
-            fatal = [i for i in (*scenario.poison, *scenario.overruns) if chunk.start <= i < chunk.stop]
+            deadly = (*scenario.poison, *scenario.overruns, *scenario.suicides)
+            fatal = [i for i in deadly if chunk.start <= i < chunk.stop]
             if fatal:
                 self.fate(min(fatal), chunk, welcome, seconds)
                 return
         self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, self.measured(seconds)), self)
 
     def fate(self, item: int, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
-        """What is run ends this process, unless it is given back: it crashes over an item, or that overruns."""
+        """What is run ends this process, unless it is given back: it crashes, overruns, or kills itself."""
         world = self.world
-        late = item in world.scenario.overruns
+        late, suicide = item in world.scenario.overruns, item in world.scenario.suicides
 
         def end() -> None:
             if item >= self.stop:
@@ -160,7 +162,8 @@ class Worker(Node):
                 return
             if self.alive and late:
                 world.overran[item] = world.overran.get(item, 0) + 1
-            world.crash(self, item if late or world.scenario.known else None, late)
+            known = item if late or (world.scenario.known and not suicide) else None
+            world.crash(self, known, late, crashed=not (late or suicide))
 
         world.at(world.now + seconds, end)
 

@@ -25,9 +25,13 @@ class Retries:
         """How many items failed and had another try, or will have."""
         self._outstanding = outstanding
         self._later: list[tuple[float, int]] = []
+        self._behind: list[int] = []
+        """Those that are due, and wait for the rest of their chunk, which still goes by the same start."""
 
     def deadline(self) -> float:
         """When `due` is next worth asking."""
+        if any(start not in self._outstanding for start in self._behind):
+            return 0.0
         return self._later[0][0] if self._later else inf
 
     def put_off(self, receipt: Receipt, chunk: Chunk, now: float) -> bool:
@@ -54,13 +58,16 @@ class Retries:
         There may be news without any: that one which is pending need not wait for another lane any longer.
         """
         found: list[Chunk] | None = None
+        behind, self._behind = self._behind, []
+        for start in behind:
+            heappush(self._later, (now, start))
         while self._later and self._later[0][0] <= now:
             when, start = heappop(self._later)
             if start in self.chunks and self.chunks[start].until > when:
                 continue  # that was the time of an earlier try
             if start in self._outstanding and start in self.chunks:
-                heappush(self._later, (now + CHOOSY / 100, start))  # the rest of its chunk is not yet in
-                break
+                self._behind.append(start)
+                continue
             found = found or []
             chunk = self.chunks.pop(start, None)
             if chunk is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim
 from zpipe.core.ranges import RangeSet
-from zpipe.core.wire import Buffer, ItemKind, Receipt
+from zpipe.core.wire import Buffer, Fate, ItemKind, Receipt
 
 __all__ = ["Chunk"]
 
@@ -17,19 +17,20 @@ class Chunk:
 
     The payload holds `skip` items ahead of them. `losses` counts workers lost with it for reasons outside (a signal, a
     host, a cut), `crashes` those that ended by their own fault while running it: only the second can be the items'
-    doing. `proven` are those crashes of which it is known that this one item ran. With a `doom` it is not run: its item
-    fails, for this reason; if it is `late`, because it ran too long, which may be tried again; if it is `expired`,
-    because its time had passed before it was sent. `claim` is what it claims of the schedule, if its job has one. `got`
-    is what has its receipts already, if that is a part. After `tries` tries that failed it avoids the lane of the last
-    one `until` a time. `twin` is the lane that runs a copy of it, if one does, and `copied` whether one ever did, or
-    none may. `words` are of what failed in a copy and may be tried again, each with when it came: they count if this
-    becomes the only run.
+    doing. `kills` are those losses of which no more is known than that the process was killed, and nothing else on its
+    host was. `proven` are those crashes of which it is known that this one item ran, and `fate` is of the last one.
+    With a `doom` it is not run: its item fails, for this reason; if it is `late`, because it ran too long, which may be
+    tried again; if it is `expired`, because its time had passed before it was sent. `claim` is what it claims of the
+    schedule, if its job has one. `got` is what has its receipts already, if that is a part. After `tries` tries that
+    failed it avoids the lane of the last one `until` a time. `twin` is the lane that runs a copy of it, if one does, and
+    `copied` whether one ever did, or none may. `words` are of what failed in a copy and may be tried again, each with
+    when it came: they count if this becomes the only run.
     """
 
     __slots__ = (
-        "attempt", "avoid", "chunker", "claim", "copied", "cost", "crashes", "doom", "expired", "got", "items", "lane",
-        "late", "losses", "order", "payload", "proven", "since", "size", "skip", "start", "stop", "task", "tries",
-        "twin", "until", "words",
+        "attempt", "avoid", "chunker", "claim", "copied", "cost", "crashes", "doom", "expired", "fate", "got", "items",
+        "kills", "lane", "late", "losses", "order", "payload", "proven", "since", "size", "skip", "start", "stop",
+        "task", "tries", "twin", "until", "words",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +47,8 @@ class Chunk:
         """Seconds it is likely to take."""
         self.attempt = 0
         self.losses = 0
+        self.kills = 0
+        self.fate: Fate | None = None
         self.crashes = 0
         self.proven = 0
         self.skip = 0
@@ -73,6 +76,7 @@ class Chunk:
         part = Chunk(start, stop, self.items, self.payload, self.task, self.chunker)
         part.skip = self.skip + start - self.start
         part.attempt, part.crashes, part.losses, part.tries = self.attempt, self.crashes, self.losses, self.tries
+        part.kills, part.fate = self.kills, self.fate
         if self.claim is not None:
             part.claim, part.since, part.copied = self.claim, self.since, self.copied
         return part

@@ -73,6 +73,8 @@ class Director:
         self._fit = False
         self._unexplained: dict[int, Lost] = {}
         self._drain: tuple[str, int] | None = None
+        self._before = 0, 0
+        """How many items had failed, and were done, before this process came: none of them is a reason to halt."""
         self.paused = False
         """Nothing is sent; what workers have they finish."""
         self._bye: wire.Bye | None = wire.Bye()
@@ -220,7 +222,7 @@ class Director:
         self.sink.session = join.session
         self.sink.node = self._roster.seat(identity, join, now)
         actions.append(Admit(identity, self.sink.node.lane))
-        return [*actions, *self._resume(join.held), *self._refill(), *self._closing()]
+        return [*actions, *self._resume(join.held, met=met), *self._refill(), *self._closing()]
 
     def on_local_sink(self, wants: Wants, held: wire.Held) -> list[Action]:
         """A sink of this very process takes part, which may have a part of the job already."""
@@ -230,7 +232,7 @@ class Director:
             return self._give_way(f"the journal: {meeting.why}", 2)
         return self._resume(held)
 
-    def _resume(self, held: wire.Held) -> list[Action]:
+    def _resume(self, held: wire.Held, *, met: bool = False) -> list[Action]:
         """Go on with what a sink has."""
         ledger = self.ledger
         if held.job:
@@ -240,6 +242,8 @@ class Director:
         ledger.on_done(held.ranges)
         if self.sieve is not None:
             self.sieve.on_held(list(held.ranges))
+        if not met:
+            self._before = held.failed, held.ranges.count
         ledger.failed = max(ledger.failed, held.failed)
         return [Skip()] if ledger.skippable and not ledger.exhausted else self._shrunk()
 
@@ -255,7 +259,9 @@ class Director:
         if not lane:
             return []
         how = f"{join.ended} ({name})" if join.late else join.ended
-        self.ledger.on_verdict(lane, Verdict(join.crashed, join.item, join.late, how))
+        fate = msgspec.structs.replace(join.fate, worker=name.removeprefix("worker "))
+        killed = fate.code == wire.KILLED and not (join.crashed or join.late)
+        self.ledger.on_verdict(lane, Verdict(join.crashed, join.item, join.late, how, killed, fate))
         lost = self._unexplained.pop(lane, None)
         if lost is not None and join.late:
             return [Tell(f"killed {name} over item {join.item}: {join.ended}"), *self._refill()]
@@ -436,9 +442,10 @@ class Director:
 
     def _halted(self) -> list[Action]:
         halt, ledger = self.policy.halt, self.ledger
-        if halt is None or self._drain is not None or not halt.reached(ledger.failed, ledger.done):
+        failed, done = ledger.failed - self._before[0], ledger.done - self._before[1]
+        if halt is None or self._drain is not None or not halt.reached(failed, done):
             return []
-        why = f"halted: {ledger.failed:,} of {ledger.done:,} items have failed"
+        why = f"halted: {failed:,} of {done:,} items have failed"
         return self.on_failed(why) if halt.now else self.on_drain(why, 1)
 
     def on_exhausted(self) -> list[Action]:

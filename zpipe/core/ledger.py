@@ -103,6 +103,7 @@ class Ledger:
         for chunk in lane.held.values():
             chunk.attempt -= bool(chunk.doom)  # telling of what is known is none
             if chunk.twin or not (verdict and self.limited):
+                chunk.attempt -= chunk is not first and not chunk.doom
                 requeued += self._pass_on(chunk)
             else:
                 chunk.lane = 0
@@ -120,8 +121,14 @@ class Ledger:
         """
         held = self._suspects.release(number)
         known = verdict.item if verdict.crashed or verdict.late else None
-        charged = self._suspects.on_verdict(number, crashed=verdict.crashed and known is None)
-        if known is not None and (charged := self._single_out(known, held)) is not None:
+        _discount(held, known)
+        if known is None:
+            charged = self._suspects.on_verdict(number, verdict)
+        else:
+            self._suspects.acquit(number)
+            charged = self._single_out(known, held)
+        if known is not None and charged is not None:
+            charged.fate = verdict.fate
             if verdict.late:
                 charged.doom, charged.late = verdict.how, True
                 charged.attempt -= 1
@@ -190,7 +197,9 @@ class Ledger:
         """
         unheard = self._suspects.late(now)
         for number in unheard:
-            for chunk in self._suspects.release(number):
+            held = self._suspects.release(number)
+            _discount(held)
+            for chunk in held:
                 self._pending.add(chunk)
         again = self.retries.due(now)
         for chunk in again or ():
@@ -571,3 +580,14 @@ class Ledger:
             assert self.done + issued == self.next + self.ahead.count, (self.done, issued, self.next, self.ahead.count)
         if self.plan is not None:
             self.plan.agenda.check()
+
+
+def _discount(held: list[Chunk], item: int | None = None) -> None:
+    """Of what a lost worker held, in the order sent, count no attempt of chunks that it can't have come to.
+
+    They are run in turn, and each is told of at once: so it came no further than the first, or than the `item` that it
+    is known to have run.
+    """
+    last = next((n for n, chunk in enumerate(held) if item is not None and chunk.start <= item < chunk.stop), 0)
+    for chunk in held[last + 1 :]:
+        chunk.attempt -= not chunk.doom

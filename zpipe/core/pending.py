@@ -121,7 +121,9 @@ class Pending:
         if chunk.got is not None and chunk.got.overlaps(item, item + 1):
             return None
         if item + 1 < chunk.stop:
-            self.add_new(chunk.cut(item + 1))
+            rest = chunk.cut(item + 1)
+            rest.attempt -= 1  # it came to none of these
+            self.add_new(rest)
         alone = chunk
         if chunk.start < item:
             alone = self._outstanding[item] = chunk.cut(item)

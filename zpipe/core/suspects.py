@@ -13,6 +13,7 @@ from math import inf
 import msgspec
 
 from zpipe.core.chunk import Chunk
+from zpipe.core.wire import Fate
 
 __all__ = ["Suspects", "Verdict"]
 
@@ -23,16 +24,24 @@ HEARING = 3.0
 """Seconds for which a lost worker's chunks wait for that in a job with limits; a slot's next process takes 0.1 s."""
 
 
+KILLS = 6
+"""How often an unknown hand may kill the worker that runs a chunk, but not its supervisor, and it is taken for chance.
+"""
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """How a lost worker ended: by its own fault (`crashed`), while it ran an `item`, if that is known, and in words.
 
-    `late`: it was killed because that item ran too long.
+    `late`: it was killed because that item ran too long. `killed`: by an unknown hand, which its supervisor saw, and
+    survived. `fate` is what else there is to tell.
     """
 
     crashed: bool = False
     item: int | None = None
     late: bool = False
     how: str = ""
+    killed: bool = False
+    fate: Fate | None = None
 
 
 class Suspects:
@@ -57,15 +66,26 @@ class Suspects:
             del self._running[next(iter(self._running))]
         chunk.losses += 1
 
-    def on_verdict(self, number: int, *, crashed: bool) -> Chunk | None:
-        """How the worker of a lost lane ended is known: return the chunk it is charged to, if by its own fault."""
+    def on_verdict(self, number: int, verdict: Verdict) -> Chunk | None:
+        """How the worker of a lost lane ended is known: return the chunk it is charged to, if by its own fault.
+
+        So it is taken to be if that has happened to a chunk too often for chance.
+        """
         chunk, proof = self._running.pop(number, (None, False))
-        if chunk is None or not crashed:
+        if chunk is None:
+            return None
+        chunk.kills += verdict.killed
+        if not verdict.crashed and not (verdict.killed and chunk.kills > KILLS):
             return None
         chunk.losses -= 1
         chunk.crashes += 1
         chunk.proven += proof
+        chunk.fate = verdict.fate
         return chunk
+
+    def acquit(self, number: int) -> None:
+        """What the worker of a lost lane ran is known otherwise: no chunk of it is charged."""
+        self._running.pop(number, None)
 
     # suspects
 
@@ -75,11 +95,17 @@ class Suspects:
             rest = chunk.cut((chunk.start + chunk.stop) // 2)
             self._outstanding[rest.start] = rest
             heappush(self.pending, rest.start)
-        elif chunk.proven and chunk.crashes >= self.max_crashes and not chunk.doom:
-            many = f"{chunk.crashes} workers ended while they" if chunk.crashes > 1 else "a worker ended while it"
+        elif self._is_guilty(chunk) and not chunk.doom:
+            count = chunk.crashes + min(chunk.kills, KILLS)
+            many = f"{count} workers ended while they" if count > 1 else "a worker ended while it"
             chunk.attempt -= 1  # telling of it is none
             chunk.doom = f"it was given up: {many} ran it{how and f'; the last one: {how}'}"
         self.put_back(chunk)
+
+    def _is_guilty(self, chunk: Chunk) -> bool:
+        """Whether enough is known of a chunk of one item: of unknown hands, each time must have been over it alone."""
+        proof = self.max_crashes if chunk.kills > KILLS else 1
+        return chunk.proven >= proof and chunk.crashes >= self.max_crashes
 
     def put_back(self, chunk: Chunk) -> None:
         """Have a suspect wait as it is."""

@@ -27,6 +27,7 @@ import msgspec
 from zpipe.core.ranges import RangeSet
 
 __all__ = [
+    "KILLED",
     "LONGEST",
     "MAX_BYTES",
     "MAX_CONTROL_BYTES",
@@ -45,6 +46,7 @@ __all__ = [
     "Copied",
     "Encoding",
     "Failure",
+    "Fate",
     "Finished",
     "Forget",
     "Held",
@@ -189,12 +191,29 @@ class Versions(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cloudpickle: Name
 
 
+KILLED = -9
+"""The code of a process that SIGKILL has ended."""
+
+
+class Fate(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How a worker's process ended over an item.
+
+    `worker` is its name; it `began` the item then, in seconds since 1970 (0: that is not known), and had run it for so
+    many `seconds`. `code` is its exit status, or the negative number of the signal that killed it.
+    """
+
+    worker: Name = ""
+    began: float = 0.0
+    seconds: float = 0.0
+    code: int = 0
+
+
 class Join(_Header, frozen=True, tag="join"):
     """A worker asks for a lane. `session` is drawn once per process; `turn` rises with each fresh start of it.
 
     `previous` is the pid of the slot's last process (0: none), `ended` how that ended, and `crashed` whether by its
     own fault. `item` is the index of what it ran then, if that is known; with `late` it was killed since that ran too
-    long.
+    long. `fate` has the rest of it; its worker's name is the ventilator's to say.
     """
 
     versions: Versions
@@ -208,6 +227,7 @@ class Join(_Header, frozen=True, tag="join"):
     crashed: bool = False
     item: Count | None = None
     late: bool = False
+    fate: Fate = Fate()
     labels: list[Name] = []
     """What tells this worker from others: `gpu`, or `gpu=1`."""
 
@@ -348,7 +368,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
 
     The payload holds `skip` items ahead of them, and perhaps some behind, which are not to be run. With a `doom` none
     is: they fail, and that is why; if they are `late` they ran too long, which is a try that failed as any other; if
-    they are `expired` their time had passed before they were sent.
+    they are `expired` their time had passed before they were sent. The last one that ran them had this `fate`.
     `tries` of them have failed so far.
     """
 
@@ -363,6 +383,7 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     body: memoryview | None = None
     late: bool = False
     expired: bool = False
+    fate: Fate | None = None
 
 
 class Chunks(_Header, frozen=True, tag="chunks"):
