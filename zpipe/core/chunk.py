@@ -22,9 +22,9 @@ class Chunk:
     With a `doom` it is not run: its item fails, for this reason; if it is `late`, because it ran too long, which may be
     tried again; if it is `expired`, because its time had passed before it was sent. `claim` is what it claims of the
     schedule, if its job has one. `got` is what has its receipts already, if that is a part. After `tries` tries that
-    failed it avoids the lane of the last one `until` a time. `twin` is the lane that runs a copy of it, if one does, and
-    `copied` whether one ever did, or none may. `words` are of what failed in a copy and may be tried again, each with
-    when it came: they count if this becomes the only run.
+    failed it avoids the lane of the last one `until` a time. `twin` is the lane that runs a copy of it, if one does,
+    and `copied` whether one ever did, or none may. `words` are of what failed in a copy and may be tried again, each
+    with when it came: they count if this becomes the only run.
     """
 
     __slots__ = (
