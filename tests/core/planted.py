@@ -92,7 +92,7 @@ BUGS = {
         Collector, "_receipt", "self._receipts.append", "result.start % 2 and self._receipts.append", "calm"
     ),
     "a second try is wanted once only": Bug(
-        Collector, "take_receipts", "if again else receipts", "if False else receipts", "retries, sink cut"
+        Collector, "take_receipts", "if not again:", "if True:", "retries, sink cut"
     ),
     "nobody is told of chunks that come back": Bug(Director, "_refill", "if lanes else []", "if False else []"),
     "the bisection forgets a half": Bug(

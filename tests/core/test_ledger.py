@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+from zpipe.core import again as retrying
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
@@ -324,6 +325,35 @@ def test_of_a_pending_chunk_only_what_is_not_done_is_sent() -> None:
     assert [(c.start, c.stop) for c in sent if c is not None] == [(0, 3), (6, 10)]
     assert ledger.again(2, 0.0) is None
     ledger.check()
+
+
+@pytest.mark.parametrize(("most", "size"), [(3, 1 << 40), (1 << 40, 3 * 1000)])
+def test_nothing_new_while_too_much_waits_for_another_try(
+    most: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast items fail and however long they wait, what is held of them is bounded; then it goes on."""
+    monkeypatch.setattr(retrying, "MOST", most)
+    monkeypatch.setattr(retrying, "MOST_BYTES", size)
+    ledger = make(1)
+    for n in range(3):
+        assert ledger.open
+        assert ledger.wanted(None) == 1
+        chunk = ledger.issue(1, 1, "pickle", [b"x" * 1000], 0.0)
+        assert ledger.on_receipt(again(chunk, n, n + 1, 10.0 + n), 0.0) is ledger.lanes[1]
+        ledger.check()
+    assert not ledger.open
+    assert ledger.wanted(None) == 0
+    assert ledger.deadline() == 10.0
+    assert ledger.due(10.0)
+    assert ledger.open
+    found = ledger.again(1, 11.5)
+    assert found is not None
+    assert ledger.wanted(None) == 1
+    ledger.on_receipt(receipt(found), 12.0)
+    ledger.check()
+    ledger.on_limit(0)
+    ledger.check()
+    assert not ledger.retries.chunks
 
 
 def test_what_is_done_is_not_tried_again() -> None:

@@ -14,6 +14,10 @@ __all__ = ["Retries"]
 CHOOSY = 1.0
 """Seconds for which an item that failed waits for another worker than the one it failed on."""
 
+MOST, MOST_BYTES = 100_000, 256 << 20
+"""With so many chunks waiting, or so many bytes of what they came in, nothing new is issued: a job all of whose items
+fail must not end in memory."""
+
 
 class Retries:
     """What is to be tried again of a ledger's chunks, once it is time; till then it is not `outstanding`."""
@@ -21,12 +25,16 @@ class Retries:
     def __init__(self, outstanding: dict[int, Chunk]) -> None:
         self.chunks: dict[int, Chunk] = {}
         """Those that wait for their time, by where they start."""
+        self.crowded = False
+        """Whether so much waits that nothing new is to be issued."""
         self.count = 0
         """How many items failed and had another try, or will have."""
         self._outstanding = outstanding
         self._later: list[tuple[float, int]] = []
         self._behind: list[int] = []
         """Those that are due, and wait for the rest of their chunk, which still goes by the same start."""
+        self._pinned: dict[int, int] = {}
+        self._bytes = 0
 
     def deadline(self) -> float:
         """When `due` is next worth asking."""
@@ -47,7 +55,7 @@ class Retries:
                 part.tries, part.avoid = chunk.tries + 1, receipt.lane
                 self.count += 1
             part.until = now + (receipt.again or 0.0)
-            self.chunks[start] = part
+            self._add(part)
             heappush(self._later, (part.until, start))
             got.add(start, stop)
         return True
@@ -69,8 +77,9 @@ class Retries:
                 self._behind.append(start)
                 continue
             found = found or []
-            chunk = self.chunks.pop(start, None)
+            chunk = self.chunks.get(start)
             if chunk is not None:
+                self.drop(chunk)
                 self._outstanding[start] = chunk
                 chunk.until = now + CHOOSY
                 heappush(self._later, (chunk.until, start))
@@ -79,5 +88,36 @@ class Retries:
 
     def on_limit(self, limit: int) -> None:
         """Nothing from this index on is wanted."""
-        for index in [index for index in self.chunks if index >= limit]:
-            del self.chunks[index]
+        for chunk in [chunk for chunk in self.chunks.values() if chunk.start >= limit]:
+            self.drop(chunk)
+
+    def _add(self, chunk: Chunk) -> None:
+        before = self.chunks.get(chunk.start)
+        if before is not None:
+            self.drop(before)
+        self.chunks[chunk.start] = chunk
+        key = id(chunk.payload)  # the same for all parts of what was sent together, and kept whole for any
+        pins = self._pinned.get(key, 0)
+        self._bytes += 0 if pins else chunk.size
+        self._pinned[key] = pins + 1
+        self._count()
+
+    def drop(self, chunk: Chunk) -> None:
+        """A chunk waits no more."""
+        del self.chunks[chunk.start]
+        key = id(chunk.payload)
+        pins = self._pinned.pop(key) - 1
+        if pins:
+            self._pinned[key] = pins
+        else:
+            self._bytes -= chunk.size
+        self._count()
+
+    def _count(self) -> None:
+        self.crowded = len(self.chunks) >= MOST or self._bytes >= MOST_BYTES
+
+    def check(self) -> None:
+        """Assert that what is pinned is what the chunks came in."""
+        sizes = {id(chunk.payload): chunk.size for chunk in self.chunks.values()}
+        assert self._pinned.keys() == sizes.keys()
+        assert self._bytes == sum(sizes.values())

@@ -281,14 +281,16 @@ class Ledger:
     @property
     def open(self) -> bool:
         """Whether any new item may be issued, whichever it is."""
-        return not (self.full or self.closed or self.exhausted or self.limit is not None or self.ahead.count)
+        if self.full or self.closed or self.exhausted or self.retries.crowded:
+            return False
+        return self.limit is None and not self.ahead.count
 
     def wanted(self, remaining: int | None, chunker: Chunker | None = None) -> int:
         """How many new items the next chunk should have; 0 when nothing new may be issued.
 
         `remaining` is how many there are, if known, of those whose chunks `chunker` sizes (None: the ledger's own).
         """
-        if self.closed or self.exhausted:
+        if self.closed or self.exhausted or self.retries.crowded:
             return 0
         if self.limit is None and not self.ahead.count:
             return 0 if self.full else (chunker or self.chunker).size(remaining, len(self.lanes))
@@ -460,7 +462,7 @@ class Ledger:
         if not chunk.got.covers(chunk.start, end):
             return new, None
         if self.retries.chunks.get(chunk.start) is chunk:
-            del self.retries.chunks[chunk.start]
+            self.retries.drop(chunk)
             return new, None
         return new, self._settle(chunk, now, sender)
 
@@ -552,6 +554,7 @@ class Ledger:
     def check(self) -> None:
         """Assert that every outstanding chunk is in exactly one place."""
         self.speculation.check()
+        self.retries.check()
         held = 0
         for number, lane in self.lanes.items():
             held += len(lane.held)
