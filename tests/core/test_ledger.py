@@ -356,6 +356,27 @@ def test_nothing_new_while_too_much_waits_for_another_try(
     assert not ledger.retries.chunks
 
 
+def test_parts_of_a_chunk_cost_the_same_whatever_else_is_outstanding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk with many failures is receipted in many parts, and none of them is looked for among all the others."""
+    ledger, looks, wanted = make(1), 0, Ledger._wanted_of
+
+    def counted(self: Ledger, chunk: Chunk) -> int:
+        nonlocal looks
+        looks += 1
+        return wanted(self, chunk)
+
+    for _ in range(1000):
+        ledger.set_aside(1, ("lines", [b"x"]))
+    chunk = issue(ledger, 1, 300)
+    monkeypatch.setattr(Ledger, "_wanted_of", counted)
+    for start in range(1000, 1300, 2):
+        ledger.on_receipt(again(chunk, start, start + 1), 1.0)
+        ledger.on_receipt(Receipt(start + 1, start + 2, 1, 0.1, 0, 1), 1.0)
+    assert looks < 3000
+    ledger.check()
+    assert (ledger.done, ledger.retries.count, ledger.in_flight) == (150, 150, 1000)
+
+
 def test_what_is_done_is_not_tried_again() -> None:
     """Of items that wait for their next try only those are tried that are not done meanwhile."""
     ledger = make(1, chunk=10)

@@ -393,7 +393,7 @@ class Ledger:
         lane = self.lanes.get(receipt.lane)
         if lane is not None and lane.spare is not None and lane.spare.start <= receipt.start < lane.spare.stop:
             return self.speculation.on_again(receipt, now)
-        chunk = next(iter(self._overlapping(receipt.start, receipt.stop)), None)
+        chunk = next(iter(self._overlapping(receipt.start, receipt.stop, lane)), None)
         if lane is None or chunk is None or chunk.lane != receipt.lane or chunk.attempt != receipt.attempt:
             return None
         if not chunk.twin or (len(chunk) > 1 and not receipt.void):
@@ -417,7 +417,7 @@ class Ledger:
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
         """A receipt of what is not, or no longer, one whole chunk."""
         start, stop = receipt.start, receipt.stop
-        chunks = self._overlapping(start, stop)
+        chunks = self._overlapping(start, stop, self.lanes.get(receipt.lane))
         if chunks:
             self._observe(receipt, chunks[0])
         if len(chunks) == 1 and chunks[0].lane == receipt.lane and chunks[0].start <= start < stop <= chunks[0].stop:
@@ -466,10 +466,14 @@ class Ledger:
             return new, None
         return new, self._settle(chunk, now, sender)
 
-    def _overlapping(self, start: int, stop: int) -> list[Chunk]:
+    def _overlapping(self, start: int, stop: int, lane: Lane | None = None) -> list[Chunk]:
+        """Return the outstanding chunks that have any of these items: most often one, and that on the `lane`."""
         first = self._outstanding.get(start)
         if first is not None and stop <= first.stop:
             return [first]
+        for chunk in lane.held.values() if lane is not None else ():
+            if chunk.start <= start and stop <= chunk.stop:
+                return [chunk]
         return [c for c in self._outstanding.values() if c.start < stop and start < self._wanted_of(c)]
 
     def _observe(self, receipt: Receipt, chunk: Chunk) -> None:
