@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -144,6 +145,31 @@ def test_a_source_that_is_closed_meanwhile() -> None:
     source.close()
     source._thread.join(30)
     assert not source._thread.is_alive()
+
+
+def test_a_thread_that_rests_passes_over_items_all_the_same() -> None:
+    """It has filled the queue since the one who takes found that empty, and gone to rest: it is woken."""
+    begin = threading.Event()
+
+    class Overtaken(FeederSource):
+        def _pop(self, most: int) -> tuple[list[Any], bool]:
+            found = super()._pop(most)
+            if not begin.is_set():
+                begin.set()
+                deadline = time.monotonic() + 30
+                while not self._full:
+                    assert time.monotonic() < deadline, "the thread does not rest"
+                    time.sleep(0.001)
+            return found
+
+    def gated() -> Iterator[int]:
+        assert begin.wait(30)
+        yield from range(COUNT)
+
+    reader = Reader(Overtaken(gated, "it", ahead=20))
+    assert reader.skip(250) == 250
+    assert reader.take(1) == [250]
+    reader.source.close()
 
 
 def test_a_long_line_is_passed_over_in_blocks(tmp_path: Path) -> None:

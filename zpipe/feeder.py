@@ -119,6 +119,8 @@ class FeederSource:
             with self._room:
                 if not self._over:
                     self._skip = most
+                    self._hungry = True  # the thread may have woken us since, and filled the queue, and be at rest
+                    self._room.notify()
         return skipped
 
     def remaining(self) -> int | None:
@@ -185,17 +187,19 @@ class FeederSource:
 
     def _look_up(self) -> bool:
         """Wake the taker if it asked for it, rest while there is no room; return whether to go on."""
-        if self._skip and not self._stopped:
-            self._pass_over()
-        if self._hungry and not self._stopped:
-            self._hungry = False
-            self._wake()
-        if len(self._queue) >= self._ahead:
+        while not self._stopped:
+            if self._skip:
+                self._pass_over()
+            if self._hungry:
+                self._hungry = False
+                self._wake()
+            if len(self._queue) < self._ahead:
+                return True
             with self._room:
                 self._full = True
-                self._room.wait_for(lambda: self._stopped or len(self._queue) <= self._ahead // 2)
+                self._room.wait_for(lambda: self._stopped or self._skip or len(self._queue) <= self._ahead // 2)
                 self._full = False
-        return not self._stopped
+        return False
 
     def _pass_over(self) -> None:
         """Let go of as many items as the taker does not want: those that wait, then those to come."""
