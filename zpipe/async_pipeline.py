@@ -22,7 +22,7 @@ from zpipe.core.wire import Buffer
 from zpipe.maps import MapCall
 from zpipe.pipeline import MISSING, Pipeline, _probe
 from zpipe.progress import Snapshot
-from zpipe.results import OnError, unpacked
+from zpipe.results import OnError, check_on_error, unpacked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -153,7 +153,7 @@ class AsyncPipeline:
         the loop over it, drops what has not been sent, and so does an item's exception, unless `on_error` has it
         skipped or collected. The other arguments, and what is raised, are those of `Pipeline.map`.
         """
-        _check(on_error)
+        check_on_error(on_error)
         async with aclosing(self._chunks(fn, items, chunksize, buffersize, ordered)) as chunks:
             async for count, found in chunks:
                 values = unpacked(count, found, on_error)
@@ -176,7 +176,7 @@ class AsyncPipeline:
         on_error: OnError = "raise",
     ) -> Any:
         """Fold `fn`'s results with `op`, a plain function that is called in the event loop; see `Pipeline.reduce`."""
-        _check(on_error)
+        check_on_error(on_error)
         folded = initial
         async with aclosing(self._chunks(fn, items, chunksize, None, ordered)) as chunks:
             async for count, found in chunks:
@@ -357,8 +357,3 @@ class _Call(MapCall):
 def _arrive(there: asyncio.Future[None]) -> None:
     if not there.done():
         there.set_result(None)
-
-
-def _check(on_error: str) -> None:
-    if on_error not in ("raise", "skip", "collect"):
-        raise ValueError(f"on_error must be 'raise', 'skip' or 'collect', not {on_error!r}")
