@@ -186,23 +186,33 @@ class Outcomes:
             run("PRAGMA synchronous=OFF")
             run(_TABLE)
             return
+        self._check(path)  # first: what comes next is written into the file, whosever it is
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA mmap_size={MAPPED}")
         run("BEGIN IMMEDIATE")
         try:
-            tables = run("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            mark, version = run("PRAGMA application_id").fetchone()[0], run("PRAGMA user_version").fetchone()[0]
-            if not tables and not mark:
+            if self._check(path):
                 run(_TABLE)
                 run(f"PRAGMA application_id={APPLICATION}")
                 run(f"PRAGMA user_version={FORMAT}")
-            elif mark != APPLICATION:
-                raise UsageError(f"{path} is a database, and no cache of zpipe: name another file")
-            elif version != FORMAT:
-                raise UsageError(f"{path} is a cache of another version of zpipe: name another file, or remove it")
         finally:
             run("COMMIT")
+
+    def _check(self, path: str) -> bool:
+        """Return whether the file is a new one. Raises UsageError if it is anything but that or a cache."""
+        found = (
+            self._file.execute(query).fetchone()[0]
+            for query in ("SELECT count(*) FROM sqlite_master", "PRAGMA application_id", "PRAGMA user_version")
+        )
+        tables, mark, version = found
+        if not tables and not mark:
+            return True
+        if mark != APPLICATION:
+            raise UsageError(f"{path} is a database, and no cache of zpipe: name another file")
+        if version != FORMAT:
+            raise UsageError(f"{path} is a cache of another version of zpipe: name another file, or remove it")
+        return False
 
     def read(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return those of the outcomes that are there and fresh."""
@@ -228,16 +238,16 @@ class Outcomes:
         expires = now + self._ttl if self._ttl is not None else _FOREVER
         try:
             self._file.execute("BEGIN IMMEDIATE")
-            try:
-                self._file.executemany(
-                    "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)",
-                    [(digest, now, expires, outcome) for digest, outcome in entries],
-                )
-            finally:
-                self._file.execute("COMMIT")
+            self._file.executemany(
+                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)",
+                [(digest, now, expires, outcome) for digest, outcome in entries],
+            )
+            self._file.execute("COMMIT")
             if time.monotonic() >= self._looked + PURGE:
                 self._purge()
         except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._file.execute("ROLLBACK")  # or others would wait for a lock that this one keeps
             raise Unavailable(str(error)) from None
 
     def _purge(self) -> None:
