@@ -13,3 +13,6 @@ settings.load_profile("zpipe")
 # Of all processes that tests start, too: a key in the default place would be used by every one that binds to TCP.
 os.environ["XDG_CONFIG_HOME"] = os.path.join(tempfile.gettempdir(), "zpipe-tests-have-no-key")
 os.environ.pop("ZPIPE_KEY_FILE", None)
+
+# Else each of a thousand processes would compile zpipe anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import platform
 import selectors
 import signal
+import sys
 
 __all__ = ["tie"]
 
@@ -16,7 +16,7 @@ F_SETSIG = 10
 
 def tie(fd: int, *, group: bool) -> None:
     """Have this process (or its whole `group`) killed when the last writer of the pipe `fd` is gone."""
-    if hasattr(os, "O_ASYNC") and hasattr(fcntl, "F_SETOWN") and platform.system() == "Linux":
+    if hasattr(os, "O_ASYNC") and hasattr(fcntl, "F_SETOWN") and sys.platform == "linux":
         fcntl.fcntl(fd, F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(fd, fcntl.F_SETOWN, -os.getpid() if group else os.getpid())
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
