@@ -115,12 +115,13 @@ def run_job(
             announce(folder, ventilator.bound)
             if bind is not None:
                 front.caution(ventilator.bound)
-                progress.say(f"listening; start workers with: {ventilator.worker_line}{front.key_note}")
                 if workers:
                     near = endpoints.reachable(ventilator.bound, "127.0.0.1")
                     config = Config(near, workers, heartbeat, terse=True, keys=access.keys, allowed=implied(spec))
                     slots = LocalSlots(front.loop, config, front.say)
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
+            if bind is not None:  # only now: who hears it may be quick to take all files there are
+                progress.say(f"listening; start workers with: {ventilator.worker_line}{front.key_note}")
             before = sink.collector.counted
             front.begin()
             if recorder is None:  # else results may come of what was sent before this process was there
