@@ -103,12 +103,12 @@ BUGS = {
         "poison in big chunks",
     ),
     "the bisection stops short": Bug(Suspects, "add", "len(chunk) > 1", "len(chunk) > 2", "poison in big chunks"),
-    "an item is given up without proof": Bug(Suspects, "add", "chunk.proven and", "", "one is deadly"),
+    "an item is given up without proof": Bug(Suspects, "_is_guilty", "chunk.proven >= proof and", "", "one is deadly"),
     "an item that overruns has crashed its worker": Bug(
         Ledger, "on_verdict", "if verdict.late:", "if False:", "overruns, calm"
     ),
     "what is behind an item that overruns is forgotten": Bug(
-        Pending, "single_out", "self.add_new(chunk.cut(item + 1))", "chunk.cut(item + 1)", "overruns, calm"
+        Pending, "single_out", "self.add_new(rest)", "pass", "overruns, calm"
     ),
     "a verdict is waited for without end": Bug(Suspects, "late", "if until <= now", "if False", "overruns"),
     "what waits is written as it came": Bug(
