@@ -24,7 +24,7 @@ LEVELS = [
     {"held", "lifeline", "loop", "keepsakes", "digests", "redis_cache"},
     {"condition"},
     {"futures"},
-    {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials"},
+    {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials", "callers"},
     {"security"},
     {
         "dialog",

@@ -15,6 +15,7 @@ import msgspec
 import zmq
 
 from zpipe import endpoints, link
+from zpipe.callers import Callers
 from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
 from zpipe.errors import OutputError, WireError
@@ -77,7 +78,8 @@ class Sink:
         self.encoding = output.encoding
         self._results = link.make_socket(context, zmq.PULL, heartbeat=heartbeat, most=wire.MAX_BYTES)
         self._watch: link.Watch | None = None
-        self._malformed = 0
+        self._callers = Callers(self._results, "")
+        self._malformed = False
         self._told = 0
         self._dirty = False
         self._full = False
@@ -88,6 +90,7 @@ class Sink:
         if self._door is not None:
             self.key = self._door.serve(self._results, endpoint)
         self.bound = link.bind(self._results, endpoint)
+        self._callers = Callers(self._results, self.bound)
         self.endpoint = endpoints.announce(self.bound)
         if self._door is not None and endpoint.startswith("tcp://"):
             self._watch = link.Watch(self._loop, self._results, lambda _: None, self._door.fault("results"))
@@ -102,11 +105,11 @@ class Sink:
     def read(self) -> bool:
         """Take what results there are, for some time at most; return whether there may be more."""
         if self.finished is not None:  # nothing counts any more, but what is not taken wakes the loop again and again
-            return link.receive(self._results) is not None
+            return self._callers.receive() is not None
         until = time.monotonic() + SLICE
         more = True
         while more and time.monotonic() < until and self.finished is None:
-            frames = link.receive(self._results)
+            frames = self._callers.receive()
             more = frames is not None
             if frames is not None:
                 self._take(frames)
@@ -132,7 +135,7 @@ class Sink:
 
     def read_first(self) -> None:
         """Take the first result there is, and write it; the rest, and its receipt, are for the next `read`."""
-        frames = link.receive(self._results)
+        frames = self._callers.receive()
         if frames is not None and self.finished is None:
             self._take(frames)
             self._write_out()
@@ -149,9 +152,16 @@ class Sink:
                 assert result.body is not None  # decode has seen to it
                 self._count(result, (result.body,))
         else:
-            self._malformed += 1
-            if self._malformed == 1:
-                self._say(f"dropped a malformed message on the results port: {message}", True)
+            self._cut_off(message)
+
+    def _cut_off(self, message: object) -> None:
+        """Somebody has sent what no worker sends."""
+        host = self._callers.cut_off()
+        if host and self._door is not None:
+            self._door.complain(host, "results", f"it sent what no worker sends: {message}", "results")
+        elif not self._malformed:
+            self._malformed = True
+            self._say(f"dropped a malformed message on the results port: {message}", True)
 
     def _count(self, result: wire.Result, payload: Sequence[wire.Buffer]) -> None:
         if result.body is not None:

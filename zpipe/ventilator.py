@@ -16,6 +16,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.allowed import implied
+from zpipe.callers import Callers
 from zpipe.core import coding, wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
@@ -79,6 +80,7 @@ class Ventilator:
         self.url = ""
         self._bound = ""
         self._control: Any = None
+        self._callers = Callers(None, "")
         self._watch: link.Watch | None = None
         self._sink: LocalSink | None = None
         self._lanes = Lanes(
@@ -114,6 +116,7 @@ class Ventilator:
             control.close()
             raise
         self._control = control
+        self._callers = Callers(control, self._bound)
         self._loop.add(control, self._on_control)
         if self._guard is not None and url.startswith("tcp://"):
             self._watch = link.Watch(self._loop, control, lambda _: None, self._guard.fault("control"))
@@ -153,16 +156,19 @@ class Ventilator:
 
     def _on_control(self) -> bool:
         for _ in range(BATCH):
-            frames = link.receive(self._control)
+            frames = self._callers.receive()
             if frames is None:
                 return False
             identity = bytes(frames[0])
             if not self.director.gate.hears(identity):
+                self._callers.cut_off()
                 continue
             try:
                 message, _ = coding.decode(frames[1:])
             except WireError as error:
-                self._perform(self.director.gate.on_malformed(identity, str(error), time.monotonic()))
+                now = time.monotonic()
+                self._callers.part(now)
+                self._perform(self.director.gate.on_malformed(identity, str(error), now))
                 continue
             self._perform(self.director.on_message(identity, message, time.monotonic()))
         return True
@@ -198,10 +204,12 @@ class Ventilator:
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        return self.director.deadline() if self._sifted is None or not self._sifted.eager else 0.0
+        due = self.director.deadline() if self._sifted is None or not self._sifted.eager else 0.0
+        return self._callers.deadline(due)
 
     def on_tick(self, now: float) -> None:
         """Time passed."""
+        self._callers.on_tick(now)
         self._perform(self.director.on_tick(now))
         self._sift()
 

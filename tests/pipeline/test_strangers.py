@@ -319,7 +319,7 @@ def test_a_key_opens_the_network(key: Path) -> None:
 
 
 def test_results_that_nobody_asked_for(fort: zpipe.Pipeline, key: Path, context: Any) -> None:
-    """A worker may send what it likes: what was never sent out does not count, nor what is not of the protocol."""
+    """A worker may send what it likes: what was never sent out does not count, and what is no result cuts it off."""
     collector, ledger = fort._engine._sink.collector, fort._engine._ventilator.ledger
     pusher, taken = shake(context, zmq.PUSH, ports(fort)["results"], with_key(key))
     assert taken
@@ -328,22 +328,33 @@ def test_results_that_nobody_asked_for(fort: zpipe.Pipeline, key: Path, context:
     for start, stop in ((ledger.next, ledger.next + 1), (0, 2**62 - 1), (2**61, 2**61 + 1)):
         forged = wire.Result(collector.job, 1, start, stop, 1, 0.1, body=body)
         pusher.send_multipart(coding.encode(forged))  # type: ignore[arg-type]
-        pusher.send_multipart([b"garbage", b"", b"x" * 1000])
-        pusher.send_multipart([b"\x91" * 100_000])  # arrays in arrays
     wait_until(lambda: collector.strays == strays + 3, "the forged results")
+    for garbage in ([b"garbage", b"", b"x" * 1000], [b"\x91" * 100_000], coding.encode(join_message())):
+        pusher, taken = shake(context, zmq.PUSH, ports(fort)["results"], with_key(key))
+        gone = departures(pusher)
+        pusher.send_multipart(garbage)
+        assert gone(), "it is still connected"
     assert collector.counted == counted
     exact(fort)
+
+
+def departures(made: Any) -> Callable[[], bool]:
+    """Return what waits until this socket's connection is cut."""
+    watched = made.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+    return lambda: bool(watched.poll(PATIENCE * 1000))
 
 
 def test_who_babbles_at_the_control_port_is_refused_once(fort: zpipe.Pipeline, key: Path, context: Any) -> None:
     """He hears why, and nothing any more."""
     babbler, taken = shake(context, zmq.DEALER, ports(fort)["control"], with_key(key))
     assert taken
+    gone = departures(babbler)
     for frames in ([b"x"], [b""], [b"\x91" * 100_000], [b"\xc1"], coding.encode(join_message())):
         babbler.send_multipart(frames)
     assert babbler.poll(PATIENCE * 1000)
     message, _ = coding.decode(babbler.recv_multipart())
     assert isinstance(message, wire.Refuse)
+    assert gone(), "it is still connected"
     other, taken = shake(context, zmq.DEALER, ports(fort)["control"], with_key(key))
     assert taken
     other.send_multipart(coding.encode(join_message()))
