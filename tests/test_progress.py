@@ -505,8 +505,8 @@ class TestSummary:
                 0,
             ),
             (
-                Summary(done=5, total=9),
-                "zpipe: 5 of 9 items done in 0.0 s (0 items/s)",
+                Summary(done=5, total=9, strays=2),
+                "zpipe: 5 of 9 items done in 0.0 s (0 items/s), 2 stray results dropped",
                 1,
             ),
         ],
@@ -523,7 +523,8 @@ class TestSummary:
         assert b"\n" not in data
         assert json.loads(data) == {
             "done": 3, "failed": 1, "total": 3, "seconds": 0.0, "items_per_second": 0.0, "workers": 2, "lost": 0,
-            "before": 0, "requeued": 0, "retried": 0, "duplicates": 4, "copies": 0, "copies_won": 0, "hit": 0,
+            "before": 0, "requeued": 0, "retried": 0, "duplicates": 4, "strays": 0, "unowned": 0, "copies": 0,
+            "copies_won": 0, "cached": 0, "repeated": 0, "hit": 0,
             "interrupted": False, "error": "a\nb", "note": "",
             "exit_status": 1,
         }  # fmt: skip

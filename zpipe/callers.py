@@ -28,7 +28,7 @@ _NOW = int(zmq.DONTWAIT)
 
 
 class Callers:
-    """Takes the messages of `made`, a socket bound at `endpoint`. On ipc, whose folder is private, nobody is cut off."""
+    """Takes the messages of `made`, a socket bound at `endpoint`. On ipc, in a private folder, nobody is cut off."""
 
     def __init__(self, made: Any, endpoint: str) -> None:
         self._made = made

@@ -231,6 +231,8 @@ def _conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befo
         requeued=ledger.requeued,
         retried=ledger.retries.count,
         duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
+        strays=collector.strays if collector is not None else finished.strays if finished else 0,
+        unowned=ledger.unowned,
         cached=ventilator.spared[0],
         repeated=ventilator.spared[1],
         copies=ledger.speculation.copies,

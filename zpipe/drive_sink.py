@@ -106,6 +106,7 @@ def run_sink(
             seconds=seconds,
             items_per_second=(collector.counted - before) / seconds if seconds > 0 else 0.0,
             duplicates=collector.duplicates,
+            strays=collector.strays,
             hit=collector.hit,
             interrupted=stopped and not whole,
             error=error,

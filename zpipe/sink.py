@@ -253,7 +253,7 @@ class Sink:
     def _finish(self, error: str) -> None:
         if self.finished is None:
             c = self.collector
-            self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, error)
+            self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit, error, c.strays)
             self._deliver(self.finished)
 
     def held(self) -> wire.Held:

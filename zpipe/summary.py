@@ -22,8 +22,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     items of the job (None: the source was not read to its end). `seconds` is how long it took, `items_per_second`
     the mean; `before` of those done were so when it was resumed. `workers` ever joined and `lost` of them went without
     leave; `requeued` chunks were sent again, `retried` tries of items failed and were made again, and `duplicates`
-    results were dropped. `cached` items had their outcome from the cache, `repeated` from another item of the job.
-    `copies` of slow chunks were run, and `copies_won` of them were done first. `hit` is the index
+    results were dropped. So were `strays`, of other jobs or of what was never sent. `unowned` results counted although
+    another worker had their chunk by then. `cached` items had their outcome from the cache, `repeated` from another
+    item of the job. `copies` of slow chunks were run, and `copies_won` of them were done first. `hit` is the index
     of the item that ended the job, `error` why it could not be done ("" when it could) and `status` that error's exit
     status. `closed`: whoever read the results has gone. `note` says where the output is.
     """
@@ -39,6 +40,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     requeued: int = 0
     retried: int = 0
     duplicates: int = 0
+    strays: int = 0
+    unowned: int = 0
     cached: int = 0
     repeated: int = 0
     copies: int = 0
@@ -78,12 +81,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"{self.failed:,} failed")
         if self.retried:
             parts.append(f"{self.retried:,} tried again")
-        if self.lost:
-            parts.append(f"{self.lost:,} worker{'s' * (self.lost != 1)} lost")
-        if self.requeued:
-            parts.append(f"{self.requeued:,} chunk{'s' * (self.requeued != 1)} sent again")
-        if self.copies:
-            parts.append(f"{self.copies:,} slow chunk{'s' * (self.copies != 1)} run twice")
+        mishaps = [
+            (self.lost, "worker", "lost"),
+            (self.requeued, "chunk", "sent again"),
+            (self.strays, "stray result", "dropped"),
+            (self.copies, "slow chunk", "run twice"),
+        ]
+        parts += [f"{count:,} {what}{'s' * (count != 1)} {befell}" for count, what, befell in mishaps if count]
         text = ", ".join(parts)
         if self.error:
             text = f"{text}: {self.error.splitlines()[0]}"

@@ -779,3 +779,16 @@ def test_an_item_to_be_tried_again_waits_for_its_chunk_and_no_longer() -> None:
     assert ledger.due(5.0)
     retry = ledger.again(2, 5.0)
     assert (retry.start, retry.stop, retry.tries) == (0, 1, 1)
+
+
+def test_results_of_a_worker_that_has_not_their_chunk_are_counted() -> None:
+    """They count, as the item's outcome is as good as any; how many there were is told."""
+    ledger = make(1, 2)
+    late, own = issue(ledger, 1), issue(ledger, 2)
+    ledger.on_lost(1)
+    assert ledger.again(2, 0.0) is None or ledger.lanes[2].held
+    ledger.on_receipt(Receipt(late.start, late.stop, 1, 0.1, 0, 10), 0.0)
+    ledger.on_receipt(receipt(own), 0.0)
+    assert (ledger.done, ledger.unowned) == (2, 1)
+    ledger.on_receipt(Receipt(late.start, late.stop, 7, 0.1, 0, 10), 0.0)
+    assert (ledger.done, ledger.unowned) == (2, 1), "what is done already is a duplicate"

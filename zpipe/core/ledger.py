@@ -60,6 +60,8 @@ class Ledger:
         self.done = 0
         self.failed = 0
         self.requeued = 0
+        self.unowned = 0
+        """Results that count and came from a worker whose chunk they were not, or no longer."""
         self.ahead = Ahead()
         """What is done of the items from `next` on."""
         self._outstanding: dict[int, Chunk] = {}
@@ -381,6 +383,7 @@ class Ledger:
             self.failed += receipt.failed
             self.done += stop - start
             self._observe(receipt, chunk)
+            self.unowned += receipt.lane != chunk.lane and receipt.lane != chunk.twin
             freed = self._settle(chunk, now, receipt.lane)
         else:
             freed = self._on_part(receipt, now)
@@ -426,6 +429,7 @@ class Ledger:
             self.done += new
         else:
             new, freed = self._on_found(RangeSet([(start, stop)]), chunks, now, receipt.lane)
+            self.unowned += new > 0
         if new:
             self.failed += receipt.failed
         return freed

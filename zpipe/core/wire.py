@@ -498,6 +498,7 @@ class Finished(_Header, frozen=True, tag="finished"):
     duplicates: int = 0
     hit: int | None = None
     error: str = ""
+    strays: int = 0
 
 
 class Ask(_Header, frozen=True, tag="ask"):
