@@ -6,19 +6,23 @@ Each measurement has an equal share of the time, a part of which is its warm-up 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, cycle, islice
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import zmq
 
+from zpipe import keys
 from zpipe.broken import BrokenPipeline
 from zpipe.core.chunking import Chunker
 from zpipe.echo import echo
@@ -160,14 +164,16 @@ def run(
     key_file: str | None = None,
     insecure: bool = False,
     tcp: bool = False,
+    curve: bool = False,
     wanted: int | None = None,
     heartbeat: float = 10.0,
 ) -> Figures:
     """Make a pipeline, wait for its workers, measure it.
 
     workers: processes of this machine (None: one a core, or with `bind` none). bind: where others may join, with the
-    key of `key_file` or, if `insecure`, without one. tcp: reach this machine's over tcp. wanted: how many must be ready
-    (None: this machine's, or one). Raises UsageError, and ZpipeError as `measure` does.
+    key of `key_file` or, if `insecure`, without one. tcp: reach this machine's over tcp; curve: so, with a key made for
+    this. wanted: how many must be ready (None: this machine's, or one). Raises UsageError, and ZpipeError as `measure`
+    does.
     """
     if workers is None:
         workers = cores() if bind is None else 0
@@ -176,12 +182,19 @@ def run(
     wanted = wanted or workers or 1
     if bind is None and wanted > workers:
         raise UsageError(f"--wait-workers {wanted} can't come true with {workers} workers; add --bind URL")
-    at = bind or ("tcp://127.0.0.1:0" if tcp else None)
-    with Pipeline(workers=workers, bind=at, key_file=key_file, insecure=insecure, heartbeat=heartbeat) as pipe:
+    at = bind or ("tcp://127.0.0.1:0" if tcp or curve else None)
+    with contextlib.ExitStack() as stack:
+        if curve:
+            made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="zpipe-bench-"))) / "key"
+            keys.create(made)
+            key_file = str(made)
+        how: dict[str, Any] = {"key_file": key_file, "insecure": insecure, "heartbeat": heartbeat}
+        pipe = stack.enter_context(Pipeline(workers=workers, bind=at, **how))
         if bind is not None:
             tell(f"listening; start workers with: {pipe._engine.worker_line}", True)
         await_workers(pipe, wanted, tell, patience=PATIENCE if bind is None else None)
-        figures = measure(pipe, plan, tell, endpoint="ipc" if pipe.url is None else pipe.url)
+        endpoint = "ipc" if pipe.url is None else f"{pipe.url}{' with a key' if curve else ''}"
+        figures = measure(pipe, plan, tell, endpoint=endpoint)
         tell("", False)
     return figures
 

@@ -27,6 +27,16 @@ def test_a_table_and_an_object(zpipe: Zpipe) -> None:
     assert (shown.err, told.err) == ("", "")
 
 
+def test_with_a_key(zpipe: Zpipe) -> None:
+    """One that is made for it, and gone afterwards: nothing is warned of, as nobody else gets in."""
+    told = zpipe.run("bench", "--workers", "1", *QUICK, "--chunk", "5", "--curve", "--json")
+    found = json.loads(told.out)
+    assert found["endpoint"].startswith("tcp://127.0.0.1:")
+    assert found["endpoint"].endswith(" with a key")
+    assert found["throughput"][0]["items_per_second"] > 0
+    assert told.err == ""
+
+
 def test_workers_that_join(zpipe: Zpipe) -> None:
     """It says how workers join, waits until enough have, measures them, and lets them go."""
     url = f"{LOCAL}:{free_port()}"
@@ -51,6 +61,7 @@ def test_what_cannot_be(zpipe: Zpipe) -> None:
         (("--workers", "1", "--wait-workers", "2"), "--wait-workers 2 can't come true with 1 workers"),
         (("--bind", f"{LOCAL}:0", "--transport", "tcp"), "--transport tcp is for workers of this machine"),
         (("--bind", "tcp://0.0.0.0:0"), "or add --insecure"),
+        (("--curve", "--insecure"), "--curve makes a key of its own"),
     ]
     found = zpipe.forked(*(("bench", *args) for args, _ in cases))
     for (args, said), (status, out, err) in zip(cases, found, strict=True):

@@ -61,6 +61,11 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
     type=click.Choice(["ipc", "tcp"]),
     help="How workers of this machine are reached: Unix sockets, or TCP on loopback.  [default: ipc]",
 )
+@click.option(
+    "--curve",
+    is_flag=True,
+    help="Reach them over TCP on loopback with a key, made for this: how much does encryption cost?",
+)
 @click.option("--bind", metavar="URL", help="Have workers elsewhere join at this address, e.g. tcp://0.0.0.0:5557.")
 @options.key_options
 @click.option(
@@ -99,6 +104,7 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
 def command(
     workers: int | None,
     transport: str | None,
+    curve: bool,
     bind: str | None,
     key_file: str | None,
     insecure: bool,
@@ -119,6 +125,8 @@ def command(
 
     if bind is not None and transport is not None:
         raise UsageError(f"--transport {transport} is for workers of this machine; --bind {bind} says it already")
+    if curve and (bind is not None or transport == "ipc" or key_file is not None or insecure):
+        raise UsageError("--curve makes a key of its own, for workers of this machine over TCP: leave the others out")
     show = not quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def tell(text: str, lasting: bool) -> None:
@@ -134,6 +142,7 @@ def command(
         workers=workers,
         bind=bind,
         tcp=transport == "tcp",
+        curve=curve,
         key_file=key_file,
         insecure=insecure,
         wanted=wait_workers,
