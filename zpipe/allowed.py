@@ -49,11 +49,11 @@ def parse(functions: tuple[str, ...], commands: tuple[str, ...]) -> Allowed | No
     return Allowed(list(functions), list(commands)) if functions or commands else None
 
 
-def implied(spec: JobSpec) -> Allowed | None:
+def implied(*specs: JobSpec) -> Allowed | None:
     """Return what a job's own workers are to allow: just what it needs; None if it uses pickles."""
-    if spec.codec == "pickle":
+    if any(spec.codec == "pickle" for spec in specs):
         return None
-    needed = [spec.task] if spec.until is None else [spec.task, spec.until]
+    needed = [task for spec in specs for task in (spec.task, spec.until) if task is not None]
     commands = [task for task in needed if task.kind == "command"]
     return Allowed(
         [task.name for task in needed if task.kind == "import"],

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from zpipe import endpoints
 from zpipe.access import Access
 from zpipe.allowed import implied
 from zpipe.core import wire
 from zpipe.core.policy import Policy
+from zpipe.flow import Flow
 from zpipe.foreground import Foreground, give_up_on_error
 from zpipe.local import LocalSlots, announce, private_folder
 from zpipe.outlet import Outlet
@@ -25,6 +27,8 @@ from zpipe.sifting import Plan
 from zpipe.sink import Sink
 from zpipe.slot import Config
 from zpipe.sources import Source
+from zpipe.stageoutlet import StageOutlet
+from zpipe.staging import Staging
 from zpipe.summary import Summary
 from zpipe.ventilator import Ventilator
 
@@ -57,10 +61,12 @@ def run_job(
     recorder: Recorder | None = None,
     access: Access = Access(),  # noqa: B008 - it never changes
     plan: Plan | None = None,
+    staging: Staging | None = None,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
-    Raises UsageError for an address that can't be bound. Whatever goes wrong later is told in the summary.
+    With `staging` in its stages, of which `spec` is the first one's. Raises UsageError for an address that can't be
+    bound. Whatever goes wrong later is told in the summary.
     """
     with contextlib.ExitStack() as stack:
         for made in (output, letters, joblog):
@@ -69,6 +75,10 @@ def run_job(
         folder = stack.enter_context(private_folder())
         url = bind or f"ipc://{folder}/control"
         front = Foreground(stack, progress, access)
+        outlet = None
+        if staging is not None:
+            outlet = staging.outlet(front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder)
+            source = outlet.flow
         ventilator = _ventilator(
             stack,
             front,
@@ -80,21 +90,15 @@ def run_job(
             lane_ports=lane_ports,
             fingerprint=fingerprint,
             plan=plan,
+            tasks=outlet.flow if outlet is not None else None,
         )
-
-        def deliver(message: wire.Receipts | wire.Finished) -> None:
-            if isinstance(message, wire.Receipts):
-                ventilator.on_receipts(message)
-            else:
-                ventilator.on_finished(message)
-
         if recorder is not None:
             stack.callback(recorder.close)
         sink = Sink(
             front.loop,
             front.context,
             output,
-            deliver=deliver,
+            deliver=partial(_deliver, ventilator),
             say=front.say,
             ordered=ordered,
             heartbeat=heartbeat,
@@ -102,14 +106,15 @@ def run_job(
             joblog=joblog,
             recorder=recorder,
             guard=front.guard,
+            outlet=outlet,
         )
         stack.callback(sink.close)
         slots: LocalSlots | None = None
+        allowed = implied(*([spec] if staging is None else staging.specs))
+        ventilator.allow = allowed.options() if allowed is not None else ""
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
-            slots = LocalSlots(
-                front.loop, Config(url, workers, heartbeat, terse=True, allowed=implied(spec)), front.say
-            )
+            slots = LocalSlots(front.loop, Config(url, workers, heartbeat, terse=True, allowed=allowed), front.say)
         try:
             ventilator.bind(url)
             announce(folder, ventilator.bound)
@@ -117,23 +122,35 @@ def run_job(
                 front.caution(ventilator.bound)
                 if workers:
                     near = endpoints.reachable(ventilator.bound, "127.0.0.1")
-                    config = Config(near, workers, heartbeat, terse=True, keys=access.keys, allowed=implied(spec))
+                    config = Config(near, workers, heartbeat, terse=True, keys=access.keys, allowed=allowed)
                     slots = LocalSlots(front.loop, config, front.say)
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
             if bind is not None:  # only now: who hears it may be quick to take all files there are
                 progress.say(f"listening; start workers with: {ventilator.worker_line}{front.key_note}")
             before = sink.collector.counted
             front.begin()
-            if recorder is None:  # else results may come of what was sent before this process was there
+            if outlet is not None:
+                outlet.start(front.loop, sink, ventilator.director)
+            if (
+                recorder is None or outlet is not None
+            ):  # else results may come of what was sent before this process was there
                 sink.collector.issued = ventilator.issued
             ventilator.start(sink)
             sink.settle()  # it may have been done but for its end
-            _spin(front, ventilator, slots if bind is None else None)
-            return _conclude(front, ventilator, sink, before)
+            _spin(front, ventilator, slots if bind is None else None, outlet)
+            summary = _conclude(front, ventilator, sink, before)
+            return summary if outlet is None else outlet.summary(summary)
         finally:
             ventilator.close()
             if slots is not None:
                 slots.stop(GRACE)
+
+
+def _deliver(ventilator: Ventilator, message: wire.Receipts | wire.Finished) -> None:
+    if isinstance(message, wire.Receipts):
+        ventilator.on_receipts(message)
+    else:
+        ventilator.on_finished(message)
 
 
 def _ventilator(
@@ -148,6 +165,7 @@ def _ventilator(
     lane_ports: Sequence[int],
     fingerprint: dict[str, str] | None,
     plan: Plan | None,
+    tasks: Flow | None = None,
 ) -> Ventilator:
     """Return a ventilator that is closed when the stack is unwound."""
     made = Ventilator(
@@ -161,6 +179,7 @@ def _ventilator(
         heartbeat=heartbeat,
         lane_ports=lane_ports,
         fingerprint=fingerprint,
+        tasks=tasks,
         guard=front.guard,
         hint=front.access.hint,
         plan=plan,
@@ -169,14 +188,16 @@ def _ventilator(
     return made
 
 
-def _spin(front: Foreground, ventilator: Ventilator, slots: LocalSlots | None) -> None:
+def _spin(
+    front: Foreground, ventilator: Ventilator, slots: LocalSlots | None, outlet: StageOutlet | None = None
+) -> None:
     """Turn the loop until the ventilator's job has ended. `slots`: the only workers there can be."""
     hush = front.began + STARTING if slots is not None else 0.0
 
     def snapshot() -> Snapshot:
         total, exact = ventilator.total()
         ledger = ventilator.ledger
-        return Snapshot(
+        now = Snapshot(
             done=ledger.done,
             failed=ledger.failed,
             total=total,
@@ -187,6 +208,7 @@ def _spin(front: Foreground, ventilator: Ventilator, slots: LocalSlots | None) -
             note=ventilator.waiting() if time.monotonic() >= hush else "",
             cached=sum(ventilator.spared),
         )
+        return now if outlet is None else outlet.snapshot(now)
 
     def drain() -> None:
         ventilator.drain("interrupted", 130)
@@ -246,7 +268,14 @@ def _conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befo
     )
 
 
-def finish_job(output: Output, recorder: Recorder, *, ordered: bool, letters: Output | None = None) -> Summary:
+def finish_job(
+    output: Output,
+    recorder: Recorder,
+    *,
+    ordered: bool,
+    letters: Output | None = None,
+    staging: Staging | None = None,
+) -> Summary:
     """Bring a job to its end whose results are all in the journal: what is not in place yet is put there."""
     with contextlib.ExitStack() as stack:
         stack.push(give_up_on_error(output))
@@ -254,7 +283,8 @@ def finish_job(output: Output, recorder: Recorder, *, ordered: bool, letters: Ou
         collector = recorder.resume(output, ordered=ordered)
         recorder.finish(Outlet(output, letters).finish)
         done = collector.counted
-        return Summary(done=done, before=done, failed=collector.failed, total=collector.total, hit=collector.hit)
+        made = Summary(done=done, before=done, failed=collector.failed, total=collector.total, hit=collector.hit)
+        return made if staging is None else staging.finished(made, recorder.journal)
 
 
 def run_ventilator(

@@ -21,7 +21,7 @@ import os
 import sqlite3
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +122,8 @@ class Batch(msgspec.Struct):
     drop: list[int] = []
     letters: list[tuple[int, bytes]] = []
     fold: bytes | None = None
+    more: Callable[[Callable[..., Any], Callable[..., Any]], None] | None = None
+    """What else is in it: called with what runs a statement once, and for many rows."""
 
 
 class Journal:
@@ -272,6 +274,13 @@ class Journal:
         """Whether its job is done, and its output stands."""
         return self.state.stage == "finished"
 
+    @property
+    def staged(self) -> dict[int, int]:
+        """How many items of each stage but the last are done, by its number; of a job in stages that has begun."""
+        if self._run("SELECT name FROM sqlite_master WHERE name = 'stage_done'").fetchone() is None:
+            return {}
+        return dict(self._run("SELECT stage, sum(stop - start) FROM stage_done GROUP BY stage").fetchall())
+
     # what is written
 
     def begin(self, origin: Origin) -> None:
@@ -301,8 +310,20 @@ class Journal:
                 self._many("INSERT OR REPLACE INTO letters VALUES (?, ?)", batch.letters)
             if batch.fold is not None:
                 self._run("INSERT OR REPLACE INTO meta VALUES ('fold', ?)", (batch.fold,))
+            if batch.more is not None:
+                batch.more(self._run, self._many)
             self._put("state", batch.state)
         self.state = batch.state
+
+    def extend(self, tables: Sequence[str]) -> None:
+        """Have more tables, unless they are there. Raises OutputError."""
+        with self._transaction():
+            for table in tables:
+                self._run(f"CREATE TABLE IF NOT EXISTS {table}")
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield rows."""
+        yield from self._run(query, values)
 
     def reopen(
         self, state: State, done: RangeSet, moves: Mapping[int, tuple[wire.Result, Sequence[_Buffer]] | None]

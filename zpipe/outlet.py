@@ -17,13 +17,21 @@ class Outlet:
         self.output, self._letters, self._joblog = output, letters, joblog
         self._sides = [side for side in (letters, joblog) if side is not None]
 
+    def name(self, index: int) -> str:
+        """Return what to call an item in a sentence."""
+        return f"item {index}"
+
     def write(self, result: Result, records: Sequence[Buffer]) -> None:
         """Write a result. Raises OutputError."""
+        self.write_sides(result)
+        self.output.write(records)
+
+    def write_sides(self, result: Result) -> None:
+        """Write what is told of a result besides its values. Raises OutputError."""
         if self._letters is not None and result.failures:
             self._letters.write([failure.letter for failure in result.failures])
         if self._joblog is not None:
             self._joblog.write([result.log])
-        self.output.write(records)
 
     def flush(self) -> None:
         """Make what was written visible. Raises OutputError."""

@@ -46,6 +46,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     `total` items are expected (None: not known), which is an estimate unless `exact`. `workers` have joined and are
     ready (None: not this node's to know), `elapsed` seconds have gone, `started` tells whether work has, and `note`
     what is being waited for. `cached` of those done were not run, as their outcome was known.
+    `stages` tells where each stage is, if there are several.
     """
 
     done: int = 0
@@ -57,6 +58,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     started: bool = False
     note: str = ""
     cached: int = 0
+    stages: str = ""
 
 
 class Progress(Protocol):
@@ -259,6 +261,8 @@ def _facts(snapshot: Snapshot, rate: float) -> list[str]:
         facts.append(f"{snapshot.cached:,} not run")
     if snapshot.failed:
         facts.append(f"{snapshot.failed:,} failed")
+    if snapshot.stages:
+        facts.append(snapshot.stages)
     if snapshot.workers is not None:
         facts.append(f"{snapshot.workers:,} worker{'' if snapshot.workers == 1 else 's'}")
     left = _left(snapshot, rate)

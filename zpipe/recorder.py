@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -30,13 +31,23 @@ from zpipe.outputs import FileOutput, FoldOutput, Output
 if TYPE_CHECKING:
     from zpipe.loop import Loop
 
-__all__ = ["Recorder"]
+__all__ = ["Recorder", "Rider"]
 
 LONGEST = 0.1
 """Seconds of lag that are made up for at most, by letting more wait at the workers."""
 
 SMALL = 4096
 """Bytes of a fold's value that are written with every commit."""
+
+
+class Rider(Protocol):
+    """What is in the same commits."""
+
+    dirty: bool
+    """Whether there is something to commit."""
+
+    def snapshot(self) -> Callable[[Callable[..., Any], Callable[..., Any]], None]:
+        """Return what commits it, as a batch's `more`."""
 
 
 class Recorder:
@@ -80,6 +91,8 @@ class Recorder:
         self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._commit, name="zpipe-journal", daemon=True)
         self._hears, self._bell = os.pipe()
+        self.rider: Rider | None = None
+        """What else is committed, together with this."""
         self._loop: Loop | None = None
 
     # a job's beginning
@@ -194,7 +207,15 @@ class Recorder:
     @property
     def idle(self) -> bool:
         """Whether everything that the sink told has been committed."""
-        return not self._receipts and self._under_way is None
+        more = self.rider is not None and self.rider.dirty
+        return not self._receipts and self._under_way is None and not more
+
+    def drain(self) -> None:
+        """Wait until everything that was told has been committed, or can't be."""
+        while self._loop is not None and not self.idle and self._error is None:
+            self._advance()
+            select.select([self._hears], [], [])
+            self._on_committed()
 
     def finish(self, stand: Callable[[], None]) -> None:
         """All is written and committed: `stand` has the files stand under their names. Raises OutputError."""
@@ -229,9 +250,10 @@ class Recorder:
 
     def _advance(self) -> None:
         """Begin the next commit, if there is something to commit and none is under way."""
-        if self._under_way is not None or not self._receipts:
+        rider = self.rider if self.rider is not None and self.rider.dirty else None
+        if self._under_way is not None or not (self._receipts or rider):
             return
-        batch = Batch(self._state("open"), RangeSet())
+        batch = Batch(self._state("open"), RangeSet(), more=None if rider is None else rider.snapshot())
         for receipt in self._receipts:
             batch.ranges.add(receipt.start, receipt.stop)
         batch.letters, self._letters = self._letters, []

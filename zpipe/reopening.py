@@ -64,6 +64,8 @@ def _check(journal: Journal, failed: list[int]) -> None:
         raise UsageError(f"no item of {path} has failed: there is nothing to run again")
     if journal.origin.command != "run":
         _refuse(path, "its items are read elsewhere, by a ventilator")
+    if journal.staged:
+        _refuse(path, "it has stages, and their items are numbered as they come")
     if given["ordered"]:
         _refuse(path, "its results are in order, and those of the failed items would come behind all others")
     if given["format_"] == "pickle":

@@ -36,7 +36,7 @@ def open_journal(
     journal = Journal(path)
     try:
         origin = journal.origin
-        if origin.command and (journal.done.count or journal.state.stage != "open"):
+        if origin.command and (journal.done.count or journal.staged or journal.state.stage != "open"):
             _check_same(journal, fingerprint, shown)
             return journal
         journal.begin(
@@ -125,6 +125,8 @@ def shown(path: str, *, as_json: bool) -> str:
                 "ranges": list(journal.done), "fingerprint": origin.fingerprint, "outputs": origin.outputs,
                 "written": {name: mark.size for name, mark in state.marks.items()},
             }  # fmt: skip
+            if journal.staged:
+                told["stages"] = list(journal.staged.values())
             return msgspec.json.encode(told).decode() + "\n"
         of = f" of {state.total:,}" if state.total is not None and state.total != done else ""
         failed = f", {state.failed:,} failed" if state.failed else ""
@@ -137,6 +139,7 @@ def shown(path: str, *, as_json: bool) -> str:
                 time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(origin.began)) + f", zpipe {origin.version}",
             ),
             *origin.fingerprint.items(),
+            *((f"stage {number}", f"{count:,} items done") for number, count in journal.staged.items()),
             ("done", f"{done:,}{of} items{failed}; {went}"),
             *((f"{name} file", f"{mark.size:,} bytes") for name, mark in state.marks.items()),
         ]

@@ -39,7 +39,7 @@ class Sink:
 
     `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of.
     `letters` gets the dead letters, `joblog` a line for each item. With a `recorder` a receipt is sent once what it
-    tells of is in the journal.
+    tells of is in the journal. An `outlet` given is written to in place of all of these.
     """
 
     def __init__(
@@ -57,9 +57,12 @@ class Sink:
         joblog: Output | None = None,
         recorder: Recorder | None = None,
         guard: Guard | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
         self._loop, self._deliver, self._say, self._door = loop, deliver, say, guard
-        self._outlet = Outlet(output, letters, joblog)
+        if outlet is not None:
+            ordered, recorder = False, None  # those are the outlet's to see to
+        self._outlet = outlet or Outlet(output, letters, joblog)
         self._recorder = recorder
         self.letters = letters is not None or recorder is not None
         """Whether it wants the failed items' dead letters."""
@@ -120,7 +123,7 @@ class Sink:
         self._write_out()
         self.settle()
         if not more and self._dirty and self.finished is None:
-            self._guard(self._outlet.flush)
+            self.attempt(self._outlet.flush)
             self._dirty = False
         return more and self.finished is None
 
@@ -130,7 +133,7 @@ class Sink:
             self._count(result, payload)
         self._write_out()
         if self.finished is None:
-            self._guard(self._outlet.flush)
+            self.attempt(self._outlet.flush)
             self.settle()
 
     def read_first(self) -> None:
@@ -185,11 +188,11 @@ class Sink:
             if result.failures:
                 self._tell(result.failures)
             self._dirty = True
-            self._guard(partial(self._outlet.write, result, records))
+            self.attempt(partial(self._outlet.write, result, records))
             if self._recorder is not None:
                 self._recorder.wrote(result, records)
 
-    def _guard(self, write: Callable[[], object]) -> None:
+    def attempt(self, write: Callable[[], object]) -> None:
         """Write; the first failure ends the job, and nothing is written after it."""
         if self.error is not None:
             return
@@ -204,7 +207,9 @@ class Sink:
         for n, failure in enumerate(failures[: max(0, SHOWN - shown)], shown):
             more = "; further failures are not shown one by one" if n == SHOWN - 1 else ""
             trace = f"\n{failure.traceback.rstrip()}" if failure.traceback else ""
-            self._say(f"item {failure.index} failed: {failure.type}: {failure.message}{more}{trace}", True)
+            self._say(
+                f"{self._outlet.name(failure.index)} failed: {failure.type}: {failure.message}{more}{trace}", True
+            )
 
     def settle(self, *, again: bool = False) -> None:
         """Send the receipts that are due, and the end if this is it; `again`: whatever was said last may be lost."""
@@ -235,16 +240,16 @@ class Sink:
             return [] if self.error is not None else receipts
         self._write_out()
         found: list[wire.Receipt] = []
-        self._guard(partial(self._recorder.exchange, receipts, found))
+        self.attempt(partial(self._recorder.exchange, receipts, found))
         return found
 
     def _conclude(self) -> None:
         if self.finished is None:
             self._write_out()
             if self._recorder is None:
-                self._guard(self._outlet.finish)
+                self.attempt(self._outlet.finish)
             elif self._recorder.idle:
-                self._guard(partial(self._recorder.finish, self._outlet.finish))
+                self.attempt(partial(self._recorder.finish, self._outlet.finish))
             elif self.error is None:
                 return  # it is done when all of it is in the journal
             if self.error is None:
@@ -264,7 +269,7 @@ class Sink:
         """This is the job."""
         self.collector.on_job(job, fingerprint)
         if self._recorder is not None:
-            self._guard(self._recorder.on_job)
+            self.attempt(self._recorder.on_job)
 
     def on_total(self, total: int) -> None:
         """The job has `total` items."""

@@ -10,9 +10,22 @@ import msgspec
 
 from zpipe.progress import rate_text
 
-__all__ = ["Summary"]
+__all__ = ["StageCount", "Summary"]
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+class StageCount(msgspec.Struct, frozen=True):
+    """Of one stage: what to call it, how many items are done, and how many of them failed."""
+
+    name: str
+    done: int
+    failed: int
+
+    @property
+    def text(self) -> str:
+        """What a person is told of it."""
+        return f"{self.name} {self.done:,}{f' ({self.failed:,} failed)' if self.failed else ''}"
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +40,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     item of the job. `copies` of slow chunks were run, and `copies_won` of them were done first. `hit` is the index
     of the item that ended the job, `error` why it could not be done ("" when it could) and `status` that error's exit
     status. `closed`: whoever read the results has gone. `note` says where the output is.
+    In a job of `stages` the items are those of the first one, and `failed` counts those of all.
     """
 
     done: int
@@ -52,6 +66,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     status: int = FAILED
     closed: bool = False
     note: str = ""
+    stages: list[StageCount] = []
 
     @property
     def exit_status(self) -> int:
@@ -88,6 +103,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             (self.copies, "slow chunk", "run twice"),
         ]
         parts += [f"{count:,} {what}{'s' * (count != 1)} {befell}" for count, what, befell in mishaps if count]
+        parts += [stage.text for stage in self.stages]
         text = ", ".join(parts)
         if self.error:
             text = f"{text}: {self.error.splitlines()[0]}"
@@ -97,6 +113,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """Return one JSON object of what became of the job, and `exit_status`, on one line with no newline behind."""
         told = msgspec.structs.asdict(self)
         del told["status"], told["closed"]  # what they are for, exit_status says
+        if not self.stages:
+            del told["stages"]
         return msgspec.json.encode({**told, "exit_status": self.exit_status})
 
     def _verdict(self) -> str:

@@ -70,7 +70,8 @@ class Ventilator:
         self._say = say
         self._heartbeat, self._guard, self._hint = heartbeat, guard, hint
         allowed = implied(spec)
-        self._allow = allowed.options() if allowed is not None else ""
+        self.allow = allowed.options() if allowed is not None else ""
+        """What the command lines of workers need to allow."""
         chunker = Chunker(chunk, most=spec.max_tasks or None)
         self.ledger = Ledger(chunker, policy.max_crashes, speculate=policy.speculate)
         self.ledger.limited = spec.limited
@@ -133,7 +134,7 @@ class Ventilator:
     @property
     def worker_line(self) -> str:
         """The command line that starts workers elsewhere."""
-        return f"zpipe worker {self.url}{self._hint}{self._allow}"
+        return f"zpipe worker {self.url}{self._hint}{self.allow}"
 
     @property
     def bound(self) -> str:
@@ -452,7 +453,7 @@ class Ventilator:
             return (
                 "waiting for the source: no items have come yet" if not self.ledger.next else "waiting for more items"
             )
-        return self.director.waiting(self.url + self._hint + self._allow)
+        return self.director.waiting(self.url + self._hint + self.allow)
 
     def total(self) -> tuple[int | None, bool]:
         """The number of items, or an estimate of it, and whether it is exact."""

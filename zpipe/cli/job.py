@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from zpipe import endpoints
@@ -12,7 +13,7 @@ from zpipe.core.policy import Halt, Policy
 from zpipe.core.wire import Codec, JobSpec
 from zpipe.errors import UsageError
 
-__all__ = ["fingerprint", "lane_ports", "open_source", "policy", "spec"]
+__all__ = ["fingerprint", "lane_ports", "open_source", "policy", "refuse_file", "spec"]
 
 
 def open_source(
@@ -54,8 +55,8 @@ def open_source(
     return lines.open_lines(input or "-", separator=b"\0" if null else b"\n", kind="json" if jsonl else "lines")
 
 
-def fingerprint(spec: JobSpec, **given: Any) -> dict[str, str]:
-    """Return what tells this job from others."""
+def fingerprint(spec: JobSpec, stages: Sequence[JobSpec] = (), **given: Any) -> dict[str, str]:
+    """Return what tells this job from others; `stages` are all of it, if it has several."""
     from zpipe import fingerprint as fingerprints
 
     sources = {
@@ -67,7 +68,10 @@ def fingerprint(spec: JobSpec, **given: Any) -> dict[str, str]:
     }
     named = [f"{option} {given[name]}" for name, option in sources.items() if given[name] is not None]
     kinds = [f"--{name}" for name in ("jsonl", "null") if given[name]]
-    return fingerprints.fingerprint(spec, " ".join([*(named or ["--input -"]), *kinds]))
+    found = fingerprints.fingerprint(spec, " ".join([*(named or ["--input -"]), *kinds]))
+    for number, stage in enumerate(stages[1:], 2):
+        found[f"stage {number}"] = fingerprints.fingerprint(stage, "")["task"]
+    return found
 
 
 def spec(
@@ -104,7 +108,7 @@ def spec(
     found = tasks.describe(until) if until is not None else None
     for name, described in (("TASK", made), ("--until", found)):
         if codec != "pickle" and described is not None and described.kind == "file":
-            _refuse_file(name, described.name, codec)
+            refuse_file(name, described.name, codec)
     return JobSpec(
         made,
         codec=codec,
@@ -124,7 +128,8 @@ def spec(
     )
 
 
-def _refuse_file(option: str, name: str, codec: str) -> None:
+def refuse_file(option: str, name: str, codec: str) -> None:
+    """Raise UsageError: a file's text is code."""
     path, _, function = name.rpartition(":")
     module = os.path.basename(path).removesuffix(".py")  # noqa: PTH119 - a text
     raise UsageError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zpipe.cli import caching, job, journalling, options
+from zpipe.cli import caching, job, journalling, options, stages
 from zpipe.cli.output import joblog_output, letters_output, sink_output
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
@@ -29,6 +29,7 @@ Examples:
   zpipe run tasks.py:fetch --input urls.txt --unique --cache pages.cache --cache-ttl 10m --output pages.jsonl
   zpipe run tasks.py:parse --glob 'in/*' --output out.jsonl --timeout 60 --max-memory 2G
   zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --journal pages.journal; zpipe resume pages.journal
+  zpipe run etl.py:parse --then etl.py:enrich,retries=3 --then etl.py:store,workers=1 --glob 'in/*' -o out.jsonl
 
 TASK is module:function, or path/file.py:function; it is called with each item. A task may call zpipe.current() for
 the item's index and attempt.
@@ -46,6 +47,7 @@ the item's index and attempt.
     metavar="PORT",
     help="With --bind tcp://…: where workers bring results.  [default: any free port]",
 )
+@stages.option
 @options.codec_option
 @options.key_options
 @options.node_options
@@ -70,14 +72,17 @@ def command(**given: Any) -> None:
         access = admit(given["bind"], key_file=given["key_file"], insecure=given["insecure"])
         bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
     ports = job.lane_ports(given["lane_ports"])
-    spec, policy = job.spec(**given), job.policy(**given)
-    fingerprint = job.fingerprint(spec, **given)
+    spec, policy = job.spec(**{**given, "task": stages.first_task(given)}), job.policy(**given)
+    staging = stages.staging(spec, **given)
+    fingerprint = job.fingerprint(spec, staging.specs if staging is not None else (), **given)
     journal = journalling.open_journal("run", given, fingerprint)
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.close)
         over = journal is not None and journal.state.stage != "open"
-        source: Any = None if over else job.open_source(**given)
+        source: Any = None
+        if not over:
+            source = stages.source(**given) if staging is not None else job.open_source(**given)
         output, letters = sink_output(**given, opened=journal), letters_output(**given, opened=journal)
         joblog = joblog_output(**given, opened=journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
@@ -86,7 +91,7 @@ def command(**given: Any) -> None:
         if plan is not None:
             stack.callback(plan.close)
         if recorder is not None and over:
-            summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters)
+            summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters, staging=staging)
         else:
             summary = run_job(
                 source,
@@ -107,6 +112,7 @@ def command(**given: Any) -> None:
                 recorder=recorder,
                 access=access,
                 plan=plan,
+                staging=staging,
             )
     if not summary.error:
         forget_past(caching.past(given))
