@@ -356,7 +356,10 @@ class FoldOutput(_ValueOutput):
         if not self._started:
             raise OutputError("nothing to fold: no item gave a value; give an initial value (--initial)")
         if self._target is not None:
-            self._target.write([_record(self.value, self._target.encoding, plain=self._codec != "pickle")])
+            records = getattr(self._reducer, "records", None)
+            encoding, plain = self._target.encoding, self._codec != "pickle"
+            for value in [self.value] if records is None else records(self.value, encoding):
+                self._target.write([_record(value, encoding, plain=plain)])
             self._target.finish()
 
     def abandon(self) -> str:

@@ -42,7 +42,7 @@ def reopen(path: str) -> None:
         failed = [item for item, _ in journal.letters]
         _check(journal, failed)
         given, marks = journal.origin.given, dict(journal.state.marks)
-        lines = given["format_"] == "json" and not given["raw"] and given["reduce_"] is None
+        lines = given["format_"] == "json" and not given["raw"] and not _is_fold(given)
         if "output" in marks:
             marks["output"] = _copy(given["output"], failed if lines else [])
         if "letters" in marks:
@@ -73,13 +73,17 @@ def _check(journal: Journal, failed: list[int]) -> None:
     if journal.state.hit is not None:
         _refuse(path, "it was a search, which has found what it looked for")
     output = given["output"]
-    if output is not None and given["reduce_"] is None and not is_stdout(output) and not is_direct(output):
+    if output is not None and not _is_fold(given) and not is_stdout(output) and not is_direct(output):
         mark = journal.state.marks["output"]
         with contextlib.suppress(OSError), open(output, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == mark.size and Mark.of(file.fileno(), size) == mark:
                 return
         raise UsageError(f"{output} is not what the job of {path} wrote: it is gone, or was changed since; put it back")
+
+
+def _is_fold(given: dict[str, Any]) -> bool:
+    return given["reduce_"] is not None or given["group_by"] is not None
 
 
 def _refuse(path: str, why: str) -> NoReturn:

@@ -120,6 +120,24 @@ def test_workers_elsewhere_serve_all_stages(zpipe: Zpipe, folder: Path) -> None:
     assert sorted((folder / "out").read_text().split()) == sorted(steps.twin(COUNT))
 
 
+def test_groups_at_the_end(zpipe: Zpipe) -> None:
+    """Values by key, as lists or folded; with a journal the same, over a run that was interrupted."""
+    numbers = [int(text.partition(":")[2]) for text in steps.twin(COUNT)]
+    sums = {key: sum(n for n in numbers if n % 7 == key) for key in range(7)}
+    how = ("--input", "lines.txt", "--group-by", "rest", "--reduce", "steps.py:add", "--initial", "0", "--journal", "j")
+    tasks = ("steps.py:parse", "--then", "steps.py:enrich")
+    node = zpipe.start("run", *tasks, "--then", "steps.py:slow,chunk=1", *how)
+    node.said("stage 1 (parse)")
+    node.signal(signal.SIGINT)
+    node.end()
+    records = [json.loads(line) for line in zpipe.run("resume", "j", status=1).out.splitlines()]
+    assert {record["key"]: record["value"] for record in records} == sums
+    node = zpipe.run("run", *tasks, *how[:2], "--group-by", "steps.py:rest", "--ordered", "--codec", "pickle", status=1)
+    records = [json.loads(line) for line in node.out.splitlines()]
+    listed = {key: [{"number": n, "rest": key} for n in numbers if n % 7 == key] for key in range(7)}
+    assert {record["key"]: record["values"] for record in records} == listed
+
+
 def test_tries_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
     """A stage's settings are its own."""
     tasks = ("steps.py:fails_once,retries=1,retry-delay=0", "--then", "builtins:int", "--then", "steps.py:fails_once")

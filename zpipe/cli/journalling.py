@@ -39,7 +39,7 @@ def _shown(given: dict[str, Any]) -> dict[str, str]:
         path = given[name]
         if path is not None and not outputs.is_stdout(path):
             found[option] = os.path.abspath(path)  # noqa: PTH100 - a text, as it is told and kept
-    for name, option in (("reduce_", "--reduce"), ("initial", "--initial")):
+    for name, option in (("reduce_", "--reduce"), ("initial", "--initial"), ("group_by", "--group-by")):
         if given[name] is not None:
             found[option] = given[name]
     return found
@@ -72,4 +72,4 @@ def fold_of(given: dict[str, Any]) -> Any:
     """Return the fold of a journal's job, None if it has none, as `output.sink_output` does. Raises TaskError."""
     from zpipe.cli.output import fold
 
-    return fold(given["reduce_"], given["initial"], given["codec"])
+    return fold(given["reduce_"], given["initial"], given["codec"], given["group_by"])

@@ -311,6 +311,12 @@ def output_options(function: F) -> F:
                 "FUNCTION(so_far, value), and write that; in the order they come, unless --ordered.",
             ),
             click.option(
+                "--group-by",
+                metavar="KEY",
+                help="Bring values together by KEY, a field's name or MODULE:FUNCTION of the value, and write a line "
+                "{key, values} for each key; with --reduce {key, value}, which takes no more memory than those.",
+            ),
+            click.option(
                 "--dead-letters",
                 metavar="FILE",
                 help="Write items that failed for good to FILE, a line of JSON each; --resubmit FILE runs them again.",

@@ -17,6 +17,7 @@ def sink_output(
     raw: bool,
     reduce_: str | None,
     initial: str | None,
+    group_by: str | None,
     codec: Codec,
     opened: Any = None,
     **_: Any,
@@ -30,7 +31,7 @@ def sink_output(
         raise UsageError(
             f"--format pickle and --codec {codec}: results would be pickles; leave --format out for lines of JSON"
         )
-    folded = fold(reduce_, initial, codec)
+    folded = fold(reduce_, initial, codec, group_by)
     format_ = "raw" if raw else format_
     if opened is None:
         return outputs.open_output(output, format_, folded)  # type: ignore[arg-type]
@@ -39,18 +40,26 @@ def sink_output(
     return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
 
 
-def fold(reduce_: str | None, initial: str | None, codec: Codec) -> Any:
+def fold(reduce_: str | None, initial: str | None, codec: Codec, group_by: str | None = None) -> Any:
     """Return what `outputs.open_output` takes for a fold, or None. Raises UsageError and TaskError."""
+    if reduce_ is None and initial is not None:
+        raise UsageError("--initial goes with --reduce")
+    reducer = None if reduce_ is None else _function("--reduce", reduce_)
+    if group_by is None:
+        return None if reducer is None else (reducer, initial is not None, _json(initial), codec)
+    from zpipe.grouping import Grouping, field
+
+    key = _function("--group-by", group_by) if ":" in group_by else field(group_by)
+    return Grouping(key, reducer, initial is not None, _json(initial)), True, {}, codec
+
+
+def _function(option: str, name: str) -> Any:
     from zpipe import tasks
 
-    if reduce_ is None:
-        if initial is not None:
-            raise UsageError("--initial goes with --reduce")
-        return None
-    reducer = tasks.import_object(reduce_)
-    if not callable(reducer):
-        raise UsageError(f"--reduce {reduce_} is no function")
-    return reducer, initial is not None, _json(initial), codec
+    found = tasks.import_object(name)
+    if not callable(found):
+        raise UsageError(f"{option} {name} is no function")
+    return found
 
 
 def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:
