@@ -210,6 +210,21 @@ def test_the_plain_twin_tells_a_difference(tree: Path) -> None:
     assert b"other counts" in plain.stderr
 
 
+def test_orders_are_worth_what_one_loop_says(tmp_path: Path) -> None:
+    """Three stages, grouped: the same sums as the twin's, from the command and from the script; a wrong one is told."""
+    orders, written, etl = tmp_path / "orders.txt", tmp_path / "worth.jsonl", f"{EXAMPLES}/etl/etl.py"
+    orders.write_text(python("etl/orders.py", 2000))
+    stages = [f"{etl}:parse", "--then", f"{etl}:enrich", "--then", f"{etl}:convert,workers=1"]
+    fold = ["--group-by", "country", "--reduce", f"{etl}:add", "--initial", "0", "--journal", str(tmp_path / "j")]
+    run = zpipe(*stages, "--input", str(orders), *fold, "--output", str(written))
+    assert run.returncode == 0, run.stderr
+    assert python("etl/plain.py", orders, written).count("\n") == 5
+    found = {record["key"]: record["value"] for record in map(json.loads, written.read_text().splitlines())}
+    assert json.loads(python("etl/script.py", orders)) == found
+    written.write_text('{"key": "AT", "value": 1}\n')
+    python("etl/plain.py", orders, written, status=1)
+
+
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("joblib", "sklearn")), reason="no joblib or no scikit-learn"
 )
