@@ -17,7 +17,7 @@ from zpipe import serialize
 from zpipe.cli import stages as cli_stages
 from zpipe.core.wire import Failure, JobSpec, Result, TaskSpec
 from zpipe.errors import OutputError, UsageError
-from zpipe.flow import Flow, Plan
+from zpipe.flow import Flow, StagePlan
 from zpipe.journal import Journal, Origin
 from zpipe.outputs import FileOutput
 from zpipe.packing import join, split, take_number
@@ -87,7 +87,7 @@ class Run:
         output = FileOutput(folder / "output", "raw", mark)
         self.recorder = Recorder(journal, output)
         self.loop: Any = Loop()
-        plans = [Plan(JobSpec(TaskSpec("import", "a:b")), f"stage {n}") for n in range(1, stages + 1)]
+        plans = [StagePlan(JobSpec(TaskSpec("import", "a:b")), f"stage {n}") for n in range(1, stages + 1)]
         source = IterSource([str(n) for n in range(count)], "source")
         self.outlet = Staging(plans).outlet(
             self.loop, source, output, None, None, ordered=ordered, recorder=self.recorder
@@ -233,7 +233,7 @@ def test_settings() -> None:
 def test_a_job_in_stages_is_a_source_like_others() -> None:
     """Where nothing of it is left, it says so; it can be closed at any time."""
     loop: Any = Loop()
-    plans = [Plan(JobSpec(TaskSpec("import", "a:b")), name) for name in ("one", "two")]
+    plans = [StagePlan(JobSpec(TaskSpec("import", "a:b")), name) for name in ("one", "two")]
     flow = Flow(loop, plans, IterSource([], "source"), ordered=False)
     flow.start(loop.wake)
     assert flow.exhausted

@@ -111,7 +111,9 @@ def run_job(
         stack.callback(sink.close)
         slots: LocalSlots | None = None
         allowed = implied(*([spec] if staging is None else staging.specs))
-        ventilator.allow = allowed.options() if allowed is not None else ""
+        if staging is not None:
+            ventilator.allow = allowed.options() if allowed is not None else ""
+            ventilator.ledger.limited = any(each.limited for each in staging.specs)
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
             slots = LocalSlots(front.loop, Config(url, workers, heartbeat, terse=True, allowed=allowed), front.say)

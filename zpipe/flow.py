@@ -18,10 +18,10 @@ from zpipe.loop import Loop
 from zpipe.packing import join, numbered
 from zpipe.sources import Batch, Source
 
-__all__ = ["Flow", "Plan", "Ticket"]
+__all__ = ["Flow", "StagePlan", "Ticket"]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class StagePlan(msgspec.Struct, frozen=True):
     """What is asked of a stage: its `spec` and what to call it; `chunk` items a chunk (None: as many as are best) and
     `most` workers at a time (0: any number)."""
 
@@ -47,7 +47,7 @@ class Flow:
     setup: wire.JobSpec | None = None
     exact = False
 
-    def __init__(self, loop: Loop, plans: Sequence[Plan], source: Source, *, ordered: bool) -> None:
+    def __init__(self, loop: Loop, plans: Sequence[StagePlan], source: Source, *, ordered: bool) -> None:
         self._loop, self.plans, self._source = loop, plans, source
         self._chunkers = [Chunker(plan.chunk, most=plan.spec.max_tasks or None) for plan in plans]
         stages = [
@@ -121,6 +121,7 @@ class Flow:
         self._tickets[self._next] = Ticket(stage, first, self._next, self._next + batch.count, batch.count)
         self._next += batch.count
         self._pass_over(stage)
+        self._chosen = None
         return Batch(batch.count, batch.kind, numbered(first, batch.frames))
 
     def _pass_over(self, stage: Stage) -> bool:

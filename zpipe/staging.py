@@ -10,7 +10,7 @@ import msgspec
 from zpipe import data, serialize
 from zpipe.core.wire import Codec, JobSpec
 from zpipe.errors import UsageError
-from zpipe.flow import Flow, Plan
+from zpipe.flow import Flow, StagePlan
 from zpipe.journal import Journal
 from zpipe.loop import Loop
 from zpipe.outputs import Output
@@ -26,7 +26,7 @@ __all__ = ["Staging", "read_letters"]
 class Staging:
     """The stages of a job, as `plans`. `again` are items that later stages begin with, by the stage's number."""
 
-    def __init__(self, plans: Sequence[Plan], again: Mapping[int, Sequence[Any]] | None = None) -> None:
+    def __init__(self, plans: Sequence[StagePlan], again: Mapping[int, Sequence[Any]] | None = None) -> None:
         self._plans = plans
         self._again = again or {}
 

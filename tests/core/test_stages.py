@@ -112,7 +112,7 @@ class TestOrder:
     def test_a_gap_is_filled_though_there_is_no_room(self) -> None:
         """When a job is gone on with, what waits in order may be waiting for just this."""
         stages = three(ordered=True)
-        stages.belts[0].put(1, 2, [b"x"] * BELT_ITEMS)
+        stages.belts[0].put(1, 2, [b"x" * BELT_BYTES])
         assert stages.choose() is None
         stages.stages[0].resume(RangeSet([(1, 2)]), 0)
         assert stages.choose() is stages.stages[0]

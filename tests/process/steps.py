@@ -115,6 +115,13 @@ def slow(number):
     return number
 
 
+def stuck(number):
+    """Take a minute over 5."""
+    if number == 5:
+        time.sleep(60)
+    return number
+
+
 def where(number):
     """Tell the item's place in its stage, and wait until there is a file, if there is to be one."""
     return [zpipe.current().index, number]

@@ -138,6 +138,16 @@ def test_groups_at_the_end(zpipe: Zpipe) -> None:
     assert {record["key"]: record["values"] for record in records} == listed
 
 
+def test_time_limits_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
+    """The one item that runs too long is given up, under its number in its stage; the others count."""
+    tasks = ("builtins:abs", "--then", "steps.py:stuck,timeout=0.5,chunk=4", "--then", "builtins:abs")
+    node = zpipe.run("run", *tasks, "--range", "3:20", "--raw", "-o", "out", "--dead-letters", "failed", status=1)
+    (letter,) = [json.loads(line) for line in (folder / "failed").read_text().splitlines()]
+    assert (letter["item"], letter["stage"], letter["error"]["type"]) == (5, 2, "ItemTimeout")
+    assert sorted(map(int, (folder / "out").read_text().split())) == [n for n in range(3, 20) if n != 5]
+    assert "of stage 2 (stuck) failed: ItemTimeout" in node.err
+
+
 def test_tries_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
     """A stage's settings are its own."""
     tasks = ("steps.py:fails_once,retries=1,retry-delay=0", "--then", "builtins:int", "--then", "steps.py:fails_once")

@@ -13,7 +13,7 @@ import msgspec
 from zpipe.cli import job
 from zpipe.core.wire import JobSpec
 from zpipe.errors import UsageError
-from zpipe.flow import Plan
+from zpipe.flow import StagePlan
 from zpipe.staging import Staging, read_letters
 
 __all__ = ["first_task", "option", "source", "staging"]
@@ -106,7 +106,7 @@ def staging(head: JobSpec, **given: Any) -> Staging | None:
             timeout=settings.get("timeout", head.timeout),
         )
         name = f"stage {number} ({_title(spec)})"
-        plans.append(Plan(spec, name, settings.get("chunk", given["chunk"]), settings.get("workers", 0)))
+        plans.append(StagePlan(spec, name, settings.get("chunk", given["chunk"]), settings.get("workers", 0)))
     again = None
     if given["resubmit"] is not None:
         again = {

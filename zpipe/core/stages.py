@@ -18,11 +18,11 @@ from zpipe.core.ranges import RangeSet
 __all__ = ["Belt", "Numbered", "Stage", "Stages"]
 
 BELT_BYTES = 64 << 20
-"""Bytes that wait between two stages, from which on the first one waits."""
+"""Bytes that wait between two stages, from which on the first one waits; for their turn, too, in an order."""
 
 BELT_ITEMS = 1000
-"""Items that wait between two stages or are on their way there, from which on the first one waits, unless workers
-take far more at a time."""
+"""Items that can be taken between two stages or are on their way there, from which on the first one waits, unless
+workers take far more at a time."""
 
 WEIGHT = 64
 """Bytes that an item takes here besides its own."""
@@ -181,17 +181,20 @@ class Stages:
 
     def is_full(self, n: int) -> bool:
         """Whether what waits behind the `n`-th stage (from 0), or is on its way there, is as much as may be."""
+        return self.belts[n].bytes >= BELT_BYTES or self._space(n) <= 0
+
+    def _space(self, n: int) -> int:
+        """Return how many more items of the `n`-th stage may be on their way to the next one, or there to be taken."""
         belt, behind = self.belts[n], self.stages[n + 1]
         many = max(BELT_ITEMS, 4 * self.slots() * behind.wanted())
-        return belt.bytes >= BELT_BYTES or belt.items + self.stages[n].out >= many
+        return many - (belt.next - belt.at) - self.stages[n].out
 
     def room(self, stage: Stage, most: int) -> int:
         """Return how many of the `most` items that a chunk of the stage would have may go now; at least 1."""
         n = stage.number - 1
         room = stage.ahead.room(stage.taken)
         if n < len(self.belts) and not stage.ahead.count:
-            many = max(BELT_ITEMS, 4 * self.slots() * self.stages[n + 1].wanted())
-            room = many - self.belts[n].items - stage.out
+            room = self._space(n)
         return max(1, most if room is None else min(most, room))
 
     def on_taken(self, stage: Stage, count: int) -> int:
