@@ -415,6 +415,23 @@ def test_what_waits_is_recalled_for_an_idle_worker_and_comes_back() -> None:
     assert director.on_tick(100.0) == []
 
 
+def test_an_answer_that_hands_nothing_back_concerns_no_other_lane() -> None:
+    """It has all begun: the others, of which there may be a thousand, have nothing to expect."""
+    director = make()
+    first, second, _ = enter(director, 1), enter(director, 2), enter(director, 3)
+    issue(director, first)
+    issue(director, second)
+    done = [wire.Receipt(0, 1, first, 0.02, 0, 1), wire.Receipt(1, 2, second, 0.02, 0, 1)]
+    director.on_receipts(wire.Receipts("job", done), 0.0)
+    for lane in (first, first, second, second):
+        issue(director, lane)
+    assert director.on_hungry(0.0) == [Reply(b"w1", wire.Recall(first, True))]
+    again = director.on_message(b"w1", wire.Returned(first, 3, 3), 0.001)
+    assert again == [Fill([first]), Reply(b"w2", wire.Recall(second, True))], "the idle one is still to have something"
+    issue(director, second)
+    assert director.on_message(b"w2", wire.Returned(second, 3, 3), 0.001)[0] == Fill([second])
+
+
 def test_what_waits_too_long_is_recalled_when_it_is_time() -> None:
     """The director's deadline has the ledger's in it."""
     director = make()

@@ -15,6 +15,7 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
 from zpipe.core.ranges import RangeSet
+from zpipe.core.recall import AT_ONCE
 from zpipe.core.suspects import HEARING, KILLS, Verdict
 from zpipe.core.wire import Receipt
 
@@ -80,6 +81,19 @@ def test_what_waits_behind_a_straggler_is_recalled() -> None:
     assert ledger.lanes[1].credit == 0, "nothing goes down a lane whose answer is awaited"
     assert ledger.recalls.overdue(200.0) == []
     assert ledger.deadline() is None
+
+
+def test_lanes_that_are_all_late_are_recalled_a_few_at_a_time() -> None:
+    """With a thousand lanes late it is the ventilator that is: recalling all of them would be what keeps it busy."""
+    ledger = make(*range(1, 3 * AT_ONCE + 1))
+    for lane in ledger.lanes:
+        ledger.on_receipt(receipt(issue(ledger, lane), seconds=0.02), 99.0)
+    for number in (1, 2):
+        for lane in ledger.lanes:
+            issue(ledger, lane, now=100.0 + lane / 1000 + number / 100_000)
+    late = [ledger.recalls.overdue(now) for now in (102.0, 102.0, 103.0, 104.0, 105.0)]
+    first = list(range(1, AT_ONCE + 1))
+    assert late == [first, [], [n + AT_ONCE for n in first], [n + 2 * AT_ONCE for n in first], []]
 
 
 def test_what_a_worker_returns_goes_to_others() -> None:

@@ -144,8 +144,11 @@ class Director:
         if isinstance(message, wire.Ready):
             return self._on_ready(node, now)
         if isinstance(message, wire.Returned):
-            self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
-            return self._refill()
+            back = self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
+            if back:
+                return self._refill()
+            # There is nothing for others, of which there may be a thousand; but another lane may have something.
+            return [Fill([node.lane]), *(self.on_hungry(now) if self.ledger.recalls.dry else [])]
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message)
         return self._on_unfit(node, message.reason, now) if node.ready else []

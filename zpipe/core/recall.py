@@ -11,7 +11,10 @@ from math import inf
 from zpipe.core.chunk import Chunk
 from zpipe.core.lane import PATIENCE, QUICK, Lane
 
-__all__ = ["Recalls"]
+__all__ = ["AT_ONCE", "Recalls"]
+
+AT_ONCE = 16
+"""Lanes that are recalled at once for having waited too long: where more are late, the ventilator itself is."""
 
 
 class Recalls:
@@ -43,16 +46,21 @@ class Recalls:
         if now < self.look:
             return []
         self.look = inf
-        late = []
+        late: list[Lane] = []
         if len(self._lanes) > 1:
             for lane in self._lanes.values():
                 if lane.backlog > 0 and not lane.recalled and not lane.leaving:
                     if lane.due <= now:
-                        late.append(lane.number)
-                        lane.recall(now)
+                        late.append(lane)
                     else:
                         self.look = min(self.look, lane.due)
-        return late + (self.hungry(now) if self.dry else [])
+        if len(late) > AT_ONCE:
+            late.sort(key=lambda lane: lane.due)
+            del late[AT_ONCE:]
+            self.look = min(self.look, now + PATIENCE)
+        for lane in late:
+            lane.recall(now)
+        return [lane.number for lane in late] + (self.hungry(now) if self.dry else [])
 
     def hungry(self, now: float) -> list[int]:
         """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one.
