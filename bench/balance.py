@@ -10,11 +10,10 @@ chunks of one, and all workers started before. The makespan runs from the first 
 
 from __future__ import annotations
 
-import heapq
 import multiprocessing
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -22,16 +21,9 @@ from typing import Any
 import harness
 from harness import HERE, Checked
 from tasks import nap
+from workloads import SLEEPERS, SLEEPS, list_schedule, lognormal, makespan
 
-WORKERS = 8
-SLEEPS = 400
 NAP = f"{HERE / 'tasks.py'}:nap"
-
-
-def lognormal(seed: int) -> list[float]:
-    """Return sleeps of 30 ms on average, the middle one 12 ms, one second at most."""
-    draw = random.Random(seed)
-    return [min(1.0, draw.lognormvariate(-4.42, 1.35)) for _ in range(SLEEPS)]
 
 
 def pareto(seed: int) -> list[float]:
@@ -53,22 +45,6 @@ def late(seed: int) -> list[float]:
 
 
 DRAWS: dict[str, Callable[[int], list[float]]] = {"lognormal": lognormal, "pareto": pareto, "rare": rare, "late": late}
-
-
-def list_schedule(sleeps: Iterable[float]) -> float:
-    """Return the makespan when whoever is free takes the next sleep."""
-    free = [0.0] * WORKERS
-    for seconds in sleeps:
-        heapq.heapreplace(free, free[0] + seconds)
-    return max(free)
-
-
-def makespan(sleeps: list[float], spans: list[tuple[float, float]]) -> Checked:
-    """Return the run, if every sleep was slept."""
-    slept = sorted(end - began for began, end in spans)
-    if len(spans) != len(sleeps) or any(got < want for got, want in zip(slept, sorted(sleeps), strict=True)):
-        raise SystemExit(f"wrong result: {len(spans)} sleeps of {len(sleeps)}, or too short ones")
-    return Checked(len(spans), max(end for _, end in spans) - min(began for began, _ in spans))
 
 
 def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
@@ -93,30 +69,29 @@ def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
         IterSource(sleeps, "sleeps"),
         JobSpec(describe(NAP)),
         CallOutput(take),
-        Policy(our_versions(), expect=WORKERS),
+        Policy(our_versions(), expect=SLEEPERS),
         QuietProgress(sys.stderr),
-        workers=WORKERS,
+        workers=SLEEPERS,
         chunk=chunk,
     )
-    run = makespan(sleeps, spans)
-    return Checked(run.items, run.seconds, {"longest chunk": max(chunks)})
+    return Checked(len(spans), makespan(sleeps, spans), {"longest chunk": max(chunks)})
 
 
 def executor(sleeps: list[float]) -> Checked:
     """Sleep in a ProcessPoolExecutor."""
-    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("fork")) as pool:
-        list(pool.map(nap, [0.05] * WORKERS))
-        return makespan(sleeps, list(pool.map(nap, sleeps, chunksize=1)))
+    with ProcessPoolExecutor(SLEEPERS, mp_context=multiprocessing.get_context("fork")) as pool:
+        list(pool.map(nap, [0.05] * SLEEPERS))
+        return Checked(len(sleeps), makespan(sleeps, list(pool.map(nap, sleeps, chunksize=1))))
 
 
 def pool(sleeps: list[float]) -> Checked:
     """Sleep in a multiprocessing.Pool."""
-    with multiprocessing.get_context("fork").Pool(WORKERS) as workers:
-        workers.map(nap, [0.05] * WORKERS, chunksize=1)
+    with multiprocessing.get_context("fork").Pool(SLEEPERS) as workers:
+        workers.map(nap, [0.05] * SLEEPERS, chunksize=1)
         spans = list(workers.imap_unordered(nap, sleeps, chunksize=1))
         workers.close()
         workers.join()
-    return makespan(sleeps, spans)
+    return Checked(len(sleeps), makespan(sleeps, spans))
 
 
 def main() -> None:
@@ -141,7 +116,7 @@ def main() -> None:
                 options,
             )
             noise.append(f"{name}: {rounds.noise()}")
-            ideal = sum(sleeps) / WORKERS
+            ideal = sum(sleeps) / SLEEPERS
             title = f"{name}: best {best:.3f} s, longest first {longest_first:.3f} s"
             rows.append([title, "", "", "", f"{ideal / best:.3f}", ""])
             found = figures[name] = {"best": best, "longest first": longest_first, "ideal": ideal, "systems": {}}

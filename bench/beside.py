@@ -158,7 +158,9 @@ def shown(figures: dict[str, Any]) -> str:
         row = [peer["name"]]
         for key in keys:
             figure = peer["workloads"][key]
-            row.append(f"{figure['rate']['median']:,.4g} ({figure['ratio']['median']:.3g})" if "rate" in figure else "–")
+            row.append(
+                f"{figure['rate']['median']:,.4g} ({figure['ratio']['median']:.3g})" if "rate" in figure else "–"
+            )
         rows.append(row)
     return harness.table(rows)
 

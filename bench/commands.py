@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import harness
@@ -68,9 +67,7 @@ def ran(command: list[str], count: int, given: bool) -> Checked:
         command = [part.replace("FOLDER", folder) for part in command]
         environ = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
         before, began = harness.busy_here(), time.monotonic()
-        done = subprocess.run(
-            command, input=numbers if given else "", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
-        )
+        done = subprocess.run(command, input=numbers if given else "", capture_output=True, text=True, env=environ)
         seconds = time.monotonic() - began
         strays.end()
         processor = harness.busy_here() - before
@@ -132,7 +129,9 @@ def main() -> None:
     for name, runs in rounds.results.items():
         rate, cost = harness.spread(run.rate for run in runs), harness.spread(run.more["ms"] for run in runs)
         ratio = harness.spread(harness.per_round(rounds.results["zpipe"], runs))
-        cheaper = harness.spread(a.more["ms"] / b.more["ms"] for a, b in zip(runs, rounds.results["zpipe"], strict=True))
+        cheaper = harness.spread(
+            a.more["ms"] / b.more["ms"] for a, b in zip(runs, rounds.results["zpipe"], strict=True)
+        )
         figures[name] = {"rate": rate, "ms": cost, "zpipe over it": ratio, "its processor time over zpipe's": cheaper}
         shown = [f"{rate[key]:,.0f}" for key in ("median", "min", "max")]
         rows.append([name, *shown, f"{cost['median']:.2f}", f"{ratio['median']:.2f}"])

@@ -156,7 +156,9 @@ def main() -> None:
         found["of pyzmq's"] = of_raw
         figures[name] = found
         rows.append([*row, f"{of_raw:.2f}", "ok" if of_raw >= OF_RAW else f"should be {OF_RAW} at least"])
-    harness.report(options, where, {"payloads": figures}, "\n\n".join([harness.table(rows), "\n".join(noise)]))
+    harness.report(
+        options, where, {"payloads": figures, "noise": noise}, "\n\n".join([harness.table(rows), "\n".join(noise)])
+    )
 
 
 if __name__ == "__main__":

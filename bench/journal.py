@@ -111,6 +111,7 @@ def main() -> None:
     times = [resume(options.done) for _ in range(options.rounds)]
     found = {name: harness.spread(one[name] for one in times) for name in ("resumed", "fresh")}
     figures["resume"] = found
+    figures["noise"] = noise
     told = f"{options.done:,} items done: the first that is left is run after {found['resumed']['median']:.2f} s "
     told += f"({found['resumed']['min']:.2f} to {found['resumed']['max']:.2f}); a job begun anew: "
     told += f"{found['fresh']['median']:.2f} s ({found['fresh']['min']:.2f} to {found['fresh']['max']:.2f})"

@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
 
-import zmq
 from harness import Checked, Tally
 from tasks import nap
 
 import zpipe
 
-__all__ = ["BLOCK", "WORKERS", "bare", "drain", "executor", "pipeline", "pool", "targets"]
+__all__ = ["BLOCK", "WORKERS", "drain", "executor", "pipeline", "pool", "targets"]
 
 WORKERS = 2
 BLOCK = 1000
 """Results counted and summed at a time, as the chain does with chunks of 1,000."""
-
-HELLO = b"hello"
 
 
 @contextmanager
@@ -61,32 +55,6 @@ def pool() -> Iterator[multiprocessing.pool.Pool]:
         yield workers
         workers.close()
         workers.join()
-
-
-@contextmanager
-def bare(worker: Callable[[str, str], list[str]], transport: str = "ipc") -> Iterator[tuple[Any, Any]]:
-    """Give the two sockets of a chain, to push to and to pull from; `worker(down, across)` is a worker's command.
-
-    A worker connects, says HELLO, and answers each message with one.
-    """
-    context = zmq.Context()
-    children: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory(prefix="chain-") as folder:
-        ends = [f"ipc://{folder}/{name}" if transport == "ipc" else "tcp://127.0.0.1:*" for name in ("down", "across")]
-        push, pull = context.socket(zmq.PUSH), context.socket(zmq.PULL)
-        try:
-            push.bind(ends[0])
-            pull.bind(ends[1])
-            down, across = (end.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode() for end in (push, pull))
-            children += [subprocess.Popen(worker(down, across)) for _ in range(WORKERS)]
-            for _ in range(WORKERS):
-                assert pull.recv() == HELLO
-            yield push, pull
-        finally:
-            for child in children:
-                child.kill()
-                child.wait()
-            context.destroy(linger=0)
 
 
 def drain(results: Iterable[int], items: int, began: float) -> Checked:

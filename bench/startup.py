@@ -117,7 +117,7 @@ def main() -> None:
         row = [*(f"{first[key]:.3f}" for key in ("median", "min", "max")), f"{end['median']:.3f}"]
         rows.append([name, *row, verdict])
     text = "\n\n".join(filter(None, [harness.table(rows), rounds.noise(), shown]))
-    harness.report(options, where, {"commands": figures, "others": rounds.others, "imports": shown}, text)
+    harness.report(options, where, {"commands": figures, "noise": [rounds.noise()], "imports": shown}, text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Processes that a system leaves behind are ours: counted as our own work, and ended before the next one's turn (Linux).
+"""Processes that a system leaves behind are ours: counted as our work, and ended before the next one's turn (Linux).
 
 A daemon's parent ends at once, so it would be nobody's child: its work would count as others' noise. As their
 subreaper (`prctl(2)`) this process becomes the parent of all such.

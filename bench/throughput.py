@@ -23,41 +23,29 @@ from typing import Any
 import chain
 import harness
 from harness import HERE, Checked, Tally
+from workloads import Numbers
 
 WORKERS = 2
 NOOP = f"{HERE / 'tasks.py'}:noop"
 
 
-class Numbers:
-    """Integers from 0 that are no sequence: a source must spell them out, though it knows how many there are."""
-
-    def __init__(self, items: int) -> None:
-        self._items = items
-
-    def __len__(self) -> int:
-        """How many."""
-        return self._items
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield them."""
-        return iter(range(self._items))
-
-
 class First:
-    """Notes when the first item is taken from a source, and is not in the way of the others."""
+    """Notes when the first item is taken from a source, by another clock too, and is not in the way of the others."""
 
-    def __init__(self, source: Any) -> None:
-        self.at = 0.0
+    def __init__(self, source: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self.at = self.other = 0.0
+        self._clock = clock
         self._source, self._take = source, source.take
         source.take = self._first
 
     def _first(self, most: int) -> Any:
-        self.at = time.monotonic()
+        self.at, self.other = time.monotonic(), self._clock()
         self._source.take = self._take
         return self._take(most)
 
 
-def _job(items: int, ranges: bool) -> tuple[Any, Any, Any, Any]:
+def job(items: int, ranges: bool, expect: int = WORKERS) -> tuple[Any, Any, Any, Any]:
+    """Return what runs no-ops over numbers: the source, the job, its policy and its progress."""
     from zpipe.core.policy import Policy
     from zpipe.core.wire import JobSpec
     from zpipe.progress import QuietProgress
@@ -66,7 +54,7 @@ def _job(items: int, ranges: bool) -> tuple[Any, Any, Any, Any]:
     from zpipe.versions import our_versions
 
     source = IterSource(range(items) if ranges else Numbers(items), "numbers")
-    return source, JobSpec(describe(NOOP)), Policy(our_versions(), expect=WORKERS), QuietProgress(sys.stderr)
+    return source, JobSpec(describe(NOOP)), Policy(our_versions(), expect=expect), QuietProgress(sys.stderr)
 
 
 def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
@@ -75,7 +63,7 @@ def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
     from zpipe.outputs import CallOutput
 
     tally = Tally(items)
-    source, spec, policy, progress = _job(items, ranges)
+    source, spec, policy, progress = job(items, ranges)
     first = First(source)
     run_job(source, spec, CallOutput(tally.add), policy, progress, workers=WORKERS, chunk=chunk)
     return tally.check(tally.last - first.at)
@@ -85,7 +73,7 @@ def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
     """Be the ventilator of `separate`: say when the first item was taken."""
     from zpipe.drive import run_ventilator
 
-    source, spec, policy, progress = _job(items, ranges)
+    source, spec, policy, progress = job(items, ranges)
     first = First(source)
     run_ventilator(source, spec, policy, progress, bind=url, chunk=chunk or None)
     print(first.at)

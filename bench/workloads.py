@@ -19,7 +19,7 @@ from harness import Tally, WrongResult
 from peers import Crew
 from tasks import nap, noop
 
-__all__ = ["SLEEPERS", "SLEEPS", "WORKLOADS", "Numbers", "list_schedule", "lognormal", "sleeps"]
+__all__ = ["SLEEPERS", "SLEEPS", "WORKLOADS", "Numbers", "list_schedule", "lognormal", "makespan"]
 
 MIB = 1 << 20
 DIFFERENT = 32

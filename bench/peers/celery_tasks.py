@@ -7,6 +7,7 @@ from typing import Any
 
 import tasks
 from celery import Celery
+
 from peers import lump, redis_
 
 __all__ = ["app", "many", "one"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import tasks
 import zmq
+
 from peers import Crew, Function, batches, flat
 
 NAME = "bare pyzmq chain"

@@ -22,7 +22,7 @@ service = redis_.server
 def opened(workers: int, short: bool) -> Iterator[Crew]:
     """Give its workers."""
     if not short:
-        os.environ["dramatiq_prefetch_multiplier"] = "1"
+        os.environ["dramatiq_queue_prefetch"] = "1"  # noqa: SIM112 (that is its name)
     from peers.dramatiq_tasks import many, one
 
     command = [sys.executable, "-m", "dramatiq", "peers.dramatiq_tasks", "--processes", str(workers), "--threads", "1"]

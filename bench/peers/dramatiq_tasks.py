@@ -12,6 +12,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.encoder import PickleEncoder
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
+
 from peers import lump, redis_
 
 __all__ = ["many", "one"]
