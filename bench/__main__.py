@@ -1,4 +1,4 @@
-"""Measure it all, and make the tables and the plot of it: `python bench`, or in under twelve minutes `python bench --quick`.
+"""Measure it all, and make the tables and the plot: `python bench`, or in under twelve minutes `python bench --quick`.
 
 Each question's file is run in turn, and what it says goes to `results.json`, as soon as it is known; so a run that is
 ended half-way keeps what it has, beside what was there before. `--only NAME,NAME` asks just these. Then `report.py`
@@ -25,7 +25,7 @@ QUESTIONS: dict[str, tuple[list[str], list[str]]] = {
     "workers": (["--rounds", "5"], ["--rounds", "2", "--chunks", "10000"]),
     "items": (["--rounds", "3"], ["--rounds", "1"]),
     "journal": (["--rounds", "5"], ["--rounds", "2", "--items", "1000000"]),
-    "curve": (["--rounds", "5"], ["--rounds", "2", "--share", "0.3"]),
+    "curve": (["--rounds", "5"], ["--rounds", "2", "--share", "0.15"]),
     "kills": (["--rounds", "3"], ["--rounds", "1", "--items", "40000"]),
     "startup": (["--rounds", "10"], ["--rounds", "3"]),
 }

@@ -1,4 +1,4 @@
-"""How fast is it beside others? The same functions through every system in `peers/`, on this machine, in the same minutes.
+"""How fast is it beside others? The same functions through every system in `peers/`, here, in the same minutes.
 
   single    no-op items a second, one item a message
   chunks    no-op items a second, in chunks: the system's own, or the best it was tried with

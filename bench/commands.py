@@ -43,14 +43,15 @@ from pathlib import Path
 from hyperqueue import Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
 os.environ["RUST_LOG"] = "error"
-count, folder = int(sys.argv[1]), Path(sys.argv[2])
+count, folder, out = int(sys.argv[1]), Path(sys.argv[2]), os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # its server and its progress bar write there
 with LocalCluster(str(folder / "server"), WorkerConfig(cores={WORKERS})) as cluster:
     client, job = cluster.client(), Job()
     for item in range(count):
         job.program(["{ECHO}", str(item)], stdout=str(folder / f"{{item}}.out"), stderr=None)
     client.wait_for_jobs([client.submit(job)])
 for item in range(count):
-    sys.stdout.write((folder / f"{{item}}.out").read_text())
+    out.write((folder / f"{{item}}.out").read_text())
 """
 
 SPAWN = f"""

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 HERE = Path(__file__).resolve().parent
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # where programs are installed they find their bytecode
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

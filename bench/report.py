@@ -154,7 +154,7 @@ def machine(results: Results) -> str:
     noise = max(results["others"].values(), default=0.0)
     return (
         f"{where['cores']} cores, Python {where['python']}, pyzmq {where['pyzmq']}, libzmq {where['libzmq']}, "
-        f"{where['system']}, {where['date'][:10]}, commit {where['commit']}; others used up to {noise:.2f} cores meanwhile."
+        f"{where['system']}, {where['date'][:10]}, commit {where['commit']}; others used up to {noise:.2f} cores."
     )
 
 
@@ -190,11 +190,11 @@ def plot(results: Results, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     mpl.rcParams.update({"svg.hashsalt": "zpipe", "svg.fonttype": "none", "font.size": 8})
     peers, panels = results["beside"]["peers"], list(COLUMNS.items())
-    figure, axes = pyplot.subplots(2, 4, figsize=(15, 8), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(15, 8), layout="constrained")
     for axis, (key, (title, more)) in zip(axes.flat, panels, strict=False):
         rates = {
             p["name"]: p["workloads"][key]["rate"] for p in peers.values() if "rate" in p["workloads"].get(key, {})
@@ -203,7 +203,7 @@ def plot(results: Results, path: Path) -> None:
     rates = {name: figure["rate"] for name, figure in results.get("commands", {}).get("systems", {}).items()}
     _panel(axes.flat[len(panels)], "shell commands/s", True, rates, log=True)
     figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    plt.close(figure)
 
 
 def _panel(axis: Any, title: str, more: bool, rates: dict[str, dict[str, float]], *, log: bool) -> None:
