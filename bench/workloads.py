@@ -19,7 +19,7 @@ from harness import Tally, WrongResult
 from peers import Crew
 from tasks import nap, noop
 
-__all__ = ["SLEEPERS", "SLEEPS", "WORKLOADS", "Numbers", "list_schedule", "lognormal", "makespan"]
+__all__ = ["SLEEPERS", "SLEEPS", "WORKLOADS", "Numbers", "count", "grown", "list_schedule", "lognormal", "makespan"]
 
 MIB = 1 << 20
 DIFFERENT = 32
@@ -83,7 +83,7 @@ class Arrays:
         return ended
 
 
-def _grown(once: Callable[[int], float], seconds: float, least: int = 20) -> tuple[int, float]:
+def grown(once: Callable[[int], float], seconds: float, least: int = 20) -> tuple[int, float]:
     """Increase the items until they take long enough; return how many, and how long they took."""
     items = least
     once(items)
@@ -111,7 +111,7 @@ def numbers(crew: Crew, seconds: float, chunk: int | None) -> Figures:
         began = time.monotonic()
         return count(crew.run(noop, source, chunk), items) - began
 
-    items, took = _grown(once, seconds)
+    items, took = grown(once, seconds)
     return {"items": items, "seconds": took, "rate": items / took}
 
 
@@ -123,7 +123,7 @@ def arrays(crew: Crew, seconds: float, size: int, chunk: int) -> Figures:
         began = time.monotonic()
         return source.check(crew.run(noop, source, chunk)) - began
 
-    items, took = _grown(once, seconds)
+    items, took = grown(once, seconds)
     return {"items": items, "seconds": took, "rate": items * size / MIB / took}
 
 

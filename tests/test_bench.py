@@ -1,0 +1,150 @@
+"""The benchmarks' pure parts: ratios, what counts as right, and tables that are made and never typed."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+sys.path.insert(0, str(BENCH))
+
+import harness  # noqa: E402
+import peers  # noqa: E402
+import report  # noqa: E402
+import workloads  # noqa: E402
+
+# The benchmarks are scripts, whose folder is on the path: to other tests their names mean other things.
+sys.path.remove(str(BENCH))
+for script in ("harness", "peers", "report", "tasks", "workloads"):
+    del sys.modules[script]
+
+
+def spread(median: float) -> dict[str, float]:
+    """A figure measured three times."""
+    return {"median": median, "min": median / 2, "max": median * 2, "n": 3}
+
+
+def figure(rate: float, ratio: float = 1.0) -> dict[str, Any]:
+    """A workload's figures."""
+    return {"rate": spread(rate), "ratio": spread(ratio)}
+
+
+def results() -> dict[str, Any]:
+    """Three systems' results: one is the yardstick, one has no round trips."""
+    made = {
+        "chain": {"name": "bare chain", "versions": "zmq 1", "how": "bare", "workloads": {}},
+        "zpipe_": {"name": "zpipe", "versions": "zpipe 2", "how": "fine", "workloads": {}},
+        "slow": {"name": "slow", "versions": "slow 3", "how": "by hand", "workloads": {}},
+    }
+    for key in report.COLUMNS:
+        for name, rate in (("chain", 2_000_000.0), ("zpipe_", 500_000.0), ("slow", 100.0)):
+            made[name]["workloads"][key] = figure(rate, rate / 2_000_000)  # type: ignore[index]
+    made["slow"]["workloads"]["trip"] = {"error": "ImportError: no slow here"}  # type: ignore[index]
+    return {"beside": {"peers": made}}
+
+
+def test_a_spread_is_median_least_and_greatest() -> None:
+    """Whatever order they come in."""
+    assert harness.spread([3.0, 1.0, 2.0, 10.0]) == {"median": 2.5, "min": 1.0, "max": 10.0, "n": 4}
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    """So a round that was slow for both says the same as one that was not."""
+    above = [harness.Checked(100, 1.0), harness.Checked(100, 10.0)]
+    below = [harness.Checked(100, 2.0), harness.Checked(100, 20.0)]
+    assert harness.per_round(above, below) == [2.0, 2.0]
+
+
+def test_a_wrong_run_has_no_speed() -> None:
+    """An item that is missing, or one that comes twice in its place, ends it."""
+    tally = harness.Tally(4)
+    tally.add([0, 1, 2])
+    with pytest.raises(harness.WrongResult, match="3 items"):
+        tally.check(1.0)
+    tally.add([2])
+    with pytest.raises(harness.WrongResult, match="sum 5"):
+        tally.check(1.0)
+    assert workloads.count(iter([3, 1, 0, 2]), 4) > 0
+
+
+def test_items_are_made_more_until_they_take_long_enough() -> None:
+    """And what is measured is never the first run."""
+    asked: list[int] = []
+
+    def once(items: int) -> float:
+        asked.append(items)
+        return items / 10_000
+
+    items, took = workloads.grown(once, 1.0)
+    assert took == items / 10_000
+    assert took >= 0.5
+    assert asked[0] == asked[1] < items == asked[-1]
+
+
+def test_the_list_schedule_gives_the_next_to_whoever_is_free() -> None:
+    """Three workers, four sleeps, and never worse than twice the ideal (Graham, 1966)."""
+    assert workloads.list_schedule([3.0, 1.0, 2.0, 2.0], 3) == 3.0
+    draw = random.Random(1)
+    sleeps = [draw.random() for _ in range(50)]
+    best = workloads.list_schedule(sleeps, 4)
+    ideal = max(*sleeps, sum(sleeps) / 4)
+    assert ideal <= best <= 2 * ideal
+
+
+def test_a_makespan_is_of_sleeps_that_were_slept() -> None:
+    """One too few, or one too short, is a wrong result."""
+    assert workloads.makespan([1.0, 2.0], [(10.0, 12.0), (11.5, 12.5)]) == 2.5
+    for spans in ([(10.0, 12.0)], [(10.0, 12.0), (11.5, 12.4)]):
+        with pytest.raises(harness.WrongResult):
+            workloads.makespan([1.0, 2.0], spans)
+
+
+def test_batches_and_lumps_are_the_items() -> None:
+    """What is cut by hand comes back as it was."""
+    lists = list(peers.batches(range(7), 3))
+    assert lists == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(peers.flat(peers.lump(abs, one) for one in lists)) == list(range(7))
+
+
+def test_every_peer_has_the_interface() -> None:
+    """Named, with its packages, how it is set up, and a way to open it; none imports its system before that."""
+    code = (
+        "import peers\nfor name in peers.ALL:\n    peer = peers.named(name)\n    assert peer.NAME and peer.HOW, name\n"
+    )
+    code += "    assert isinstance(peer.PACKAGES, tuple) and callable(peer.opened), name\n"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=BENCH)
+
+
+def test_the_table_of_peers() -> None:
+    """Ratios in brackets, the best but the yardstick in bold, what could not be run with its reason."""
+    head, _, chain, zpipe, slow, _, note = report.peers_table(results()).split("\n")
+    assert head.startswith("| system | no-op, one a message, items/s |")
+    assert chain.startswith("| bare chain | 2 M | 2 M |")
+    assert zpipe.startswith("| zpipe | **500 k** (0.25) |")
+    assert slow.startswith("| slow | 100 (5e-05) |")
+    assert slow.count("–") == 1
+    assert note == "slow, –: ImportError: no slow here"
+    best = [cell for cell in slow.split(" | ") if "**" in cell]
+    assert best == ["**100** (5e-05) |"], "of the time to the first result less is better"
+
+
+def test_only_what_is_between_the_marks_changes() -> None:
+    """And what was not measured says so."""
+    page = "a\n<!-- bench: peers -->\nold\ntext\n<!-- end -->\nb\n<!-- bench: scale -->\nold\n<!-- end -->\nc\n"
+    made = report.made(page, results())
+    assert made.startswith("a\n<!-- bench: peers -->\n| system |")
+    assert made.endswith("b\n<!-- bench: scale -->\nNot measured: 'workers'.\n<!-- end -->\nc\n")
+    assert report.made(made, results()) == made
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    """Nobody has edited them by hand: `python bench/report.py` would change nothing."""
+    found = json.loads(report.RESULTS.read_text())
+    for page in report.PAGES:
+        assert report.made(page.read_text(), found) == page.read_text(), f"{page}: run python bench/report.py"
