@@ -117,7 +117,7 @@ def test_every_peer_has_the_interface() -> None:
     code = (
         "import peers\nfor name in peers.ALL:\n    peer = peers.named(name)\n    assert peer.NAME and peer.HOW, name\n"
     )
-    code += "    assert isinstance(peer.PACKAGES, tuple) and callable(peer.opened), name\n"
+    code += "    assert isinstance(peer.PACKAGES, tuple) and callable(peer.opened)\n"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=BENCH)
 
 
