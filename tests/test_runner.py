@@ -799,4 +799,4 @@ class TestData:
         with pytest.raises(TaskError, match="takes no pickles"):
             Runner(spec("same", "outcomes"), allowed=Allowed(["zt_tasks:same"]))
         with pytest.raises(TaskError, match="takes no pickles"):
-            set_up(spec("same", setup=True), Allowed(["zt_tasks:same"]))
+            set_up(spec("same", setup=True), Allowed(["zt_tasks:same"]), print)

@@ -1,16 +1,18 @@
 """What a task may ask about the item it is working on.
 
 The rule: it costs nothing per item. The runner says once per chunk where it starts and which list its outcomes go
-to; the running item's index is worked out only when it is asked for. This file does not know what runs the task.
+to; the running item's index is worked out only when it is asked for. Items of which many run at a time, on an event
+loop, each have a context variable. This file does not know what runs the task.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sized
+from contextvars import ContextVar
 
 import msgspec
 
-__all__ = ["Context", "current", "enter", "leave", "running"]
+__all__ = ["Context", "current", "enter", "item", "leave", "running"]
 
 
 class Context(msgspec.Struct, frozen=True, gc=False):
@@ -27,12 +29,18 @@ _Chunk = tuple[int, Sized, int, str, str]
 
 _running: _Chunk | None = None
 
+item: ContextVar[tuple[int, int, str, str] | None] = ContextVar("zpipe item", default=None)
+"""What `current` tells in the context of an item of its own: index, attempt, worker and job."""
+
 
 def current() -> Context:
     """Return what is known of the item that the calling task is working on.
 
     Raises RuntimeError outside a task.
     """
+    own = item.get()
+    if own is not None:
+        return Context(*own)
     if _running is None:
         raise RuntimeError("zpipe.current() tells of the running item: call it inside a task, while an item runs")
     start, outcomes, attempt, worker, job = _running

@@ -32,7 +32,7 @@ from zpipe.staging import Staging
 from zpipe.summary import Summary
 from zpipe.ventilator import Ventilator
 
-__all__ = ["finish_job", "run_job", "run_ventilator"]
+__all__ = ["conclude", "finish_job", "run_job", "run_ventilator", "spin"]
 
 GRACE = 1.0
 """Seconds local workers have to leave after the job's end before they are killed."""
@@ -139,8 +139,8 @@ def run_job(
                 sink.collector.issued = ventilator.issued
             ventilator.start(sink)
             sink.settle()  # it may have been done but for its end
-            _spin(front, ventilator, slots if bind is None else None, outlet)
-            summary = _conclude(front, ventilator, sink, before)
+            spin(front, ventilator, slots if bind is None else None, outlet)
+            summary = conclude(front, ventilator, sink, before)
             return summary if outlet is None else outlet.summary(summary)
         finally:
             ventilator.close()
@@ -190,7 +190,7 @@ def _ventilator(
     return made
 
 
-def _spin(
+def spin(
     front: Foreground, ventilator: Ventilator, slots: LocalSlots | None, outlet: StageOutlet | None = None
 ) -> None:
     """Turn the loop until the ventilator's job has ended. `slots`: the only workers there can be."""
@@ -228,7 +228,7 @@ def _spin(
                 ventilator.abort("all local workers have ended before the job was done; see above why", 1)
 
 
-def _conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, before: int = 0) -> Summary:
+def conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, before: int = 0) -> Summary:
     """Make the summary of a job that has ended, abandoning the output if the job is not whole.
 
     `before` of its items were done when it was resumed.
@@ -325,5 +325,5 @@ def run_ventilator(
         progress.say(f"listening; start a sink with: {lines[0]}, and workers with: {lines[1]}{front.key_note}")
         front.begin()
         ventilator.start()
-        _spin(front, ventilator, None)
-        return _conclude(front, ventilator, None)
+        spin(front, ventilator, None)
+        return conclude(front, ventilator, None)

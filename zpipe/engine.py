@@ -95,6 +95,8 @@ class Engine:
         self._progress, self._heartbeat, self._access = progress, heartbeat, access
         self._policy = Policy(our_versions(), speculate=speculate, max_crashes=terms.max_crashes)
         self._workers = workers
+        self.concurrency = terms.spec.concurrency
+        """Calls of a coroutine function that each worker runs at a time; 0: as many as it finds right."""
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
         self.lock = threading.RLock()
         self.functions = Functions(chunk, terms.spec.max_tasks or None)

@@ -56,6 +56,10 @@ class Clock:
 
         return run
 
+    def note(self, index: int, began: float, took: float, item: Any) -> None:
+        """An item began at this time, in seconds since 1970, and took so many."""
+        self._runs[index] = (began, took, self._describe(item))
+
     def clear(self) -> None:
         """Forget the times of items that are to be tried again, perhaps elsewhere."""
         self._runs.clear()

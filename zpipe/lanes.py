@@ -102,7 +102,21 @@ class Lane:
             self._refused(chunk)
             return
         body = coding.inline(chunk.payload)
-        part = wire.Chunk(
+        part = self.part(chunk, body)
+        if body is None:
+            self.flush()
+            self._send(coding.encode(part, chunk.payload), [chunk])
+            return
+        self._chunks.append(chunk)
+        self._parts.append(part)
+        self._size += chunk.size
+        if self._size >= MESSAGE_BYTES or len(self._parts) >= MESSAGE_CHUNKS:
+            self.flush()
+
+    @staticmethod
+    def part(chunk: Chunk, body: Any) -> wire.Chunk:
+        """Return a chunk as a worker is told of it, its payload inside if that is a `body`."""
+        return wire.Chunk(
             chunk.start,
             chunk.stop,
             chunk.attempt,
@@ -116,15 +130,6 @@ class Lane:
             chunk.expired,
             chunk.fate if chunk.doom else None,
         )
-        if body is None:
-            self.flush()
-            self._send(coding.encode(part, chunk.payload), [chunk])
-            return
-        self._chunks.append(chunk)
-        self._parts.append(part)
-        self._size += chunk.size
-        if self._size >= MESSAGE_BYTES or len(self._parts) >= MESSAGE_CHUNKS:
-            self.flush()
 
     def flush(self) -> None:
         """Send what is about to go."""

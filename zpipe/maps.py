@@ -57,8 +57,8 @@ class MapCall:
     """Many items of one function. `wake` tells the pipeline's thread that there is more to take.
 
     Items are those of a list, tuple or range, sliced as they are needed; of anything else `pull` puts blocks in.
-    `slots` says how many workers there are. `bound`: items pulled, at most, beyond those whose results are taken
-    (None: as many as keep the workers busy).
+    `slots` says how many workers there are, each of which runs `width` items at a time. `bound`: items pulled, at most,
+    beyond those whose results are taken (None: as many as keep the workers busy).
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class MapCall:
         slots: Callable[[], int],
         ordered: bool = True,
         bound: int | None = None,
+        width: int = 1,
     ) -> None:
+        self._width = width
         self.function, self.chunker = function, chunker
         self._wake, self._slots, self._ordered, self._bound = wake, slots, ordered, bound
         self._sequence: Sequence[Any] | None = None
@@ -265,7 +267,7 @@ class MapCall:
         if bound is None:
             slots = max(self._slots(), 1)
             many = min(slots * self.chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
-            bound = max(AHEAD, size * (4 * slots + 4), many)
+            bound = max(AHEAD, size * (4 * slots + 4), many, 2 * slots * self._width)
             least = bound
         room = self._returned + bound - self._pulled
         return room if pulling or room >= min(least, max(bound // 4, 1)) else 0

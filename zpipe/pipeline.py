@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from zpipe import endpoints
 from zpipe.access import Access, admit
+from zpipe.awaitables import CONCURRENCY, is_async, is_awaitable
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.engine import CUT, INTERRUPTED, Engine
@@ -77,6 +78,8 @@ class Pipeline(Executor):
     max_memory: bytes of RAM that a worker and all it has started may hold (resident; Linux only). More is a crash.
     max_crashes: an item over which so many workers have crashed fails with `zpipe.WorkerLost`.
     max_tasks_per_worker: items after which a worker's process is replaced by a fresh one, for libraries that leak.
+    concurrency: calls of a coroutine function (`async def`) that each worker runs at a time, on one event loop (None:
+        100). Other functions run one call at a time in each.
 
     Raises UsageError for an address that can't be bound or a key that can't be used, ValueError and TypeError for what
     makes no sense.
@@ -104,6 +107,7 @@ class Pipeline(Executor):
         max_memory: int | None = None,
         max_crashes: int = 3,
         max_tasks_per_worker: int | None = None,
+        concurrency: int | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -125,6 +129,7 @@ class Pipeline(Executor):
             max_memory=max_memory,
             max_crashes=max_crashes,
             max_tasks_per_worker=max_tasks_per_worker,
+            concurrency=concurrency,
         )
         setup = None
         if initializer is not None:
@@ -370,6 +375,7 @@ class Pipeline(Executor):
             wake=engine.wake,
             chunker=chunker,
             slots=lambda: engine.slots,
+            width=(engine.concurrency or CONCURRENCY) if is_async(fn) else 1,
             ordered=ordered,
             bound=buffersize,
         )
@@ -415,10 +421,17 @@ class Pipeline(Executor):
         self.shutdown(wait=True)
 
 
-def _probe(fn: Callable[[Any], Any], predicate: Callable[[Any], object], item: Any) -> tuple[Any, ...]:
-    """Return the result in a tuple if it satisfies, an empty one if not."""
+def _probe(fn: Callable[[Any], Any], predicate: Callable[[Any], object], item: Any) -> Any:
+    """Return the result in a tuple if it satisfies, an empty one if not; if it is to be awaited, what makes that so."""
     value = fn(item)
+    if is_awaitable(value):
+        return _probe_later(value, predicate)
     return (value,) if predicate(value) else ()
+
+
+async def _probe_later(value: Any, predicate: Callable[[Any], object]) -> tuple[Any, ...]:
+    found = await value
+    return (found,) if predicate(found) else ()
 
 
 def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:

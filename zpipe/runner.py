@@ -5,60 +5,39 @@ per item. This file does not know where chunks come from, nor where outcomes go.
 
 Values are kept until the chunk is done: a task that returns one object again and again, changed in between, gives
 what the object is at the chunk's end.
+
+Items of a coroutine function run on an event loop, many at a time; what came of them is brought here to be settled.
 """
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice, starmap
 from typing import Any
 
-import msgspec
-
-from zpipe import context, keepsakes, outcomes, packing, records, serialize, tasks
+from zpipe import context, outcomes, records, serialize, tasks
 from zpipe.allowed import Allowed, check
-from zpipe.core import wire
-from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec, TaskSpec
-from zpipe.errors import CommandFailed, Expired, ItemTimeout, TaskError
-from zpipe.joblog import Clock
+from zpipe.awaitables import CONCURRENCY, is_async, is_awaitable
+from zpipe.core.wire import Buffer, Chunk, JobSpec, TaskSpec
+from zpipe.errors import ItemTimeout, TaskError
+from zpipe.failures import NO_TRACE, STOPPED
 from zpipe.listed import Listed
 from zpipe.reading import Unread, read
-from zpipe.retries import Rule
+from zpipe.settling import Outcome, Settling
 from zpipe.stopwatch import Stopwatch
-from zpipe.traces import message_text, trace_text
+from zpipe.traces import trace_text
 
 __all__ = ["Outcome", "Runner", "set_up"]
 
-_HERE = __file__.removesuffix("runner.py")
 
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of items `[start, stop)` of a chunk.
-
-    `frames` are the records or values, `failures` the failed items in order of index, `hit` the index of the item
-    that ended the job. A failure's traceback is empty where the records have it. With `again` there is no outcome: the
-    items failed, and are to be tried again in so many seconds. `log` are lines for the job log, if there is one, `kept`
-    the outcomes one by one, if others may need them.
-    """
-
-    start: int
-    stop: int
-    frames: list[Buffer]
-    failures: list[Failure] = []
-    hit: int | None = None
-    again: float | None = None
-    log: bytes = b""
-    kept: list[bytes] = []
-
-
-class Runner:
+class Runner(Settling):
     """A job's task, loaded. `worker` and `job` are what `zpipe.current()` tells. Raises TaskError.
 
     `state`: names that a function of the script's own (of `__main__`) shares with what set the worker up. `stopwatch`:
-    where whoever enforces a job's limits sees what runs. `allowed`: what may be run here, if not everything.
+    where whoever enforces a job's limits sees what runs. `allowed`: what may be run here, if not everything. `task`:
+    the function itself, where it need not be loaded.
     """
 
     def __init__(
@@ -69,36 +48,36 @@ class Runner:
         state: dict[str, Any] | None = None,
         stopwatch: Stopwatch | None = None,
         allowed: Allowed | None = None,
+        task: Callable[..., Any] | None = None,
     ) -> None:
         check(spec, allowed)
-        self._spec = spec
-        self._worker = worker
-        self._job = job
+        self.job = job
         self._whole = spec.encoding == "outcomes"
-        self._task = self._load(spec.task)
+        run: Callable[..., Any] = task or self._load(spec.task)
+        super().__init__(spec, worker)
         if state:
-            tasks.share(self._task, state)
-        self._flat = not self._whole and tasks.yields(self._task)
+            tasks.share(run, state)
+        self._flat = not self._whole and tasks.yields(run)
         if self._flat:
-            self._task = Listed(self._task)
-        self._clock = Clock(spec.task.name) if spec.joblog else None
-        if self._clock is not None:
-            self._task = self._clock.timed(self._task)
+            run = Listed(run)
+        self.call = partial(_calls[spec.task.call], run)
+        """The task, of an item."""
+        self.width = 0
+        """Items that run at a time on an event loop; 0: one after another, without one."""
         self._batch: records.Batch | None = None
         self._pending: Iterator[Any] = iter(())
-        if spec.limited and stopwatch is not None:
-            self._task = stopwatch.watched(self._task, spec.timeout, spec.max_memory)
-        self._apply = _applications[spec.task.call](self._task)
-        self._until: Callable[[Any], Any] | None = None
-        if spec.until is not None:
-            self._until = tasks.load(spec.until)
-        elif spec.first:
-            self._until = operator.truth
-        self._rule = Rule(spec)
+        self.sure = is_async(run)
+        """Whether what the task returns is to be awaited; else, if `width` says so, it is an error if it is not."""
+        if self.sure or (spec.concurrency > 1 and not self._whole):
+            self.width = spec.concurrency or CONCURRENCY
+        else:
+            if self.clock is not None:
+                run = self.clock.timed(run)
+            if spec.limited and stopwatch is not None:
+                run = stopwatch.watched(run, spec.timeout, spec.max_memory)
+        self._apply = _applications[spec.task.call](run)
         self.max_tasks = spec.max_tasks
         """Items after which this process is to be replaced (0: never)."""
-        self._tries = 0
-        self._again: dict[int, float] = {}
         _check_text_encoding(spec.text_encoding)
 
     def _load(self, task: TaskSpec) -> Callable[..., Any]:
@@ -110,24 +89,30 @@ class Runner:
                 raise
             return _refusal(error)  # of many functions' callers, only this one's are to hear of it
 
+    def widen(self) -> None:
+        """Have the items run on an event loop from now on: the task makes awaitables."""
+        self.sure = True
+        self.width = self.spec.concurrency or CONCURRENCY
+
     def run(self, chunk: Chunk, frames: Sequence[Buffer]) -> list[Outcome]:
         """Run a chunk, whose payload is `frames`; return what became of it, up to the item that ended the job, if any.
 
-        Raises WireError when the frames don't hold that many items.
+        Raises WireError when the frames don't hold that many items, and Awaiting with what the task has returned if its
+        first value is to be awaited.
         """
         start, stop = chunk.start, chunk.stop
         self._tries, self._again = chunk.tries, {}
-        if self._whole and stop - start == 1 and not (chunk.doom or chunk.skip or self._spec.keep):
+        if self._whole and stop - start == 1 and not (chunk.doom or chunk.skip or self.spec.keep):
             outcome = self._run_one(chunk, frames)
             if outcome is not None:
                 return outcome
         items: Any = [None] * (stop - start)
         unread: Unread = deque()
         if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
-            items, unread = read(self._spec, chunk, frames)
+            items, unread = read(self.spec, chunk, frames)
         batch = records.Batch(start, items, attempt=chunk.attempt, fate=chunk.fate)
-        if self._clock is not None:
-            self._clock.clear()
+        if self.clock is not None and not self.width:
+            self.clock.clear()
         if chunk.doom:
             why = self._doomed(chunk)
             unread = deque((position, why) for position in range(stop - start))
@@ -153,17 +138,19 @@ class Runner:
             return None
         values: list[Any] = []
         start = chunk.start
-        before = context.enter((start, values, chunk.attempt, self._worker, self._job))
+        before = context.enter((start, values, chunk.attempt, self._worker, self.job))
         try:
             values.extend(self._apply(items))
+            if self._untried and values:
+                self._try(values)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
             return self._fail_one(chunk, items, error)
         finally:
             context.leave(before)
         if not values:
-            return self._fail_one(chunk, items, RuntimeError(_STOPPED), final=True)
+            return self._fail_one(chunk, items, RuntimeError(STOPPED), final=True)
         items.clear()  # what a task hands back unchanged is then nobody's but the result's
-        return [Outcome(start, start + 1, *outcomes.encode(values, {}, start, self._spec.max_result))]
+        return [Outcome(start, start + 1, *outcomes.encode(values, {}, start, self.spec.max_result))]
 
     def _fail_one(self, chunk: Chunk, items: list[Any], error: BaseException, *, final: bool = False) -> list[Outcome]:
         batch = records.Batch(chunk.start, items, attempt=chunk.attempt)
@@ -192,7 +179,7 @@ class Runner:
     def _run(self, batch: records.Batch, pending: Iterator[Any], unread: Unread) -> list[Outcome]:
         """Run a chunk of whose values records are made, or a list."""
         while True:
-            with context.running(batch.start, batch.values, batch.attempt, self._worker, self._job):
+            with context.running(batch.start, batch.values, batch.attempt, self._worker, self.job):
                 hit = self._advance(batch, pending, unread)
             if hit is not None:
                 self._encode(batch.only(hit), hit)
@@ -201,75 +188,12 @@ class Runner:
             stop = batch.start + len(batch.values) if hit is None else hit + 1
             return self._parted(batch, stop, partial(self._written, hit=hit))
 
-    def _encode(self, batch: records.Batch, hit: int | None) -> list[Buffer]:
-        shown = batch.only(hit) if self._spec.first else batch
-        spec = self._spec
-        wanted = (spec.encoding, spec.max_result, spec.task.kind == "command", spec.codec)
-        if self._flat or spec.encoding == "packed":
-            return packing.encode(shown, *wanted, flat=self._flat)
-        return records.encode(shown, *wanted)
-
-    def _written(self, part: records.Batch, hit: int | None) -> Outcome:
-        stop = part.start + len(part.values)
-        mine = hit if hit is not None and part.start <= hit < stop else None
-        frames = self._encode(part, mine)
-        log = self._clock.lines(part) if self._clock is not None else b""
-        if why := _too_long(frames, part):
-            for index in range(part.start, stop):
-                part.fail(index, _explain(ValueError(why)))
-            frames, mine = self._encode(part, None), None
-        kept = self._kept(part) if self._spec.keep else []
-        return Outcome(part.start, stop, frames, self._failures(part), mine, log=log, kept=kept)
-
-    def _kept(self, part: records.Batch, pack: Callable[[Any], Any] | None = None) -> list[bytes]:
-        errors = {index - part.start: error for index, error in part.errors.items()}
-        return keepsakes.keep(part.values, errors, self._spec.keep, self._spec.codec, pack)
-
-    def _parted(self, batch: records.Batch, stop: int, outcome: Callable[[records.Batch], Outcome]) -> list[Outcome]:
-        """Return the outcomes of the items up to `stop`: those between any that are to be tried again, and these."""
-        if not self._again:
-            return [outcome(batch)]
-        parted, at = [], batch.start
-        for index in [*sorted(index for index in self._again if index < stop), stop]:
-            if index > at:
-                parted.append(outcome(batch.part(at, index)))
-            if index < stop:
-                parted.append(Outcome(index, index + 1, [b""], again=self._again[index]))
-            at = index + 1
-        return parted
-
-    def _doomed(self, chunk: Chunk) -> records.Error | BaseException:
-        """Why a chunk's items are not to be run."""
-        why = chunk.doom
-        if chunk.late or chunk.expired:
-            return ItemTimeout(why) if chunk.late else Expired(why)
-        if not self._whole:
-            return {"type": "WorkerLost", "message": why, "traceback": ""}
-        from zpipe.broken import WorkerLost
-
-        return WorkerLost(why)
-
     def _run_whole(self, batch: records.Batch, pending: Iterator[Any], unread: Unread) -> list[Outcome]:
         """Run a chunk whose values and exceptions are wanted as they are."""
-        with context.running(batch.start, batch.values, batch.attempt, self._worker, self._job):
+        with context.running(batch.start, batch.values, batch.attempt, self._worker, self.job):
             self._advance(batch, pending, unread)
         self._batch = None
         return self._parted(batch, batch.start + len(batch.values), self._packed)
-
-    def _packed(self, part: records.Batch) -> Outcome:
-        start, stop = part.start, part.start + len(part.values)
-        errors = {index - start: error for index, error in part.errors.items()}
-        if type(part.items) is list:
-            part.items.clear()  # what a task hands back unchanged is then nobody's but the result's
-        kept = self._kept(part, outcomes.pack) if self._spec.keep else []
-        frames, failures = outcomes.encode(part.values, errors, start, self._spec.max_result, part.attempt)
-        if why := _too_long(frames, part):
-            count = stop - start
-            frames, failures = outcomes.encode([None] * count, dict.fromkeys(range(count), ValueError(why)), start)
-        for failure in failures if kept else ():
-            if failure.index - start not in errors:  # it can't be carried
-                kept[failure.index - start] = b""
-        return Outcome(start, stop, frames, failures, kept=kept)
 
     def _advance(self, batch: records.Batch, pending: Iterator[Any], unread: Unread) -> int | None:
         """Run what is pending up to the item that ends the job, whose index is returned, or the chunk's end."""
@@ -291,64 +215,24 @@ class Runner:
             try:
                 if self._until is None:
                     values.extend(results)  # keeps what came before an exception
+                    if self._untried and values:
+                        self._try(values)
                 elif self._search(results, values, self._until):
                     return True
             except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
                 self._fail(batch, error)
             else:
                 if len(values) < min(edge, len(batch.items)):
-                    stopped = RuntimeError(_STOPPED) if self._whole else {**_NO_TRACE, "type": "StopIteration"}
+                    stopped = RuntimeError(STOPPED) if self._whole else {**NO_TRACE, "type": "StopIteration"}
                     self._fail(batch, stopped, final=True)
         return False
 
-    def _fail(self, batch: records.Batch, error: records.Error | BaseException, *, final: bool = False) -> None:
-        """Record that the item after those whose outcomes are known failed. `final`: another try would not help."""
-        if not final and isinstance(error, BaseException):
-            after = self._rule.after(error, self._tries)
-            if after is not None:
-                self._again[batch.start + len(batch.values)] = after
-        if isinstance(error, BaseException) and not self._whole:
-            error = _explain(error)
-        batch.errors[batch.start + len(batch.values)] = error
-        batch.values.append(None)
+    def read(self, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, Unread, int]:
+        """Return a chunk's items, to be run elsewhere, and which can't be read, as (position, error).
 
-    def _search(self, results: Iterable[Any], values: list[Any], until: Callable[[Any], Any]) -> bool:
-        """Gather results up to the first that satisfies `until`. True: there was one."""
-        drop = self._spec.first and not self._spec.keep
-        for value in results:
-            if until(value):
-                values.append(value)
-                return True
-            values.append(None if drop else value)
-        return False
-
-    def _failures(self, batch: records.Batch) -> list[Failure]:
-        if not batch.errors:
-            return []
-        spell = self._spec.first or self._spec.encoding not in {"json", "pickle"}  # else the record has it
-        letters = self._spec.letters
-        worker = batch.fate.worker if batch.fate is not None else self._worker
-        return [
-            Failure(
-                index,
-                error["type"],
-                error["message"],
-                error["traceback"] if spell else "",
-                records.letter(batch, index, error, worker, self._spec.stage) if letters else b"",
-            )
-            for index, error in sorted(batch.errors.items())
-        ]
-
-
-def _too_long(frames: Sequence[Buffer], part: records.Batch) -> str:
-    """Return why outcomes can't be sent in one message, empty if they can."""
-    longest = max(map(len, frames))
-    if longest <= wire.MAX_BYTES:
-        return ""
-    return (
-        f"the results of the chunk from item {part.start} on take {longest:,} bytes, over the {wire.MAX_BYTES:,} that "
-        "fit into a message: send fewer items together (--chunk, chunksize), or write to files and return their paths"
-    )
+        And by how much the numbers that they are shown by differ from the chunk's. Raises WireError as `run` does.
+        """
+        return *read(self.spec, chunk, frames), 0
 
 
 def _refusal(error: TaskError) -> Callable[..., Any]:
@@ -358,12 +242,19 @@ def _refusal(error: TaskError) -> Callable[..., Any]:
     return refuse
 
 
-def set_up(spec: JobSpec, allowed: Allowed | None = None) -> dict[str, Any]:
-    """Call what sets a worker up; return the state that the script's own functions share with it. Raises TaskError."""
+def set_up(
+    spec: JobSpec, allowed: Allowed | None, wait: Callable[[Any], object], given: Callable[..., Any] | None = None
+) -> dict[str, Any]:
+    """Call what sets a worker up; return the state that the script's own functions share with it. Raises TaskError.
+
+    `wait` sees an awaitable through, if that is what comes of it. `given`: what is called, if it need not be loaded.
+    """
     check(spec, allowed)
-    function: Callable[..., Any] = tasks.load(spec.task)
+    function: Callable[..., Any] = given or tasks.load(spec.task)
     try:
-        function()
+        made = function()
+        if is_awaitable(made):
+            wait(made)
     except BaseException as error:
         raise TaskError(f"{spec.task.name} failed in the worker:\n{trace_text(error)}") from error
     return tasks.state_of(function)
@@ -373,24 +264,17 @@ def _call_full(task: Callable[..., Any]) -> Callable[[Iterable[Any]], Iterator[A
     return partial(starmap, lambda args, kwargs: task(*args, **kwargs))
 
 
+_calls: dict[str, Callable[[Callable[..., Any], Any], Any]] = {
+    "one": lambda task, item: task(item),
+    "star": lambda task, item: task(*item),
+    "full": lambda task, item: task(*item[0], **item[1]),
+}
+
 _applications: dict[str, Callable[[Callable[..., Any]], Callable[[Iterable[Any]], Iterator[Any]]]] = {
     "one": lambda task: partial(map, task),
     "star": lambda task: partial(starmap, task),
     "full": _call_full,
 }
-
-_STOPPED = "the task raised StopIteration: next() on an iterator that has ended, perhaps; give next() a default"
-_NO_TRACE: records.Error = {"message": _STOPPED, "traceback": ""}
-
-
-def _explain(error: BaseException) -> records.Error:
-    """Return an exception as an item's error."""
-    said = {"type": type(error).__name__, "message": message_text(error), "traceback": ""}
-    if isinstance(error, ItemTimeout | Expired):
-        return said
-    if isinstance(error, CommandFailed):
-        return {**said, "exit": error.status, "stdout": error.stdout, "stderr": error.stderr}
-    return {**said, "traceback": trace_text(error)}
 
 
 def _check_text_encoding(name: str) -> None:

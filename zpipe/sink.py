@@ -79,7 +79,7 @@ class Sink:
         self.key = ""
         """The public key that workers are to find there, if there is one."""
         self.encoding = output.encoding
-        self._results = link.make_socket(context, zmq.PULL, heartbeat=heartbeat, most=wire.MAX_BYTES)
+        self._results = self._open(context, heartbeat)
         self._watch: link.Watch | None = None
         self._callers = Callers(self._results, "")
         self._malformed = False
@@ -87,6 +87,9 @@ class Sink:
         self._dirty = False
         self._full = False
         self._unwritten: list[tuple[wire.Result, Sequence[wire.Buffer]]] = []
+
+    def _open(self, context: Any, heartbeat: float) -> Any:
+        return link.make_socket(context, zmq.PULL, heartbeat=heartbeat, most=wire.MAX_BYTES)
 
     def bind(self, endpoint: str) -> str:
         """Bind the results socket; return the endpoint, announced. Raises UsageError."""
@@ -118,6 +121,11 @@ class Sink:
                 self._take(frames)
                 if self._write is not None and len(self._unwritten) == 1:
                     self._write_out()  # before all else: somebody may be waiting for just this
+        self.settle_all(more=more)
+        return more and self.finished is None
+
+    def settle_all(self, *, more: bool = False) -> None:
+        """Write what has come and counts, and send the receipts; flush the output, unless there is `more`."""
         if not self.collector.finished:
             self.settle()  # first: while this writes, the workers are at work again
         self._write_out()
@@ -125,7 +133,6 @@ class Sink:
         if not more and self._dirty and self.finished is None:
             self.attempt(self._outlet.flush)
             self._dirty = False
-        return more and self.finished is None
 
     def tell(self, results: Sequence[tuple[wire.Result, Sequence[wire.Buffer]]]) -> None:
         """Take results that come from this very process."""

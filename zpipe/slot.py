@@ -54,6 +54,8 @@ class Config(msgspec.Struct, frozen=True):
     """What the ventilator is to be shown."""
     allowed: Allowed | None = None
     """What workers may run, if not everything."""
+    concurrency: int = 0
+    """Items of a coroutine function that each runs at a time (0: what the job says)."""
 
 
 def be_worker(config: Config, number: int, past: Past, stopwatch: Stopwatch, voice: int, *, follows: bool) -> int:
@@ -93,6 +95,7 @@ def be_worker(config: Config, number: int, past: Past, stopwatch: Stopwatch, voi
         stopwatch=stopwatch,
         first_patience=AFTER if follows and not config.stay else None,
         allowed=config.allowed,
+        concurrency=config.concurrency,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     gone = worker.run()

@@ -5,13 +5,15 @@ On the wire items have the numbers they have in the job.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from zpipe.allowed import Allowed
 from zpipe.core.wire import Buffer, Chunk, JobSpec
 from zpipe.packing import take_number
+from zpipe.reading import Unread
 from zpipe.runner import Outcome, Runner
 from zpipe.stopwatch import Stopwatch
 
@@ -29,8 +31,9 @@ class StageRunner(Runner):
         state: dict[str, object] | None = None,
         stopwatch: Stopwatch | None = None,
         allowed: Allowed | None = None,
+        task: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(spec, worker, job, state, stopwatch, allowed)
+        super().__init__(spec, worker, job, state, stopwatch, allowed, task)
         self._stopwatch = stopwatch
         self._shift = 0
 
@@ -44,17 +47,17 @@ class StageRunner(Runner):
         if self._stopwatch is not None:
             self._stopwatch.shift = shift
         shown = msgspec.structs.replace(chunk, start=chunk.start + shift, stop=chunk.stop + shift)
-        return [_moved(outcome, -shift) for outcome in super().run(shown, frames)]
+        return [outcome.moved(-shift) for outcome in super().run(shown, frames)]
+
+    def read(self, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, Unread, int]:
+        """Return the items, which can't be read, and how far their numbers in the stage are from the chunk's."""
+        first, frames = take_number(frames)
+        shift = first + chunk.skip - chunk.start
+        shown = msgspec.structs.replace(chunk, start=chunk.start + shift, stop=chunk.stop + shift)
+        items, unread, _ = super().read(shown, frames)
+        return items, unread, shift
 
     def cut(self) -> int:
         """Leave what has not been started; return the first such item's index in the job, 0 if there is none."""
         found = super().cut()
         return found and found - self._shift
-
-
-def _moved(outcome: Outcome, by: int) -> Outcome:
-    failures = [msgspec.structs.replace(failure, index=failure.index + by) for failure in outcome.failures]
-    hit = None if outcome.hit is None else outcome.hit + by
-    return msgspec.structs.replace(
-        outcome, start=outcome.start + by, stop=outcome.stop + by, failures=failures, hit=hit
-    )

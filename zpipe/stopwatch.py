@@ -1,7 +1,9 @@
 """The page that a slot's process shares with its supervisor: which item it runs, since when, and what that may take.
 
 The rule: whoever runs the item writes, whoever watches reads, and neither waits for the other, so that an item that
-overruns is seen from outside whatever its code holds on to. A job without limits writes nothing.
+overruns is seen from outside whatever its code holds on to. A job without limits writes nothing, unless its items run
+on an event loop: then what is noted is the step that one of them takes there, from one await to the next, which holds
+up all others, and which is to blame if the process ends meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from zpipe.errors import TaskError
 __all__ = ["Reading", "Stopwatch", "can_measure"]
 
 _SINCE, _ITEM, _LIMIT, _MEMORY = range(4)
+_STEP_SINCE, _STEP_ITEM, _STEP_LIMIT = range(4, 7)
+_FIELDS = 7
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -45,21 +49,23 @@ class Stopwatch:
 
     def read(self) -> Reading:
         """Return what the page says now, of one moment."""
+        page = self._page
         while True:
-            since, item, limit, memory = self._page[:4].tolist()
-            if since == self._page[_SINCE]:
-                return Reading(since, int(item), limit, memory)
+            since, item, limit, memory, *step = page[:_FIELDS].tolist()
+            if since == page[_SINCE] and step[0] == page[_STEP_SINCE]:
+                break
+        if step[0] and not 0.0 < since < step[0]:  # of two that run, what began first
+            since, item, limit = step
+        return Reading(since, int(item), limit, memory)
 
     def reset(self) -> None:
         """Forget what a process that is no more had written."""
-        for field in range(4):
+        for field in range(_FIELDS):
             self._page[field] = 0.0
 
     def watched(self, task: Callable[..., Any], limit: float, memory: int) -> Callable[..., Any]:
         """Return a task that says when it begins and ends; 0 is no limit. Raises TaskError if that can't be watched."""
-        if memory and not can_measure():
-            raise TaskError("--max-memory needs Linux, for /proc: leave it out, or keep this host's workers away")
-        self.tell(limit, memory)
+        self._announce(limit, memory)
         page, clock, current = self._page, time.monotonic, context.current
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -71,6 +77,31 @@ class Stopwatch:
                 page[_SINCE] = 0.0
 
         return run
+
+    def stepping(self, limit: float, memory: int) -> Callable[[int], object]:
+        """Return what is called with an item when a step of it begins, and with -1 when that ends.
+
+        No step may take longer than `limit` seconds (0: any time). Raises TaskError if that can't be watched.
+        """
+        if limit or memory:
+            self._announce(limit, memory)
+        page, clock = self._page, time.monotonic
+        if memory:
+            page[_MEMORY] = memory
+
+        def step(item: int) -> None:
+            if item < 0:
+                page[_STEP_SINCE] = 0.0
+            else:
+                page[_STEP_ITEM], page[_STEP_LIMIT] = item, limit
+                page[_STEP_SINCE] = clock()
+
+        return step
+
+    def _announce(self, limit: float, memory: int) -> None:
+        if memory and not can_measure():
+            raise TaskError("--max-memory needs Linux, for /proc: leave it out, or keep this host's workers away")
+        self.tell(limit, memory)
 
 
 def can_measure() -> bool:

@@ -11,7 +11,7 @@ from typing import TypedDict
 
 import msgspec
 
-from zpipe.core.wire import JobSpec, TaskSpec
+from zpipe.core.wire import MAX_WIDTH, JobSpec, TaskSpec
 
 __all__ = ["Limits", "RetryOn", "Terms", "terms"]
 
@@ -30,6 +30,7 @@ class Limits(TypedDict, total=False):
     max_memory: int | None
     max_crashes: int
     max_tasks_per_worker: int | None
+    concurrency: int | None
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -49,6 +50,7 @@ def terms(
     max_memory: int | None = None,
     max_crashes: int = 3,
     max_tasks_per_worker: int | None = None,
+    concurrency: int | None = None,
 ) -> Terms:
     """Return the terms; see `Pipeline`. Raises ValueError and TypeError for what makes no sense."""
     for name, value, least in (
@@ -58,9 +60,10 @@ def terms(
         ("max_memory", max_memory, 1),
         ("max_crashes", max_crashes, 1),
         ("max_tasks_per_worker", max_tasks_per_worker, 1),
+        ("concurrency", concurrency, 1),
     ):
         kinds, number = ((int, float), "number") if name.endswith("delay") else (int, "whole number")
-        if value is None and name in ("max_memory", "max_tasks_per_worker"):
+        if value is None and name in ("max_memory", "max_tasks_per_worker", "concurrency"):
             continue
         if not (isinstance(value, kinds) and value >= least):
             raise ValueError(f"{name}={value!r} can't be: give a {number} from {least} on")
@@ -76,6 +79,7 @@ def terms(
         timeout=item_timeout or 0.0,
         max_memory=max_memory or 0,
         max_tasks=max_tasks_per_worker or 0,
+        concurrency=min(concurrency or 0, MAX_WIDTH),
     )
     return Terms(spec, max_crashes)
 

@@ -15,7 +15,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,17 +24,21 @@ import zmq
 
 from zpipe import link
 from zpipe.allowed import Allowed
+from zpipe.awaitables import Awaiting
 from zpipe.core import coding, wire
 from zpipe.core.handshake import explain
 from zpipe.core.intake import Intake
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
+from zpipe.crowd import Crowd, Run
 from zpipe.dialog import Dialog
 from zpipe.errors import TaskError, WireError
 from zpipe.keys import Keys
 from zpipe.loop import Loop
-from zpipe.runner import Runner, set_up
+from zpipe.outbox import LOOK, Outbox
+from zpipe.repertoire import Repertoire
+from zpipe.runner import Runner
 from zpipe.security import approach
-from zpipe.stagerunner import StageRunner
+from zpipe.settling import Outcome
 from zpipe.stopwatch import Stopwatch
 from zpipe.versions import host_name, our_versions
 
@@ -43,17 +47,11 @@ __all__ = ["Past", "Worker"]
 TURN = 0.05
 """Seconds of running chunks after which monitors are looked at; control messages are the attendant's to hear."""
 
-LOOK = 0.005
-"""Seconds that results are kept at most."""
-
 QUICK = 0.0005
 """Seconds a chunk takes from which its result is sent at once: the lane is to be filled again in time."""
 
 LINGER = 1000
 """Milliseconds in which results that were sent may still go out when the links are closed."""
-
-KEPT, KEPT_BYTES = 64, 32_768
-"""Results, and bytes of them, that are kept to travel together."""
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -75,7 +73,8 @@ class Worker:
 
     `ready` is called when a task has been loaded; `stopwatch` is where the supervisor sees what runs.
     `allowed` is what it may run, if not everything. It looks for a ventilator for `patience` seconds (None: for ever),
-    or the first time for `first_patience`, if given.
+    or the first time for `first_patience`, if given. `concurrency`: items of coroutine functions that it runs at
+    a time, if the job is not to say so.
     """
 
     def __init__(
@@ -93,25 +92,17 @@ class Worker:
         stopwatch: Stopwatch | None = None,
         first_patience: float | None = None,
         allowed: Allowed | None = None,
+        concurrency: int = 0,
     ) -> None:
-        self._allowed = allowed
         self._patience = patience
-        self._stopwatch = stopwatch
         self._url, self._say, self._ready, self._heartbeat, self._keys = url, say, ready, heartbeat, keys
         self.gone: Gone | None = None
-        self._loop = Loop()
         self._context = link.make_context()
         self.terminated = False
         self.spent = False
         """Whether it leaves to be replaced by a fresh process."""
         self._ran = 0
-        self._tasks: dict[int, wire.Task] = {}
-        self._setup: wire.Task | None = None
-        self._state: dict[str, Any] | None = None
-        self._runners: dict[int, Runner] = {}
-        self._kept: list[wire.Result] = []
-        self._kept_bytes = 0
-        self._kept_since = 0.0
+        self._told: set[tuple[int, int]] = set()
         self._turned = 0.0
         self._lock = threading.Lock()
         self._at_work: Runner | None = None
@@ -119,7 +110,9 @@ class Worker:
         self._hears, self._bell = os.pipe()
         os.set_blocking(self._bell, False)
         self._attendant = threading.Thread(target=self._attend, name="zpipe attendant", daemon=True)
-        self._name = f"{host_name()}/{os.getpid()} slot {slot}"
+        self._loop = Loop()
+        name = f"{host_name()}/{os.getpid()} slot {slot}"
+        self._repertoire = Repertoire(name, self._loop.wake, stopwatch, allowed, concurrency)
         session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
 
         def join(turn: int) -> wire.Join:
@@ -129,8 +122,9 @@ class Worker:
         first = patience if first_patience is None else first_patience
         member = Member(join, ("lane", "results"), url=url, now=time.monotonic(), patience=first, stay=stay)
         self._intake, self._member = Intake(member), member
+        self._outbox = Outbox(self._intake, self._rouse)
         self._lane: Any = None
-        self._results: Any = None
+        self._crowd: Crowd | None = None
         self._watches: list[link.Watch] = []
         self._control = Dialog(
             self._loop,
@@ -152,8 +146,12 @@ class Worker:
             self._attendant.start()
             while self.gone is None:
                 due = self._member.deadline()
+                if self._crowd is not None:
+                    due = min((date for date in (due, self._crowd.deadline()) if date is not None), default=None)
                 self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
                 now = self._turned = time.monotonic()
+                if self._crowd is not None:
+                    self._gather(self._crowd, now)
                 if self.terminated and self.gone is None:
                     self._perform(self._intake.on_terminate(now, self._cut, replaced=self.spent))
                 due = self._member.deadline()
@@ -188,14 +186,14 @@ class Worker:
                     return
                 if self._at_work is not None:
                     self._look_after()
-                self._drowsy = not self._kept
+                self._drowsy = not self._outbox.kept
 
     def _look_after(self) -> None:
         if self.terminated:
             self._perform(self._intake.on_terminate(time.monotonic(), self._cut, replaced=self.spent))
         self._control.read()
-        if self._kept and time.monotonic() >= self._kept_since + LOOK:
-            self._flush()
+        if self._outbox.overdue(time.monotonic()):
+            self._outbox.flush()
 
     # control and links
 
@@ -219,10 +217,14 @@ class Worker:
             return
         if isinstance(message, wire.Bye):
             self._cut()  # nobody wants what runs any more
+            if self._crowd is not None:
+                self._crowd.drop()
         self._perform(self._intake.on_message(message, time.monotonic()))
 
     def _cut(self) -> int:
-        return self._at_work.cut() if self._at_work is not None else 0
+        if self._at_work is not None:
+            return self._at_work.cut()
+        return self._crowd.cut() if self._crowd is not None else 0
 
     def _on_link_event(self, turn: int, name: str, event: int) -> None:
         if turn != self._member.turn or (name == "results" and event == link.CLOSED):
@@ -231,7 +233,7 @@ class Worker:
         if event == link.UP:
             self._perform(self._member.on_link_up(name, now))
             for job, frames in self._intake.late():
-                self._send(frames, job)
+                self._outbox.send(frames, job)
         else:
             why = ""
             if event == link.FAILED:
@@ -254,11 +256,11 @@ class Worker:
 
     def _open(self, welcome: wire.Welcome) -> None:
         self._lane = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
-        self._results = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat)
+        results = self._outbox.socket = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat)
         turn = welcome.turn
         for name, made, endpoint in (
             ("lane", self._lane, welcome.endpoint),
-            ("results", self._results, welcome.sink),
+            ("results", results, welcome.sink),
         ):
             self._watches.append(link.Watch(self._loop, made, partial(self._on_link_event, turn, name)))
             sink = welcome.key if name == "results" else ""
@@ -267,24 +269,28 @@ class Worker:
         self._loop.add(self._lane, self._on_lane)
 
     def _close_links(self) -> None:
-        self._flush()
-        if self._results is not None:
-            self._results.set(zmq.LINGER, LINGER)  # the sink may be there, and the ventilator alone be gone
+        self._outbox.flush()
+        if self._crowd is not None:
+            self._crowd.leave()  # it is another's now; what has been begun is worth its end
+        if self._outbox.socket is not None:
+            self._outbox.socket.set(zmq.LINGER, LINGER)  # the sink may be there, and the ventilator alone be gone
         for watch in self._watches:
             watch.close()
         self._watches.clear()
-        self._lane = self._results = None
+        self._lane = self._outbox.socket = None
 
     # chunks
 
     def _on_lane(self) -> bool:
         while not self.terminated:
+            if self._crowd is not None and self._crowd.full:
+                break
             if self.spent and self._intake.waiting:  # else there may be no more to do
                 self.terminate()
                 break
             entry = self._intake.start()
             if entry is None:
-                self._flush()
+                self._outbox.flush()
                 if not self._receive():
                     return False
                 continue
@@ -292,7 +298,7 @@ class Worker:
             if time.monotonic() >= self._turned + TURN:
                 self._control.look()
                 return True
-        self._flush()
+        self._outbox.flush()
         return False
 
     def _receive(self) -> bool:
@@ -309,8 +315,7 @@ class Worker:
             elif isinstance(message, wire.Task):
                 self._learn(message)
             elif isinstance(message, wire.Forget):
-                self._tasks.pop(message.number, None)
-                self._runners.pop(message.number, None)
+                self._repertoire.forget(message.number)
             else:
                 raise WireError(f"a {type(message).__name__} where a task or a chunk should be")
         except WireError as error:
@@ -324,45 +329,46 @@ class Worker:
         self._perform(self._intake.after(self._member.on_unreadable(str(error), time.monotonic())))
 
     def _learn(self, task: wire.Task) -> None:
-        if task.spec.setup:
-            if task != self._setup:
-                self._setup, self._state = task, None
-        elif self._tasks.get(task.number) != task:
-            self._tasks[task.number] = task
-            self._runners.pop(task.number, None)
+        self._repertoire.learn(task)
         if self._at_work is None:
             self._load(task.number)  # at once: the first chunk need not wait for it
 
     def _load(self, number: int) -> Runner | None:
         """Return what runs a task, loading it unless it is; None if that can't be."""
-        if number in self._runners:
-            return self._runners[number]
         try:
-            if self._setup is not None and self._state is None:
-                self._state = set_up(self._setup.spec, self._allowed)
-            task = self._tasks.get(number)
-            if task is None:
-                return None
-            known = self._state, self._stopwatch, self._allowed
-            kind = StageRunner if task.spec.stage else Runner
-            runner = self._runners[number] = kind(task.spec, self._name, task.job, *known)
-            self._ready()
+            runner = self._repertoire.load(number)
         except TaskError as error:
             self._perform(self._intake.on_unfit(str(error), time.monotonic()))
             return None
+        if runner is not None:
+            self._ready()
+            if runner.width:
+                self._tell_width(number, runner)
         return runner
+
+    def _tell_width(self, number: int, runner: Runner) -> None:
+        welcome = self._member.welcome
+        if welcome is not None and (welcome.lane, number) not in self._told:
+            self._told.add((welcome.lane, number))
+            busy = self._crowd is not None and self._crowd.has_others(welcome)
+            self._control.send(wire.Wide(welcome.lane, number, runner.width, busy))
 
     def _run(self, chunk: wire.Chunk, payload: Any) -> None:
         welcome = self._member.welcome
         assert welcome is not None
         try:
-            runner = self._runners.get(chunk.task)
+            runner = self._repertoire.runners.get(chunk.task)
             if runner is None:
-                if chunk.task not in self._tasks:
+                if not self._repertoire.knows(chunk.task):
                     raise WireError("a chunk before its task")
                 runner = self._load(chunk.task)
                 if runner is None:
                     return
+            if runner.width and not chunk.doom:
+                self._begin(runner, chunk, payload, welcome)
+                return
+            if self._crowd is not None:
+                self._crowd.pass_on()
             began = time.monotonic()
             self._at_work = runner
             self._lock.release()
@@ -371,74 +377,83 @@ class Worker:
             finally:
                 self._lock.acquire()
                 self._at_work = None
+        except Awaiting as found:
+            assert runner is not None
+            runner.widen()
+            self._begin(runner, chunk, payload, welcome, found.values)
+            return
         except WireError as error:
             self._give_up(error)
             return
         now = time.monotonic()
         self._member.stir(now)
-        stands = self._member.welcome is welcome
         count = outcomes[-1].stop - chunk.start
         each = (now - began) / count
         if runner.max_tasks:
-            self._ran += count
-            self.spent = self._ran >= runner.max_tasks
+            self._count(runner, count)
         for outcome in outcomes:
-            body = coding.inline(outcome.frames)
-            result = wire.Result(
-                welcome.job,
-                welcome.lane,
-                outcome.start,
-                outcome.stop,
-                chunk.attempt,
-                each * (outcome.stop - outcome.start),
-                outcome.failures,
-                outcome.hit,
-                outcome.again,
-                body,
-                outcome.log,
-                outcome.kept,
-            )
-            if not stands:
-                # The lane was cut meanwhile and the chunk is another's; but if this comes first, it counts.
-                self._put_by(result.job, coding.encode(result, () if body is not None else outcome.frames))
-            elif body is None:
-                self._flush()
-                self._send(coding.encode(result, outcome.frames), result.job)
-            elif not (self._kept or self._intake.waiting):
-                self._send(coding.encode(result), result.job)  # the only one, and likely waited for: no detour
-            else:
-                self._keep(result, len(body), now, quick=now - began < QUICK)
+            seconds = each * (outcome.stop - outcome.start)
+            self._report(chunk, outcome, seconds, welcome, now, quick=now - began < QUICK)
 
-    def _keep(self, result: wire.Result, size: int, now: float, *, quick: bool) -> None:
-        """Have a small result sent: at once if no other is likely to follow soon, else with those that do."""
-        if not self._kept:
-            self._kept_since = now
-        self._kept.append(result)
-        self._kept_bytes += size
-        full = len(self._kept) >= KEPT or self._kept_bytes >= KEPT_BYTES or now >= self._kept_since + LOOK
-        if full or not quick or not self._intake.waiting or self.terminated:
-            self._flush()
-        elif self._drowsy:
+    def _report(
+        self, chunk: wire.Chunk, outcome: Outcome, seconds: float, welcome: wire.Welcome, now: float, *, quick: bool
+    ) -> None:
+        """Send what became of items of a chunk that came by the lane of this `welcome`."""
+        body = coding.inline(outcome.frames)
+        result = outcome.result(welcome, chunk.attempt, seconds, body)
+        stands = self._member.welcome is welcome
+        self._outbox.put(result, outcome.frames, now, stands=stands, quick=quick and not self.terminated)
+
+    def _count(self, runner: Runner, items: int) -> None:
+        self._ran += items
+        self.spent = self._ran >= runner.max_tasks
+
+    # items on the event loop
+
+    def _begin(
+        self, runner: Runner, chunk: wire.Chunk, payload: Any, welcome: wire.Welcome, given: Sequence[Any] = ()
+    ) -> None:
+        """Have a chunk's items run beside others. `given`: what the task has returned already for the first ones."""
+        try:
+            run = Run(runner, chunk, payload, given, welcome)
+            crowd = self._crowd = self._repertoire.prepare(runner)
+        except WireError as error:
+            self._give_up(error)
+            return
+        except TaskError as error:
+            self._perform(self._intake.on_unfit(str(error), time.monotonic()))
+            return
+        self._tell_width(chunk.task, runner)
+        crowd.begin(run)
+        if runner.max_tasks:
+            self._count(runner, chunk.stop - chunk.start)
+
+    def _gather(self, crowd: Crowd, now: float) -> None:
+        """See to what has ended on the event loop."""
+        assert self._repertoire.coroutines is not None
+        why = self._repertoire.coroutines.refused
+        if why and self.gone is None:
+            crowd.drop()
+            self._perform(self._intake.on_unfit(why, now))
+            return
+        if crowd.busy:
+            self._member.stir(now)
+        for run, outcome, seconds in crowd.gather(now):
+            self._report(run.chunk, outcome, seconds, run.tag, now, quick=True)
+        if not self._intake.waiting:
+            self._outbox.flush()
+        if self._lane is not None and not crowd.full:
+            self._loop.again(self._lane)
+
+    def _rouse(self) -> None:
+        """Have the attendant see to what was kept."""
+        if self._drowsy:
             self._drowsy = False
             self._ring()
 
-    def _flush(self) -> None:
-        """Send the results that were kept."""
-        if self._kept:
-            kept, self._kept, self._kept_bytes = self._kept, [], 0
-            self._send(coding.encode(kept[0] if len(kept) == 1 else wire.Results(kept)), kept[0].job)
-
-    def _send(self, frames: list[wire.Buffer], job: str) -> None:
-        # Refused only when the sink's connection is gone, which its monitor is about to tell.
-        if self._results is None or not link.send(self._results, frames):
-            self._put_by(job, frames)
-
-    def _put_by(self, job: str, frames: list[wire.Buffer]) -> None:
-        """Keep a message to the sink until there is one."""
-        self._intake.keep(job, frames, sum(memoryview(frame).nbytes for frame in frames))
-
     def close(self) -> None:
         """Let the last control message out and close every socket."""
+        self._repertoire.close()
         self._ring()
         self._attendant.join()
         os.close(self._hears)

@@ -23,6 +23,7 @@ SAMPLES: list[Any] = [
     wire.Hold("no sink"),
     wire.Ready(1),
     wire.Recall(1),
+    wire.Wide(1, 0, 100),
     wire.Returned(1, 2, 5),
     wire.Leave(1, 3),
     wire.Unfit(1, "no module"),

@@ -22,6 +22,7 @@ MESSAGES = [
     wire.Refuse("versions differ"),
     wire.Ready(7),
     wire.Recall(7),
+    wire.Wide(7, 3, 100),
     wire.Returned(7, 2, 5),
     wire.Leave(7, 3),
     wire.Unfit(7, "no module"),

@@ -18,6 +18,7 @@ from .node import Process
 from .scenario import Scenario
 from .sink import FULL, SimSink
 from .ventilator import Vent
+from .wide import WideWorker
 from .worker import Worker
 
 __all__ = ["World"]
@@ -63,7 +64,7 @@ class World:
         self.overran: dict[int, int] = {}
         self.vent = Vent(self)
         self.sink = SimSink(self)
-        self.workers = [Worker(self, slot) for slot in range(scenario.workers)]
+        self.workers = [self.new_worker(slot) for slot in range(scenario.workers)]
         self.vent.start()
         if scenario.drain_at is not None:
             self.at(scenario.drain_at, lambda: self.vent.interrupted("drained"))
@@ -211,7 +212,10 @@ class World:
 
     def restart(self, worker: Worker, crashed: bool = False, item: int | None = None, late: bool = False) -> None:
         if self.vent.end is None:
-            self.workers.append(Worker(self, worker.slot, worker.pid, crashed, item, late))
+            self.workers.append(self.new_worker(worker.slot, worker.pid, crashed, item, late))
+
+    def new_worker(self, *given: Any) -> Worker:
+        return (WideWorker if self.scenario.width else Worker)(self, *given)
 
     def new_sink(self) -> None:
         self.full = False  # else there would be no starting it
@@ -229,7 +233,7 @@ class World:
         self.new_sink()
         self.new_ventilator()
         for slot in range(self.scenario.workers):
-            self.workers.append(Worker(self, slot))
+            self.workers.append(self.new_worker(slot))
 
     # the run
 

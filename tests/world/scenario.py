@@ -29,6 +29,8 @@ class Scenario:
     """Whoever takes a crashed worker's place knows which item that ran."""
     overruns: tuple[int, ...] = ()
     """Items over which workers are killed, since they run too long."""
+    width: int = 0
+    """Items that each worker runs at a time, on an event loop (0: one)."""
     recycle: int = 0
     """After so many items a worker is replaced by a fresh one."""
     flaky: tuple[int, ...] = ()
@@ -192,6 +194,21 @@ SCENARIOS = {
     "planned, one worker": Scenario(planned=True, workers=1, kills=3, cuts=4, terms=2, items=40, sink_cuts=2),
     "planned, copies": Scenario(planned=True, speculate=True, kills=3, cuts=3, laggards=(0,), workers=4),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
+    "wide, calm": Scenario(width=8, kills=0, cuts=0, doubled=0.0, items=200),
+    "wide": Scenario(width=8, kills=6, cuts=6, terms=3, items=200),
+    "wide, big chunks": Scenario(width=10, kills=4, cuts=6, terms=3, chunk=25, items=200, workers=4),
+    "wide, few": Scenario(width=100, kills=4, cuts=4, sink_cuts=3, items=60),
+    "wide in order": Scenario(width=8, kills=4, cuts=4, ordered=True, reorder=20, chunk=4, items=150),
+    "wide, retries": Scenario(width=8, flaky=tuple(range(0, 45, 4)), kills=4, cuts=4, terms=2, items=45),
+    "wide, poison": Scenario(width=8, poison=(3, 40, 41), kills=2, cuts=2, items=80),
+    "wide, known poison": Scenario(width=8, poison=(3, 40, 41), known=True, kills=2, cuts=2, chunk=5, items=80),
+    "wide, overruns": Scenario(width=8, overruns=(3, 40, 41), flaky=(5, 42), kills=2, cuts=2, items=80, chunk=6),
+    "wide, first in order": Scenario(width=8, hits=(33, 47), items=90, ordered=True, kills=5, chunk=7),
+    "wide, first": Scenario(width=20, hits=(33, 47), items=90, kills=5, cuts=4),
+    "wide, all die": Scenario(
+        width=6, journal=True, sink_dies=2, ventilator_dies=2, items=150, chunk=7, terms=2, recycle=30
+    ),
+    "wide, drain": Scenario(width=8, drain_at=3.0, items=200, kills=3, flaky=tuple(range(0, 200, 19))),
     "repeats, calm": Scenario(kinds=20, kills=0, cuts=0, doubled=0.0, refused=0.0, items=100),
     "repeats": Scenario(kinds=20, kills=6, cuts=4, terms=2, items=100),
     "repeats, few kinds": Scenario(kinds=3, kills=8, cuts=4, items=60, chunk=5, workers=2),
@@ -271,6 +288,7 @@ def drawn(seed: int) -> Scenario:
         refused=rng.choice((0.0, 0.02, 0.3)),
         deaf=rng.choice((0.0, 0.2, 1.0)),
         disk_full=some(2) if journal else 0,
+        width=rng.choice((2, 7, 50)) if rng.random() < 0.15 else 0,
     )
     elsewhere = {*poison, *made.overruns, *made.flaky}
     doomed = () if hits or rng.random() < 0.9 else tuple(i for i in items_of(1.0)[:2] if i not in elsewhere)

@@ -123,17 +123,28 @@ class Worker(Node):
         if entry is None:
             return
         chunk, payload = entry
+        self.look_at(chunk, payload)
+        self.busy, self.deaf = True, self.world.chance(self.world.scenario.deaf)
+        self.start, self.stop = chunk.start, chunk.stop
+        welcome = self.member.welcome
+        seconds = self.world.service(chunk.start, chunk.stop) * self.slowness
+        scenario = self.world.scenario
+        if not chunk.doom:
+            deadly = (*scenario.poison, *scenario.overruns, *scenario.suicides)
+            fatal = [i for i in deadly if chunk.start <= i < chunk.stop]
+            if fatal:
+                self.fate(min(fatal), chunk, welcome, seconds)
+                return
+        self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, self.measured(seconds)), self)
+
+    def look_at(self, chunk: wire.Chunk, payload: Any) -> None:
+        """Assert that a chunk about to be run is one, and note what it says of its past."""
         size = chunk.stop - chunk.start
         inside = bytes(payload[0])[2 * chunk.skip : 2 * (chunk.skip + size)]
         assert inside == self.world.payload(chunk.start, size), "the items are not those of the range"
         if chunk.tries:
             failed = min(self.world.failed.get(index, 0) for index in range(chunk.start, chunk.stop))
             assert chunk.tries <= failed, f"[{chunk.start}, {chunk.stop}) is charged {chunk.tries} tries, not {failed}"
-        self.busy, self.deaf = True, self.world.chance(self.world.scenario.deaf)
-        self.start, self.stop = chunk.start, chunk.stop
-        welcome = self.member.welcome
-        seconds = self.world.service(chunk.start, chunk.stop) * self.slowness
-        scenario = self.world.scenario
         if chunk.doom:
             assert size == 1 or chunk.expired, "only an item that is alone may be given up"
             if chunk.expired:
@@ -143,13 +154,6 @@ class Worker(Node):
                 self.world.doomed.append(chunk.start)
             elif chunk.tries == 2:
                 self.world.timed_out.append(chunk.start)
-        else:
-            deadly = (*scenario.poison, *scenario.overruns, *scenario.suicides)
-            fatal = [i for i in deadly if chunk.start <= i < chunk.stop]
-            if fatal:
-                self.fate(min(fatal), chunk, welcome, seconds)
-                return
-        self.world.at(self.world.now + seconds, lambda: self.ran(chunk, welcome, self.measured(seconds)), self)
 
     def fate(self, item: int, chunk: wire.Chunk, welcome: Any, seconds: float) -> None:
         """What is run ends this process, unless it is given back: it crashes, overruns, or kills itself."""

@@ -92,6 +92,7 @@ def spec(
     timeout: float | None,
     max_memory: int | None,
     max_tasks_per_worker: int | None,
+    concurrency: int | None,
     codec: Codec,
     **_: Any,
 ) -> JobSpec:
@@ -103,6 +104,10 @@ def spec(
         raise UsageError(f"{both}; TASK is module:function or path/file.py:function")
     if shell and command is None:
         raise UsageError("--shell goes with --command")
+    if concurrency is not None and command is not None:
+        raise UsageError(
+            "--concurrency is for coroutine functions; of commands as many run as there are workers (-w N)"
+        )
     _check_encoding(encoding)
     made = tasks.command(command, shell) if command is not None else tasks.describe(task or "")
     found = tasks.describe(until) if until is not None else None
@@ -125,6 +130,7 @@ def spec(
         timeout=timeout or 0.0,
         max_memory=max_memory or 0,
         max_tasks=max_tasks_per_worker or 0,
+        concurrency=concurrency or 0,
     )
 
 

@@ -150,6 +150,13 @@ _LIMITS: list[Callable[[Any], Any]] = [
         help="Replace a worker's process by a fresh one, after the chunk with its N-th item, if there is more "
         "to do: for libraries that leak.  [default: never]",
     ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1, wire.MAX_WIDTH),
+        metavar="N",
+        help="For a TASK that is a coroutine function (async def): items that each worker runs at a time, on one event "
+        "loop.  [default: 100]",
+    ),
 ]
 
 _ENDINGS: list[Callable[[Any], Any]] = [
@@ -230,14 +237,14 @@ def node_options(function: F) -> F:
     return _apply([heartbeat_option(), quiet])(function)
 
 
-def workers_option(default: str) -> Callable[[F], F]:
-    """How many workers of its own a command has; `default` in words."""
+def workers_option(default: str, zero: str = "") -> Callable[[F], F]:
+    """How many workers of its own a command has; `default`, and what else there is to say of none, in words."""
     return click.option(
         "-w",
         "--workers",
         type=click.IntRange(min=0),
         metavar="N",
-        help=f"Worker processes here.  [default: {default}]",
+        help=f"Worker processes here; 0: none.{zero}  [default: {default}]",
     )
 
 

@@ -38,7 +38,9 @@ the item's index and attempt.
 @options.job_options
 @caching.options
 @options.output_options
-@options.workers_option("the cores this process may use")
+@options.workers_option(
+    "the cores this process may use", " Then this process runs the items itself, unless there is --bind."
+)
 @click.option("--bind", metavar="URL", help="Let workers elsewhere join at this address too, e.g. tcp://0.0.0.0:5557.")
 @click.option(
     "--results-port",
@@ -55,15 +57,17 @@ def command(**given: Any) -> None:
     """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
     from zpipe.access import Access, admit
     from zpipe.drive import finish_job, run_job
+    from zpipe.drive_inline import run_inline
     from zpipe.errors import UsageError
     from zpipe.plans import forget_past
     from zpipe.recorder import Recorder
     from zpipe.slots import cores
 
     workers = cores() if given["workers"] is None else given["workers"]
-    if workers == 0 and given["bind"] is None:
-        raise UsageError("--workers 0 leaves nobody to work; add --bind URL for workers elsewhere to join")
-    if given["bind"] is None and given["expect_workers"] > workers:
+    inline = workers == 0 and given["bind"] is None
+    if inline:
+        _check_inline(given)
+    if given["bind"] is None and given["expect_workers"] > max(workers, 1):
         raise UsageError(
             f"--expect-workers {given['expect_workers']} can't come true with {workers} workers; add --bind URL"
         )
@@ -92,6 +96,21 @@ def command(**given: Any) -> None:
             stack.callback(plan.close)
         if recorder is not None and over:
             summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters, staging=staging)
+        elif inline:
+            summary = run_inline(
+                source,
+                spec,
+                output,
+                policy,
+                shown,
+                ordered=given["ordered"],
+                chunk=given["chunk"],
+                letters=letters,
+                joblog=joblog,
+                fingerprint=fingerprint,
+                recorder=recorder,
+                plan=plan,
+            )
         else:
             summary = run_job(
                 source,
@@ -117,3 +136,16 @@ def command(**given: Any) -> None:
     if not summary.error:
         forget_past(caching.past(given))
     conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])
+
+
+def _check_inline(given: dict[str, Any]) -> None:
+    """Raise UsageError for what only the end of a worker's process can bring about."""
+    from zpipe.errors import UsageError
+
+    if given["then"]:
+        raise UsageError("--then and --workers 0: stages run side by side, in workers; give -w 1")
+    for option in ("--max-memory", "--max-tasks-per-worker"):
+        if given[option[2:].replace("-", "_")] is not None:
+            raise UsageError(
+                f"{option} and --workers 0: it ends a process, and there is none but this; give --workers 1"
+            )

@@ -7,6 +7,7 @@ import sys
 import click
 
 from zpipe.cli import options
+from zpipe.core.wire import MAX_WIDTH
 from zpipe.endpoints import connectable
 
 __all__ = ["command"]
@@ -58,6 +59,12 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
     metavar="CMD",
     help="Run this command, word for word the job's --command, without --shell; else as --allow.",
 )
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, MAX_WIDTH),
+    metavar="N",
+    help="Items of a coroutine function that each slot runs at a time, whatever the job says.",
+)
 @options.key_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -68,6 +75,7 @@ def command(
     heartbeat: float,
     allow: tuple[str, ...],
     allow_command: tuple[str, ...],
+    concurrency: int | None,
     key_file: str | None,
     insecure: bool,
     quiet: bool,
@@ -82,7 +90,9 @@ def command(
     count = slots or cores()
     url = connectable(url)
     access = admit(url, key_file=key_file, insecure=insecure)
-    config = Config(url, count, heartbeat, connect_timeout, stay, keys=access.keys, allowed=allowed)
+    config = Config(
+        url, count, heartbeat, connect_timeout, stay, keys=access.keys, allowed=allowed, concurrency=concurrency or 0
+    )
 
     def say(text: str) -> None:
         if not (quiet and text.startswith("waiting")):

@@ -136,13 +136,17 @@ class Director:
             return self.on_finished(message) if self.sink.is_of(identity) and message.job == self.job else []
         if isinstance(message, wire.Ask):
             return self._on_ask(identity, message.wish)
-        if not isinstance(message, wire.Ready | wire.Returned | wire.Leave | wire.Unfit):
+        if not isinstance(message, wire.Ready | wire.Wide | wire.Returned | wire.Leave | wire.Unfit):
             return []
         node = self._roster.get(message.lane)
-        if node is None or node.identity != identity:
-            return []
+        return self._on_worker(node, message, now) if node is not None and node.identity == identity else []
+
+    def _on_worker(self, node: Node, message: Any, now: float) -> list[Action]:
         if isinstance(message, wire.Ready):
             return self._on_ready(node, now)
+        if isinstance(message, wire.Wide):
+            self.ledger.on_wide(node.lane, message.task, message.items, busy=message.busy)
+            return self._refill()
         if isinstance(message, wire.Returned):
             back = self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
             if back:

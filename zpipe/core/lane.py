@@ -30,8 +30,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_suspects", "asked", "held", "labels", "lag", "leaving", "load", "number", "recalled", "receipts", "sent",
-        "shallow", "shared", "since", "size", "solo", "spare", "typical", "window",
+        "_suspects", "asked", "held", "labels", "lag", "leaving", "load", "mixed", "number", "recalled", "receipts",
+        "sent", "shallow", "shared", "since", "size", "solo", "spare", "typical", "wide", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, suspects: list[int], labels: frozenset[str] = frozenset()) -> None:
@@ -56,6 +56,10 @@ class Lane:
         self.since = 0.0
         self.typical = 0.0
         self.size = 0.0
+        self.wide = 0
+        """Items that run at a time, if those are many: then it is a WideLane."""
+        self.mixed = False
+        """Its worker may run what another lane had brought, beside what this one holds."""
 
     @property
     def credit(self) -> int:
@@ -86,6 +90,20 @@ class Lane:
         return bool(self.held) or self.spare is not None
 
     @property
+    def idle(self) -> bool:
+        """Whether its worker could do more at this moment."""
+        return not self.busy
+
+    @property
+    def suspects(self) -> list[Chunk]:
+        """The chunks that are likely to run: they are in the order sent, and the first without a receipt is."""
+        running = self.running
+        return [running] if running is not None else []
+
+    def weigh(self, chunk: Chunk) -> None:
+        """Some of what this chunk has is done, or another's: it makes no difference here."""
+
+    @property
     def running(self) -> Chunk | None:
         """The chunk of its own that its worker is likely to run."""
         return next(iter(self.held.values()), None) if self.spare is None else None
@@ -108,6 +126,9 @@ class Lane:
     def due(self) -> float:
         """When what waits here has waited too long."""
         return self.since + max(PATIENCE, OVERDUE * self.typical)
+
+    def check(self) -> None:
+        """Assert that what is counted is what there is: nothing is."""
 
     def has_items_to_share(self, now: float) -> bool:
         """Whether the running chunk has run for so long that its items are worth giving to others."""

@@ -27,6 +27,7 @@ from zpipe.core.ranges import RangeSet
 from zpipe.core.recall import Recalls
 from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects, Verdict
+from zpipe.core.wide import WideLane
 from zpipe.core.wire import Buffer, ItemKind, Receipt
 
 __all__ = ["Ledger"]
@@ -88,24 +89,35 @@ class Ledger:
         self.recalls.on_ready()
         self.lanes[number] = Lane(number, self._suspects.pending, labels)
 
+    def on_wide(self, number: int, task: int, items: int, *, busy: bool = False) -> None:
+        """The worker of a lane runs so many items of this task at a time; it is `busy` with an earlier lane's still."""
+        lane = self.lanes.get(number)
+        if lane is None:
+            return
+        if not isinstance(lane, WideLane):
+            lane = self.lanes[number] = WideLane(lane)
+        lane.widen(task, items)
+        lane.mixed = lane.mixed or busy
+
     def on_lost(self, number: int, *, verdict: bool = False) -> int:
         """The worker of a lane is gone; return how many of its chunks go to others.
 
-        In a job with limits these wait for the `verdict`, if there will be one.
+        In a job with limits, and where many items ran at a time, these wait for the `verdict`, if there will be one.
         """
         lane = self.lanes.pop(number, None)
         if lane is None:
             return 0
-        first = lane.running
-        if first is not None:
-            # Chunks are run in the order sent: the first without a receipt is the likeliest to have been running.
-            self._suspects.on_lost(number, first, alone=lane.solo and len(first) == 1)
+        ran = lane.suspects
+        if ran:
+            alone = lane.solo and len(ran[0]) == 1 and not lane.mixed
+            self._suspects.on_lost(number, ran, alone=alone, many=lane.wide > 0)
         self.speculation.on_lost(lane)
         requeued, unheard = 0, []
         for chunk in lane.held.values():
             chunk.attempt -= bool(chunk.doom)  # telling of what is known is none
-            if chunk.twin or not (verdict and self.limited):
-                chunk.attempt -= chunk is not first and not chunk.doom
+            waits = verdict and not chunk.twin and (self.limited or lane.wide > 0)
+            chunk.attempt -= chunk not in ran and not chunk.doom and (lane.wide > 0 or not waits)
+            if not waits:
                 requeued += self._pass_on(chunk)
             else:
                 chunk.lane = 0
@@ -119,33 +131,38 @@ class Ledger:
     def on_verdict(self, number: int, verdict: Verdict) -> Chunk | None:
         """How the worker of a lost lane ended is known; return the chunk that is charged with it, if any is.
 
-        That is the item it ran, if it is known which, or if the worker ended by its own fault the running chunk.
+        That is the item it ran, if it is known which, or if the worker ended by its own fault the running chunk; of
+        several that ran, all are charged, and the first is returned.
         """
         held = self._suspects.release(number)
         known = verdict.item if verdict.crashed or verdict.late else None
-        _discount(held, known)
+        if not self._suspects.ran_many(number):
+            _discount(held, known)
+        charged: list[Chunk] = []
         if known is None:
             charged = self._suspects.on_verdict(number, verdict)
         else:
             self._suspects.acquit(number)
-            charged = self._single_out(known, held)
-        if known is not None and charged is not None:
-            charged.fate = verdict.fate
+        if known is not None and (alone := self._single_out(known, held)) is not None:
+            charged = [alone]
+            alone.fate = verdict.fate
             if verdict.late:
-                charged.doom, charged.late = verdict.how, True
-                charged.attempt -= 1
+                alone.doom, alone.late = verdict.how, True
+                alone.attempt -= 1
             else:
-                charged.crashes += 1
-                charged.proven += 1
-        if charged is not None and not charged.lane and self._outstanding.get(charged.start) is charged:
-            held = [chunk for chunk in held if chunk is not charged]
-            if charged.late or charged.got is not None:
-                self._pending.add(charged)
+                alone.crashes += 1
+                alone.proven += 1
+        for chunk in charged:
+            if chunk.lane or self._outstanding.get(chunk.start) is not chunk:
+                continue
+            held = [other for other in held if other is not chunk]
+            if chunk.late or chunk.got is not None:
+                self._pending.add(chunk)
             else:
-                self._suspects.add(charged, verdict.how)
+                self._suspects.add(chunk, verdict.how)
         for chunk in held:
             self._pending.add(chunk)
-        return charged
+        return charged[0] if charged else None
 
     def _single_out(self, item: int, held: list[Chunk]) -> Chunk | None:
         chunk = next(iter(self._overlapping(item, item + 1)), None)
@@ -200,7 +217,8 @@ class Ledger:
         unheard = self._suspects.late(now)
         for number in unheard:
             held = self._suspects.release(number)
-            _discount(held)
+            if not self._suspects.ran_many(number):
+                _discount(held)
             for chunk in held:
                 self._pending.add(chunk)
         again = self.retries.due(now)
@@ -249,6 +267,7 @@ class Ledger:
         rest = running.cut(cut)
         rest.attempt -= 1
         self._pending.on_unsent(rest)
+        lane.weigh(running)
         if running.got is not None and running.got.covers(running.start, running.stop):
             self._settle(running)
         self._share_out(rest)
@@ -415,7 +434,7 @@ class Ledger:
         if not self.retries.put_off(receipt, chunk, now):
             return None
         whole = chunk.got is not None and chunk.got.covers(chunk.start, self._wanted_of(chunk))
-        return self._settle(chunk, now, receipt.lane) if whole else None
+        return self._settle(chunk, now, receipt.lane) if whole else self._lighten(chunk)
 
     def _on_part(self, receipt: Receipt, now: float) -> Lane | None:
         """A receipt of what is not, or no longer, one whole chunk."""
@@ -464,11 +483,19 @@ class Ledger:
         chunk.got = chunk.got or RangeSet()
         new = chunk.got.add(start, min(stop, end))
         if not chunk.got.covers(chunk.start, end):
-            return new, None
+            return new, self._lighten(chunk)
         if self.retries.chunks.get(chunk.start) is chunk:
             self.retries.drop(chunk)
             return new, None
         return new, self._settle(chunk, now, sender)
+
+    def _lighten(self, chunk: Chunk) -> Lane | None:
+        """A part of a chunk needs no run any more; return its lane if that has room for as much now."""
+        lane = self.lanes.get(chunk.lane)
+        if lane is None or not lane.wide:
+            return None
+        lane.weigh(chunk)
+        return lane
 
     def _overlapping(self, start: int, stop: int, lane: Lane | None = None) -> list[Chunk]:
         """Return the outstanding chunks that have any of these items: most often one, and that on the `lane`."""
@@ -574,6 +601,7 @@ class Ledger:
                 assert chunk.attempt >= 1
                 last = chunk.order
                 assert not chunk.crashes or not lane.solo or len(lane.held) == 1
+            lane.check()
         issued = 0
         pending = None
         for start, chunk in self._outstanding.items():

@@ -29,8 +29,8 @@ class Recalls:
         self._lanes = lanes
 
     def idle(self) -> int:
-        """Return how many workers have nothing to do."""
-        return sum(not lane.busy and not lane.leaving for lane in self._lanes.values())
+        """Return how many workers have nothing to do, or could do more."""
+        return sum(lane.idle and not lane.leaving for lane in self._lanes.values())
 
     def on_ready(self) -> None:
         """Another worker is about to be ready: what waits on the others could not go anywhere until now."""

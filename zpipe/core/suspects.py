@@ -55,33 +55,43 @@ class Suspects:
         self.pending: list[int] = []
         """A heap of where those start that may wait to be run, and of some that do no more."""
         self._outstanding = outstanding
-        self._running: dict[int, tuple[Chunk, bool]] = {}
+        self._running: dict[int, tuple[list[Chunk], bool, bool]] = {}
         self._heard: dict[int, list[Chunk]] = {}
         self._until: dict[int, float] = {}
 
-    def on_lost(self, number: int, chunk: Chunk, *, alone: bool) -> None:
-        """The worker of a lane is gone, which ran this chunk; `alone`: one item, with nothing else on the lane."""
-        self._running[number] = chunk, alone
+    def on_lost(self, number: int, chunks: list[Chunk], *, alone: bool, many: bool) -> None:
+        """The worker of a lane is gone, which ran these chunks, `many` items at a time, perhaps.
+
+        `alone`: one item, with nothing else on the lane.
+        """
+        self._running[number] = chunks, alone, many
         if len(self._running) > VERDICTS:
             del self._running[next(iter(self._running))]
-        chunk.losses += 1
+        for chunk in chunks:
+            chunk.losses += 1
 
-    def on_verdict(self, number: int, verdict: Verdict) -> Chunk | None:
-        """How the worker of a lost lane ended is known: return the chunk it is charged to, if by its own fault.
+    def ran_many(self, number: int) -> bool:
+        """Whether the worker of a lost lane ran many items at a time."""
+        return number in self._running and self._running[number][2]
 
-        So it is taken to be if that has happened to a chunk too often for chance.
+    def on_verdict(self, number: int, verdict: Verdict) -> list[Chunk]:
+        """How the worker of a lost lane ended is known: return the chunks it is charged to, if by its own fault.
+
+        So it is taken to be if that has happened to a chunk too often for chance. Where many ran at a time it is any
+        of them, and each is to be run by itself.
         """
-        chunk, proof = self._running.pop(number, (None, False))
-        if chunk is None:
-            return None
-        chunk.kills += verdict.killed
-        if not verdict.crashed and not (verdict.killed and chunk.kills > KILLS):
-            return None
-        chunk.losses -= 1
-        chunk.crashes += 1
-        chunk.proven += proof
-        chunk.fate = verdict.fate
-        return chunk
+        chunks, proof, _ = self._running.pop(number, ([], False, False))
+        charged = []
+        for chunk in chunks:
+            chunk.kills += verdict.killed
+            if not verdict.crashed and not (verdict.killed and chunk.kills > KILLS):
+                continue
+            chunk.losses -= 1
+            chunk.crashes += 1
+            chunk.proven += proof
+            chunk.fate = verdict.fate
+            charged.append(chunk)
+        return charged
 
     def acquit(self, number: int) -> None:
         """What the worker of a lost lane ran is known otherwise: no chunk of it is charged."""

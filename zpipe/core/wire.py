@@ -2,8 +2,8 @@
 
 Who sends what to whom, and in which order:
 
-    control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Returned, Leave, Unfit, Receipts,
-                                                           Finished
+    control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Wide, Returned, Leave, Unfit,
+                                                           Receipts, Finished
     control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Total, Copied,
                                                            Stop, Bye
     control  (anybody) DEALER → ROUTER (ventilator)        Ask; the answer is a State
@@ -32,6 +32,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_CONTROL_BYTES",
     "MAX_FRAMES",
+    "MAX_WIDTH",
     "PICKLED",
     "PROTOCOL",
     "REASON",
@@ -73,6 +74,7 @@ __all__ = [
     "Unfit",
     "Versions",
     "Welcome",
+    "Wide",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -88,6 +90,9 @@ MAX_BYTES = 1 << 30
 
 MAX_CONTROL_BYTES = 16 << 20
 """Bytes a control message may have on its way to the ventilator."""
+
+MAX_WIDTH = 100_000
+"""Items that one worker may run at a time."""
 
 LONGEST = 1e9
 """Seconds that anything is waited for at most."""
@@ -175,6 +180,8 @@ class JobSpec(msgspec.Struct, frozen=True, gc=False):
     """Results come with each item's outcome once more, where a chunk's take so many bytes at most (0: without)."""
     stage: int = 0
     """Which stage of the job this is, from 1 (0: it has none)."""
+    concurrency: int = 0
+    """Items of a coroutine function that a slot runs at a time (0: as many as it finds right)."""
 
     @property
     def limited(self) -> bool:
@@ -315,6 +322,18 @@ class Recall(_Header, frozen=True, tag="recall"):
 
     lane: int
     items: bool = False
+
+
+class Wide(_Header, frozen=True, tag="wide"):
+    """The worker of this lane runs up to `items` items of this task at a time, on an event loop.
+
+    `busy`: some that came by an earlier lane of its run there still.
+    """
+
+    lane: int
+    task: int
+    items: Annotated[int, msgspec.Meta(ge=1, le=MAX_WIDTH)]
+    busy: bool = False
 
 
 class Returned(_Header, frozen=True, tag="returned"):
@@ -544,6 +563,7 @@ Control = (
     | Refuse
     | Ready
     | Recall
+    | Wide
     | Returned
     | Leave
     | Unfit

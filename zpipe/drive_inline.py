@@ -1,0 +1,85 @@
+"""Runs a job to its end in this very process: no workers, no sockets. What a node decides is not known here."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+
+from zpipe.access import Access
+from zpipe.core import wire
+from zpipe.core.policy import Policy
+from zpipe.drive import conclude, spin
+from zpipe.foreground import Foreground, give_up_on_error
+from zpipe.inline import InlineSink, InlineVentilator
+from zpipe.outputs import Output
+from zpipe.progress import Progress
+from zpipe.recorder import Recorder
+from zpipe.sifting import Plan
+from zpipe.sources import Source
+from zpipe.summary import Summary
+
+__all__ = ["run_inline"]
+
+
+def run_inline(
+    source: Source,
+    spec: wire.JobSpec,
+    output: Output,
+    policy: Policy,
+    progress: Progress,
+    *,
+    ordered: bool = False,
+    chunk: int | None = None,
+    letters: Output | None = None,
+    joblog: Output | None = None,
+    fingerprint: dict[str, str] | None = None,
+    recorder: Recorder | None = None,
+    plan: Plan | None = None,
+) -> Summary:
+    """Run a whole pipeline here, each item of an ordinary function in this thread.
+
+    What tasks print goes to stderr. Whatever goes wrong is told in the summary.
+    """
+    with contextlib.ExitStack() as stack:
+        for made in (output, letters, joblog):
+            if made is not None:
+                stack.push(give_up_on_error(made))
+        front = Foreground(stack, progress, Access())
+
+        def broken(error: BaseException) -> None:
+            why = "stopped by a second interrupt" if isinstance(error, KeyboardInterrupt) else "left from the debugger"
+            ventilator.abort(why, 130)
+
+        ventilator = InlineVentilator(
+            front.loop,
+            source,
+            spec,
+            policy,
+            say=front.say,
+            broken=broken,
+            chunk=chunk,
+            fingerprint=fingerprint,
+            plan=plan,
+        )
+        stack.callback(ventilator.close)
+        if recorder is not None:
+            stack.callback(recorder.close)
+        sink = InlineSink(
+            front.loop,
+            None,
+            output,
+            deliver=ventilator.deliver,
+            say=front.say,
+            ordered=ordered,
+            letters=letters,
+            joblog=joblog,
+            recorder=recorder,
+        )
+        stack.callback(sink.close)
+        before = sink.collector.counted
+        front.begin()
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        ventilator.start(sink)
+        sink.settle()  # it may have been done but for its end
+        spin(front, ventilator, None)
+        return conclude(front, ventilator, sink, before)
