@@ -65,7 +65,7 @@ LEVELS = [
     {"local", "helm", "staging"},
     {"foreground", "steering"},
     {"drive", "drive_sink", "engine"},
-    {"drive_inline"},
+    {"drive_inline", "inline_engine"},
     {"pipeline"},
     {"oneliners", "async_pipeline", "joblib", "pool", "benchmark"},
     {"cli"},

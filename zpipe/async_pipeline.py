@@ -60,6 +60,7 @@ class AsyncPipeline:
         key_file: str | os.PathLike[str] | None = None,
         insecure: bool = False,
         speculate: bool = False,
+        inline: bool = False,
         **limits: Unpack[Limits],
     ) -> None:
         self._make = partial(
@@ -75,6 +76,7 @@ class AsyncPipeline:
             key_file=key_file,
             insecure=insecure,
             speculate=speculate,
+            inline=inline,
             **limits,
         )
         self._made: Pipeline | None = None
@@ -85,6 +87,7 @@ class AsyncPipeline:
             raise RuntimeError("this pipeline has been entered before: make another one")
         self._door = _Door(asyncio.get_running_loop())
         self._made = await asyncio.to_thread(self._make)
+        self._made._engine.take_thread()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *details: object) -> None:

@@ -127,10 +127,13 @@ class Coroutines:
     def cancel(self) -> None:
         """Cancel what runs: nobody wants it any more. What has been begun has no outcome."""
         self._runs.clear()
-        self._loop.call_soon_threadsafe(self._cancel)
+        if not self._closing:
+            self._loop.call_soon_threadsafe(self._cancel)
 
     def close(self) -> None:
         """Cancel what runs and end the loop; what won't end by then is left behind."""
+        if self._closing:
+            return
         self._closing = True
         self._runs.clear()
         self._loop.call_soon_threadsafe(self._loop.stop)

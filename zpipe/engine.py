@@ -15,14 +15,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from zpipe import endpoints, link
 from zpipe.access import Access
 from zpipe.broken import BrokenPipeline
-from zpipe.condition import Flag
+from zpipe.condition import Condition, Flag
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.functions import Function, Functions
@@ -41,7 +41,7 @@ from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
 from zpipe.work import Work
 
-__all__ = ["CUT", "INTERRUPTED", "Engine"]
+__all__ = ["CUT", "INTERRUPTED", "Engine", "NoOutput"]
 
 INTERRUPTED = "interrupted"
 """Why a pipeline was aborted whose script knows about it."""
@@ -54,7 +54,7 @@ GRACE = 1.0
 _LOG = logging.getLogger("concurrent.futures.zpipe")
 
 
-class _NoOutput:
+class NoOutput:
     """The sink has nothing to write: outcomes go to whoever waits for them."""
 
     encoding: wire.Encoding = "outcomes"
@@ -99,6 +99,7 @@ class Engine:
         """Calls of a coroutine function that each worker runs at a time; 0: as many as it finds right."""
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
         self.lock = threading.RLock()
+        self._chunk = chunk
         self.functions = Functions(chunk, terms.spec.max_tasks or None)
         self.broken: BaseException | None = None
         self.closed = ""
@@ -125,15 +126,18 @@ class Engine:
             raise
 
     def _begin(self, bind: str | None) -> None:
-        assert self._thread is not None
         try:
             self._open(bind)
         except BaseException:
             self._stop_slots()
             self._stack.close()
             raise
-        self._thread.start()
+        self._set_off()
         _engines.add(self)
+
+    def _set_off(self) -> None:
+        assert self._thread is not None
+        self._thread.start()
 
     def _open(self, bind: str | None) -> None:
         stack = self._stack
@@ -172,7 +176,7 @@ class Engine:
         self._sink = sink = Sink(
             self._loop,
             context,
-            _NoOutput(),
+            NoOutput(),
             deliver=self._deliver,
             say=say,
             heartbeat=self._heartbeat,
@@ -316,6 +320,16 @@ class Engine:
         thread.join()
         self._thread = None  # or it would be there until the next garbage collection
 
+    def news(self) -> Condition:
+        """Return what whoever takes a map's results waits for."""
+        return Condition()
+
+    def check_function(self, made: Callable[..., Any]) -> None:
+        """Raise ValueError unless this can be run: anything can."""
+
+    def take_thread(self) -> None:
+        """Have a thread do the work: one does."""
+
     def maps(self) -> list[MapCall]:
         """The maps that have not come to their end."""
         return list(self._work.maps)
@@ -324,8 +338,7 @@ class Engine:
 
     def _run(self) -> None:
         try:
-            with self.helm.lock:
-                self._ventilator.start(self._sink)
+            self._start()
             while self._ventilator.ended is None:
                 self._turn()
             error = self._ventilator.ended.error
@@ -337,11 +350,17 @@ class Engine:
         finally:
             self._end()
 
-    def _turn(self) -> None:
+    def _start(self) -> None:
+        with self.helm.lock:
+            self._ventilator.start(self._sink)
+
+    def _turn(self, most: float | None = None) -> None:
+        """Wait for the next event or deadline, `most` seconds at most, and do what is due."""
         with self.helm.lock:
             due = self._rest()
         now = time.monotonic()
-        events = self._loop.wait(None if due is None or due == float("inf") else max(0.0, due - now))
+        wait = None if due is None or due == float("inf") else max(0.0, due - now)
+        events = self._loop.wait(wait if most is None else most if wait is None else min(wait, most))
         with self.helm.lock:
             self._asleep = self._news = False  # what comes from here on is seen below, or in the next turn
             self.helm.settle()

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from zpipe import outcomes
 from zpipe.awaitables import Awaiting
 from zpipe.core import wire
 from zpipe.core.chunk import Chunk
@@ -133,6 +134,7 @@ class _Hands:
         if runner is None:
             return ""
         runner.through = (*Runner.through, *BREAKS)
+        runner.box = outcomes.Here
         return _NO_LIMIT.format(runner.spec.timeout) if runner.spec.timeout and not runner.width else ""
 
     def learn(self, task: wire.Task) -> None:

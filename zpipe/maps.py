@@ -58,7 +58,8 @@ class MapCall:
 
     Items are those of a list, tuple or range, sliced as they are needed; of anything else `pull` puts blocks in.
     `slots` says how many workers there are, each of which runs `width` items at a time. `bound`: items pulled, at most,
-    beyond those whose results are taken (None: as many as keep the workers busy).
+    beyond those whose results are taken (None: as many as keep the workers busy). `news`: what whoever takes results
+    waits for.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class MapCall:
         ordered: bool = True,
         bound: int | None = None,
         width: int = 1,
+        news: Condition | None = None,
     ) -> None:
         self._width = width
         self.function, self.chunker = function, chunker
@@ -85,7 +87,7 @@ class MapCall:
         self._at = 0
         self._blocks: deque[list[Any]] = deque()
         self._pulled = 0
-        self._news = Condition()
+        self._news = news or Condition()
         self._ready: deque[tuple[int, Sequence[Buffer] | BaseException, int]] = deque()
         self._early: dict[int, tuple[int, Sequence[Buffer] | BaseException, int]] = {}
         self._buffered = 0

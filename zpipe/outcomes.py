@@ -18,7 +18,7 @@ from zpipe.core.wire import Buffer, Failure
 from zpipe.errors import RemoteError, RemoteTraceback
 from zpipe.traces import message_text, trace_text
 
-__all__ = ["decode", "encode", "join", "pack"]
+__all__ = ["Here", "decode", "encode", "join", "pack"]
 
 _LONGEST_CHAIN = 8
 
@@ -27,6 +27,14 @@ _Packed = tuple[bytes, str, str, str, Any]
 
 That of an item that failed more than once has the number of attempts behind it.
 """
+
+
+class Here(list[Buffer]):
+    """Frames that don't leave the process, with the exceptions themselves by position."""
+
+    def __init__(self, frames: list[Buffer], errors: dict[int, BaseException]) -> None:
+        super().__init__(frames)
+        self.errors = errors
 
 
 def encode(
@@ -214,8 +222,9 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
         values = loaded
     except BaseException as error:  # noqa: BLE001 - a class that this process lacks, say: the items fail
         errors = {position: _not_here(error, count) if count > 1 else error for position in range(count)}
+    own = frames.errors if type(frames) is Here else {}
     for position, known in packed.items():
-        errors[position] = _unpack(known[:5])
+        errors[position] = own[position] if position in own else _unpack(known[:5])
         if len(known) > 5:
             _count(errors[position], known[5])
     return values, errors

@@ -22,6 +22,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.engine import CUT, INTERRUPTED, Engine
 from zpipe.functions import QUICK
 from zpipe.futures import PipelineFuture
+from zpipe.inline_engine import InlineEngine
 from zpipe.maps import MapCall, Zipped
 from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
@@ -80,6 +81,8 @@ class Pipeline(Executor):
     max_tasks_per_worker: items after which a worker's process is replaced by a fresh one, for libraries that leak.
     concurrency: calls of a coroutine function (`async def`) that each worker runs at a time, on one event loop (None:
         100). Other functions run one call at a time in each.
+    inline: True to have no workers: everything runs in this process, ordinary functions in the thread that submits
+        them or takes a map's results, where a debugger may stop in them. Arguments and results are copied as ever.
 
     Raises UsageError for an address that can't be bound or a key that can't be used, ValueError and TypeError for what
     makes no sense.
@@ -108,7 +111,11 @@ class Pipeline(Executor):
         max_crashes: int = 3,
         max_tasks_per_worker: int | None = None,
         concurrency: int | None = None,
+        inline: bool = False,
     ) -> None:
+        if inline:
+            _check_inline(workers, max_workers, bind, max_memory, max_tasks_per_worker)
+            workers, max_workers = 1, None
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         wanted = workers if workers is not None else max_workers if max_workers is not None else cores()
@@ -133,9 +140,16 @@ class Pipeline(Executor):
         )
         setup = None
         if initializer is not None:
-            data = dump_function(partial(initializer, *initargs))
+            data = b"" if inline else dump_function(partial(initializer, *initargs))
             name = f"the initializer {getattr(initializer, '__qualname__', repr(initializer))}"
             setup = wire.JobSpec(wire.TaskSpec("pickle", name, data), "outcomes", setup=True)
+        if inline:
+            start = None if initializer is None else partial(initializer, *initargs)
+            self._engine: Engine = InlineEngine(
+                start, setup=setup, chunk=chunk, progress=_progress(progress), access=Access(), terms=made
+            )
+            weakref.finalize(self, self._engine.close, AFTER).atexit = False
+            return
         access = Access()
         if bind is not None:
             access = admit(bind, key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"), insecure=insecure)
@@ -202,6 +216,7 @@ class Pipeline(Executor):
         with engine.lock:
             engine.check()
             try:
+                engine.check_function(fn)
                 function = engine.functions.find(fn, "full" if kwargs else "star")
             except KeyboardInterrupt:
                 raise
@@ -365,6 +380,7 @@ class Pipeline(Executor):
         engine = self._engine
         with engine.lock:
             engine.check()
+            engine.check_function(fn)
             function = engine.functions.find(fn, call)
         chunker = function.chunker
         if chunksize is not None:
@@ -375,6 +391,7 @@ class Pipeline(Executor):
             wake=engine.wake,
             chunker=chunker,
             slots=lambda: engine.slots,
+            news=engine.news(),
             width=(engine.concurrency or CONCURRENCY) if is_async(fn) else 1,
             ordered=ordered,
             bound=buffersize,
@@ -432,6 +449,13 @@ def _probe(fn: Callable[[Any], Any], predicate: Callable[[Any], object], item: A
 async def _probe_later(value: Any, predicate: Callable[[Any], object]) -> tuple[Any, ...]:
     found = await value
     return (found,) if predicate(found) else ()
+
+
+def _check_inline(workers: int | None, max_workers: int | None, bind: str | None, *limits: int | None) -> None:
+    if workers or max_workers or bind is not None:
+        raise ValueError("inline=True is without workers: leave out `workers` and `bind`, or `inline`")
+    if any(limit is not None for limit in limits):
+        raise ValueError("max_memory and max_tasks_per_worker end a worker's process: with inline=True there is none")
 
 
 def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:

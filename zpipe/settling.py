@@ -77,6 +77,8 @@ class Settling:
     """
 
     through: tuple[type[BaseException], ...] = (Awaiting,)
+    box: Callable[[list[Buffer], dict[int, BaseException]], list[Buffer]] | None = None
+    """Puts exceptions beside the frames that tell of them, where they need not travel."""
 
     def __init__(self, spec: JobSpec, worker: str) -> None:
         self.spec = spec
@@ -221,7 +223,7 @@ class Settling:
         for failure in failures if kept else ():
             if failure.index - start not in errors:  # it can't be carried
                 kept[failure.index - start] = b""
-        return Outcome(start, stop, frames, failures, kept=kept)
+        return Outcome(start, stop, frames if self.box is None else self.box(frames, errors), failures, kept=kept)
 
     def _failures(self, batch: records.Batch) -> list[Failure]:
         if not batch.errors:
