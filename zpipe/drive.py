@@ -17,9 +17,9 @@ from zpipe.allowed import implied
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.flow import Flow
-from zpipe.foreground import Foreground, give_up_on_error
+from zpipe.foreground import Foreground
 from zpipe.local import LocalSlots, announce, private_folder
-from zpipe.outlet import Outlet
+from zpipe.outlet import Outlet, give_up_on_error
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from zpipe.access import Access
-from zpipe.foreground import Foreground, give_up_on_error
+from zpipe.foreground import Foreground
+from zpipe.outlet import give_up_on_error
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder

@@ -15,11 +15,10 @@ from typing import Any
 from zpipe import link
 from zpipe.access import Access
 from zpipe.loop import Loop
-from zpipe.outputs import Output
 from zpipe.progress import Progress, Snapshot
 from zpipe.security import Guard
 
-__all__ = ["Foreground", "give_up_on_error"]
+__all__ = ["Foreground"]
 
 DRAINING = "finishing what is in flight; once more to stop now"
 
@@ -50,17 +49,6 @@ class _Interrupts:
         if self.count - self.handled > 1:
             # The loop did not come round since the last one: it is held up in a write that nobody reads.
             raise KeyboardInterrupt
-
-
-def give_up_on_error(output: Output) -> Callable[..., bool]:
-    """Return what gives an output up if the block it is pushed on ends by an exception."""
-
-    def leave(kind: type[BaseException] | None, *_: object) -> bool:
-        if kind is not None:
-            output.abandon()
-        return False
-
-    return leave
 
 
 class Foreground:

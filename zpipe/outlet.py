@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from zpipe.core.wire import Buffer, Result
 from zpipe.outputs import Output
 
-__all__ = ["Outlet"]
+__all__ = ["Outlet", "give_up_on_error"]
 
 
 class Outlet:
@@ -46,3 +46,14 @@ class Outlet:
     def abandon(self) -> str:
         """Keep what there is of a job that is not whole; say in a sentence where."""
         return "; ".join(filter(None, [made.abandon() for made in (self.output, *self._sides)]))
+
+
+def give_up_on_error(output: Output) -> Callable[..., bool]:
+    """Return what gives an output up if the block it is pushed on ends by an exception."""
+
+    def leave(kind: type[BaseException] | None, *_: object) -> bool:
+        if kind is not None:
+            output.abandon()
+        return False
+
+    return leave

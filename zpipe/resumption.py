@@ -100,7 +100,8 @@ def open_output(
 
 def origin_of(path: str) -> Origin:
     """Return what the journal at `path` is of. Raises UsageError."""
-    return _read(path).origin
+    with contextlib.closing(_read(path)) as journal:
+        return journal.origin
 
 
 def _read(path: str) -> Journal:

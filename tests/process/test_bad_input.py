@@ -55,6 +55,9 @@ USAGE = [
     (("jobs:same", "--range", "0:3", "--reduce", "jobs:WORDS"), "jobs:WORDS is no function"),
     (("jobs:same", "--range", "0:3", "--initial", "1"), "--initial goes with --reduce"),
     (("jobs:same", "--range", "0:3", "--reduce", "operator:add", "--initial", "{"), "--initial '{' is not JSON"),
+    (("jobs:same", "--range", "0:3", "--output", "out", "--dead-letters", "no/such"), "can't write no/such"),
+    (("jobs:same", "--range", "0:3", "--output", "out", "--joblog", "out"), "is where results go"),
+    (("jobs:same", "--range", "0:3", "--output", "out", "--cache", "no/such"), "there is no folder no"),
     # addresses and sizes
     (("jobs:same", "--range", "0:3", "--bind", "tcp://0.0.0.0:0"), "or add --insecure"),
     (("jobs:same", "--range", "0:3", "--bind", "tcp://*:0"), "or add --insecure"),

@@ -69,7 +69,7 @@ def recorded(path: str, failed: bool) -> tuple[str, dict[str, Any]]:
 
 
 def fold_of(given: dict[str, Any]) -> Any:
-    """Return the fold of a journal's job, None if it has none, as `output.sink_output` does. Raises TaskError."""
+    """Return the fold of a journal's job, None if it has none, as `output.open_outputs` does. Raises TaskError."""
     from zpipe.cli.output import fold
 
     return fold(given["reduce_"], given["initial"], given["codec"], given["group_by"])

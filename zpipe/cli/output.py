@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from zpipe.core.wire import Codec
 from zpipe.errors import UsageError
 
-__all__ = ["fold", "joblog_output", "letters_output", "sink_output"]
+__all__ = ["fold", "open_outputs"]
+
+
+def open_outputs(stack: contextlib.ExitStack, given: dict[str, Any], journal: Any) -> tuple[Any, Any, Any]:
+    """Return where results, dead letters and the job log go (None: nowhere), as the `journal`, if any, has left them.
+
+    They are given up if the stack is unwound by an exception. Raises UsageError and TaskError.
+    """
+    from zpipe.outlet import give_up_on_error
+
+    found: list[Any] = []
+    for make in (sink_output, letters_output, joblog_output):
+        made = make(**given, opened=journal)
+        if made is not None:
+            stack.push(give_up_on_error(made))
+        found.append(made)
+    return found[0], found[1], found[2]
 
 
 def sink_output(

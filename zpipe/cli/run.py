@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zpipe.cli import caching, job, journalling, options, stages
-from zpipe.cli.output import joblog_output, letters_output, sink_output
+from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
 
@@ -87,8 +87,7 @@ def command(**given: Any) -> None:
         source: Any = None
         if not over:
             source = stages.source(**given) if staging is not None else job.open_source(**given)
-        output, letters = sink_output(**given, opened=journal), letters_output(**given, opened=journal)
-        joblog = joblog_output(**given, opened=journal)
+        output, letters, joblog = open_outputs(stack, given, journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         shown = progress(given["quiet"], given["output"])
         plan = None if over else caching.plan(spec, given, lambda text: shown.say(text, error=True))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from zpipe.cli import journalling, options
-from zpipe.cli.output import joblog_output, letters_output, sink_output
+from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
 from zpipe.errors import UsageError
@@ -59,8 +59,7 @@ def command(**given: Any) -> None:
     with contextlib.ExitStack() as stack:
         if journal is not None:
             stack.callback(journal.close)
-        output, letters = sink_output(**given, opened=journal), letters_output(**given, opened=journal)
-        joblog = joblog_output(**given, opened=journal)
+        output, letters, joblog = open_outputs(stack, given, journal)
         summary = run_sink(
             output,
             progress(given["quiet"], given["output"]),
