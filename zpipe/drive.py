@@ -69,9 +69,7 @@ def run_job(
     bound. Whatever goes wrong later is told in the summary.
     """
     with contextlib.ExitStack() as stack:
-        for made in (output, letters, joblog):
-            if made is not None:
-                stack.push(give_up_on_error(made))
+        give_up_on_error(stack, output, letters, joblog)
         folder = stack.enter_context(private_folder())
         url = bind or f"ipc://{folder}/control"
         front = Foreground(stack, progress, access)
@@ -133,9 +131,7 @@ def run_job(
             front.begin()
             if outlet is not None:
                 outlet.start(front.loop, sink, ventilator.director)
-            if (
-                recorder is None or outlet is not None
-            ):  # else results may come of what was sent before this process was there
+            if recorder is None or outlet is not None:  # else results may come of what an earlier process has sent
                 sink.collector.issued = ventilator.issued
             ventilator.start(sink)
             sink.settle()  # it may have been done but for its end
@@ -280,7 +276,7 @@ def finish_job(
 ) -> Summary:
     """Bring a job to its end whose results are all in the journal: what is not in place yet is put there."""
     with contextlib.ExitStack() as stack:
-        stack.push(give_up_on_error(output))
+        give_up_on_error(stack, output)
         stack.callback(recorder.close)
         collector = recorder.resume(output, ordered=ordered)
         recorder.finish(Outlet(output, letters).finish)

@@ -33,9 +33,7 @@ def run_sink(
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
-        for made in (output, letters, joblog):
-            if made is not None:
-                stack.push(give_up_on_error(made))
+        give_up_on_error(stack, output, letters, joblog)
         front = Foreground(stack, progress, access)
         if recorder is not None:
             stack.callback(recorder.close)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 
 from zpipe.core.wire import Buffer, Result
 from zpipe.outputs import Output
@@ -48,12 +49,13 @@ class Outlet:
         return "; ".join(filter(None, [made.abandon() for made in (self.output, *self._sides)]))
 
 
-def give_up_on_error(output: Output) -> Callable[..., bool]:
-    """Return what gives an output up if the block it is pushed on ends by an exception."""
+def give_up_on_error(stack: contextlib.ExitStack, *outputs: Output | None) -> None:
+    """Have these given up if the stack is unwound by an exception."""
 
     def leave(kind: type[BaseException] | None, *_: object) -> bool:
-        if kind is not None:
-            output.abandon()
+        for output in outputs:
+            if kind is not None and output is not None:
+                output.abandon()
         return False
 
-    return leave
+    stack.push(leave)

@@ -21,8 +21,7 @@ def open_outputs(stack: contextlib.ExitStack, given: dict[str, Any], journal: An
     found: list[Any] = []
     for make in (sink_output, letters_output, joblog_output):
         made = make(**given, opened=journal)
-        if made is not None:
-            stack.push(give_up_on_error(made))
+        give_up_on_error(stack, made)
         found.append(made)
     return found[0], found[1], found[2]
 

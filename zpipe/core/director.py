@@ -139,9 +139,15 @@ class Director:
         if not isinstance(message, wire.Ready | wire.Wide | wire.Returned | wire.Leave | wire.Unfit):
             return []
         node = self._roster.get(message.lane)
-        return self._on_worker(node, message, now) if node is not None and node.identity == identity else []
+        return self._on_node(node, message, now) if node is not None and node.identity == identity else []
 
-    def _on_worker(self, node: Node, message: Any, now: float) -> list[Action]:
+    def _on_node(
+        self,
+        node: Node,
+        message: wire.Ready | wire.Wide | wire.Returned | wire.Leave | wire.Unfit,
+        now: float,
+    ) -> list[Action]:
+        """A node says something of its lane."""
         if isinstance(message, wire.Ready):
             return self._on_ready(node, now)
         if isinstance(message, wire.Wide):
