@@ -195,6 +195,29 @@ def test_items_that_failed_begin_in_their_stage(tmp_path: Path) -> None:
         read_letters(str(tmp_path / "none"), 3)
 
 
+def test_too_much_that_waits_for_its_turn_holds_all_back(tmp_path: Path) -> None:
+    """In order, when the last stage's results wait for one of its items, no more are sent; that one is waited for."""
+    run = Run(tmp_path, 300, 2, ordered=True, rolls=random.Random(2))
+    run.outlet.collector.reorder = 50
+    while not any(stage == 2 for stage, *_ in run.out):
+        assert run.send()
+        if run.out[-1][0] == 1:
+            assert run.receive()
+    held = next(entry for entry in run.out if entry[0] == 2)
+    run.out.remove(held)
+    while not run.outlet.collector.full:
+        assert run.send() or run.receive()
+        if run.out:
+            assert run.receive()
+    while run.receive():
+        pass
+    assert not run.send()
+    run.out.append(held)
+    assert run.receive()
+    assert run.send()
+    run.close()
+
+
 def test_what_no_stage_packed_ends_the_job(tmp_path: Path) -> None:
     """A worker that sends something else is told of, and nothing of it goes on."""
     run = Run(tmp_path, 3, 2, ordered=False, rolls=random.Random(1))

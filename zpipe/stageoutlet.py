@@ -6,6 +6,7 @@ numbers in the stage.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 
@@ -57,7 +58,8 @@ class StageOutlet(Outlet):
             tables.resume(flow.stages, self.collector.done)
             self._last.failed = self.collector.failed
             flow.pass_over()
-            flow.stalled = self._is_stalled
+        flow.stalled = self._is_stalled
+        self._failed = False
         self.before = [stage.done for stage in stages]
         """How many items of each stage were done when the job was gone on with."""
 
@@ -71,9 +73,11 @@ class StageOutlet(Outlet):
             sink.attempt(self._recorder.on_job)
 
     def _is_stalled(self) -> bool:
-        """Whether the journal is far behind or, at the end, behind at all."""
-        assert self._recorder is not None
-        assert self._tables is not None
+        """Whether too much waits for its turn, or the journal is far behind or, at the end, behind at all."""
+        if self.collector.full and not self._last.ahead.count:  # while something behind is done, a gap is to be filled
+            return True
+        if self._recorder is None or self._tables is None:
+            return False
         return self._tables.size > UNRECORDED or (self.flow.stages.finished and not self._recorder.idle)
 
     def settle(self) -> None:
@@ -90,6 +94,13 @@ class StageOutlet(Outlet):
 
     def write(self, result: Result, records: Sequence[Buffer]) -> None:
         """Have outputs go on, or be written. Raises OutputError."""
+        try:
+            self._write(result, records)
+        except OutputError:
+            self._failed = True
+            raise
+
+    def _write(self, result: Result, records: Sequence[Buffer]) -> None:
         ticket = self.flow.find(result.start)
         shift = ticket.first - ticket.start
         start, stop = result.start + shift, result.stop + shift
@@ -176,5 +187,7 @@ class StageOutlet(Outlet):
         """Keep what there is of a job that is not whole, and have it in the journal; say in a sentence where."""
         if self._recorder is None:
             return super().abandon()
-        self._recorder.drain()
+        if not self._failed:  # else files may have more than what is told to be done
+            with contextlib.suppress(OutputError):
+                self._recorder.drain()
         return "; ".join(filter(None, [super().abandon(), self._recorder.hint]))
