@@ -13,7 +13,7 @@ from functools import partial
 
 from zpipe import endpoints
 from zpipe.access import Access
-from zpipe.allowed import implied
+from zpipe.allowed import Allowed, implied
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.flow import Flow
@@ -108,10 +108,7 @@ def run_job(
         )
         stack.callback(sink.close)
         slots: LocalSlots | None = None
-        allowed = implied(*([spec] if staging is None else staging.specs))
-        if staging is not None:
-            ventilator.allow = allowed.options() if allowed is not None else ""
-            ventilator.ledger.limited = any(each.limited for each in staging.specs)
+        allowed = implied(spec) if staging is None else _prepare(ventilator, staging.specs)
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
             slots = LocalSlots(front.loop, Config(url, workers, heartbeat, terse=True, allowed=allowed), front.say)
@@ -142,6 +139,14 @@ def run_job(
             ventilator.close()
             if slots is not None:
                 slots.stop(GRACE)
+
+
+def _prepare(ventilator: Ventilator, specs: Sequence[wire.JobSpec]) -> Allowed | None:
+    """Have a ventilator know of all its job's stages; return what its own workers are to allow."""
+    allowed = implied(*specs)
+    ventilator.allow = allowed.options() if allowed is not None else ""
+    ventilator.ledger.limited = any(spec.limited for spec in specs)
+    return allowed
 
 
 def _deliver(ventilator: Ventilator, message: wire.Receipts | wire.Finished) -> None:
