@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -18,7 +18,9 @@ from zpipe.staging import Staging, read_letters
 
 __all__ = ["first_task", "option", "source", "staging"]
 
-option = click.option(
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTION = click.option(
     "--then",
     "then",
     multiple=True,
@@ -27,6 +29,11 @@ option = click.option(
     "that stage alone (and may stand behind TASK itself): workers=N (at most so many run it at a time), chunk=N, "
     "retries=N, retry-delay=S, timeout=S; what is not set there is as --retries, --timeout and --chunk say.",
 )
+
+
+def option(function: F) -> F:
+    """What stages a job has besides its first: for `run`."""
+    return _OPTION(function)
 
 
 def _number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
