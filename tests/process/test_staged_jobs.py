@@ -72,15 +72,19 @@ def test_a_killed_run_is_gone_on_with(zpipe: Zpipe, folder: Path, ordered: bool)
     tasks = ("steps.py:parse", "--then", "steps.py:enrich,chunk=7", "--then", "steps.py:noted,chunk=5")
     how = ("--input", "lines.txt", "--raw", "-o", "out", "--journal", "j", *(["--ordered"] * ordered))
     partial = folder / "out.partial"
+    (folder / "most").write_text("1000")
     first = zpipe.start("run", *tasks, *how)
     wait_until(lambda: partial.exists() and partial.stat().st_size > 100, lambda: f"results of {first.err}")
     first.kill()
     wait_until(lambda: not zpipe.left(), "the end of its workers")
     assert not (folder / "out").exists()
     assert "stage 1" in zpipe.run("journal", "show", "j").out
+    (folder / "most").write_text("2500")
     second = zpipe.start("resume", "j")
-    wait_until(lambda: partial.stat().st_size > 2000, lambda: f"results of {second.err}")
+    wait_until(lambda: partial.stat().st_size > 1200, lambda: f"results of {second.err}")
     second.signal(signal.SIGINT)
+    second.said("interrupted: finishing")
+    (folder / "most").write_text("99999")
     second.ended(130)
     last = zpipe.run("run", *tasks, *how, status=1)
     assert "of them before" in last.err
@@ -101,7 +105,7 @@ def test_a_slow_stage_holds_back_the_others(zpipe: Zpipe, folder: Path) -> None:
     for stages in (quick, tasks):
         node = zpipe.start("run", *stages, "--source", "steps.py:endless", "--raw", "-w", 2)
         node.printed("\n50\n" if stages is quick else "\n5\n")
-        assert int((folder / "asked").read_text()) < 60_000
+        assert int((folder / "asked").read_text()) < 200_000
         node.signal(signal.SIGINT)
         node.ended(130)
 
