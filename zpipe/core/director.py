@@ -154,14 +154,16 @@ class Director:
             self.ledger.on_wide(node.lane, message.task, message.items, busy=message.busy)
             return self._refill()
         if isinstance(message, wire.Returned):
-            back = self.ledger.on_returned(node.lane, message.after, message.upto, message.cut)
-            if back:
-                return self._refill()
-            # There is nothing for others, of which there may be a thousand; but another lane may have something.
-            return [Fill([node.lane]), *(self.on_hungry(now) if self.ledger.recalls.dry else [])]
+            return self._on_returned(node, message, now)
         if isinstance(message, wire.Leave):
             return self._on_leave(node, message)
         return self._on_unfit(node, message.reason, now) if node.ready else []
+
+    def _on_returned(self, node: Node, message: wire.Returned, now: float) -> list[Action]:
+        if self.ledger.on_returned(node.lane, message.after, message.upto, message.cut):
+            return self._refill()
+        # There is nothing for others, of which there may be a thousand; but another lane may have something.
+        return [Fill([node.lane]), *(self.on_hungry(now) if self.ledger.recalls.dry else [])]
 
     def _on_ask(self, identity: bytes, wish: str) -> list[Action]:
         """A person asks for the state of the job, or for another one; the answer is the state that comes of it."""

@@ -73,6 +73,8 @@ class Roster:
 
     def __init__(self, base: int = 0) -> None:
         self._nodes: dict[int, Node] = {}
+        self._of_session: dict[str, Node] = {}
+        self._of_peer: dict[bytes, list[Node]] = {}
         self._unlinked: dict[int, Node] = {}
         self._held: dict[bytes, wire.Join] = {}
         self._turns: dict[str, int] = {}
@@ -96,12 +98,16 @@ class Roster:
         """Give a joined process the next lane."""
         self._lanes += 1
         node = Node(identity, join, self._lanes, now)
-        self._nodes[node.lane] = self._unlinked[node.lane] = node
+        self._nodes[node.lane] = self._unlinked[node.lane] = self._of_session[join.session] = node
+        self._of_peer.setdefault(identity, []).append(node)
         return node
 
     def remove(self, node: Node) -> None:
         """Take a node off its lane."""
-        del self._nodes[node.lane]
+        del self._nodes[node.lane], self._of_session[node.join.session]
+        self._of_peer[node.identity].remove(node)
+        if not self._of_peer[node.identity]:
+            del self._of_peer[node.identity]
         self._unlinked.pop(node.lane, None)
 
     def claim(self, identity: bytes, join: AnyJoin) -> tuple[bool, Node | None]:
@@ -112,7 +118,7 @@ class Roster:
         """
         if join.turn < self._turns.get(join.session, 0):
             return False, None
-        node = next((node for node in self._nodes.values() if node.join.session == join.session), None)
+        node = self._of_session.get(join.session)
         if node is not None and node.join.turn == join.turn and (node.ready or node.identity == identity):
             return False, node
         self._turns.pop(join.session, None)
@@ -127,7 +133,7 @@ class Roster:
         held = self._held.get(identity)
         if held is not None and held.session != session:
             return True
-        return any(node.identity == identity and node.join.session != session for node in self._nodes.values())
+        return any(node.join.session != session for node in self._of_peer.get(identity, ()))
 
     # joins that can't be answered yet
 
@@ -169,7 +175,11 @@ class Roster:
         Its loss may not have been noticed yet; then `successor` has this join.
         """
         key = join.host, join.previous
-        if key not in self._lost and any((node.join.host, node.join.pid) == key for node in self._nodes.values()):
+        if (
+            join.previous
+            and key not in self._lost
+            and any((node.join.host, node.join.pid) == key for node in self._nodes.values())
+        ):
             self._early[key] = join
             if len(self._early) > REMEMBERED:
                 del self._early[next(iter(self._early))]
@@ -186,3 +196,5 @@ class Roster:
         for number, node in self._nodes.items():
             assert number == node.lane <= self._lanes
         assert self._unlinked.keys() <= self._nodes.keys()
+        assert {node.lane for node in self._of_session.values()} == self._nodes.keys()
+        assert {node.lane for nodes in self._of_peer.values() for node in nodes} == self._nodes.keys()
