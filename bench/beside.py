@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -46,7 +46,9 @@ LIMIT = 180.0
 Figures = dict[str, dict[str, Any]]
 
 
-def start(name: str, workers: int, seconds: float, wanted: list[str]) -> subprocess.Popen[str]:
+def start(
+    name: str, workers: int, seconds: float, wanted: list[str], out: Any, complaints: Any
+) -> subprocess.Popen[str]:
     """Start a peer's process, in a session of its own."""
     path = os.pathsep.join(filter(None, [str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
@@ -54,46 +56,59 @@ def start(name: str, workers: int, seconds: float, wanted: list[str]) -> subproc
         env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
         cwd=tempfile.gettempdir(),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=out,
+        stderr=complaints,
         text=True,
         start_new_session=True,
     )
 
 
-def measure(name: str, workers: int, seconds: float, wanted: list[str]) -> Figures:
-    """Ask a peer all that is wanted; return the figures, or the error, of each."""
-    process = start(name, workers, seconds, wanted)
+def await_end(process: subprocess.Popen[str], spare: Collection[int] = ()) -> str:
+    """Wait for a peer's process, end what it leaves but for `spare`; return what is wrong if it had to be killed."""
     try:
-        said, complaint = process.communicate(timeout=LIMIT)
+        process.wait(LIMIT)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-        complaint = f"nothing more after {LIMIT:g} s"
+        process.wait()
+        return f"nothing more after {LIMIT:g} s"
     finally:
-        strays.end()
-    found = {told.pop("workload"): told for told in map(json.loads, said.splitlines())}
-    last = (complaint.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
-    return {key: found.get(key, {"error": last[:300]}) for key in wanted}
+        strays.end(spare)
+    return ""
+
+
+def last_line(complaints: Any) -> str:
+    """Return the last line of a file."""
+    complaints.seek(0)
+    return str((complaints.read().strip().splitlines() or ["it ended without a word"])[-1][:300])
+
+
+def measure(name: str, workers: int, seconds: float, wanted: list[str]) -> Figures:
+    """Ask a peer all that is wanted; return the figures, or the error, of each."""
+    # Files and no pipes: workers that outlive their parent would keep those open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as complaints:
+        hung = await_end(start(name, workers, seconds, wanted, out, complaints))
+        out.seek(0)
+        found = {told.pop("workload"): told for told in map(json.loads, out.read().splitlines())}
+        missing = {"error": hung or last_line(complaints)}
+    return {key: found.get(key, missing) for key in wanted}
 
 
 def cold(name: str) -> Figures:
     """Return how long a peer's first result takes from nothing; a standing service is up before."""
     peer = named(name)
-    with peer.service() if hasattr(peer, "service") else tempfile.TemporaryDirectory():
-        began = time.monotonic()
-        process = start(name, WORKERS, 0, ["cold"])
+    with (
+        peer.service() if hasattr(peer, "service") else tempfile.TemporaryDirectory(),
+        tempfile.TemporaryFile("w+") as complaints,
+    ):
+        standing, began = harness.descendants(os.getpid()), time.monotonic()
+        process = start(name, WORKERS, 0, ["cold"], subprocess.PIPE, complaints)
         assert process.stdout is not None
-        first = process.stdout.readline()
-        seconds = time.monotonic() - began
-        try:
-            _, complaint = process.communicate(timeout=LIMIT)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            _, complaint = process.communicate()
-        strays.end()
-    if not first.strip().isdigit():
-        return {"cold": {"error": (complaint.strip().splitlines() or ["no result"])[-1][:300]}}
+        with process.stdout:
+            first = process.stdout.readline()
+            seconds = time.monotonic() - began
+            hung = await_end(process, standing)
+        if hung or not first.strip().isdigit():
+            return {"cold": {"error": hung or last_line(complaints)}}
     return {"cold": {"rate": seconds}}
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import zmq
 
 from zpipe import link
-from zpipe.core import wire
+from zpipe.core import coding, wire
+from zpipe.loop import Loop
 from zpipe.versions import our_versions
 
 __all__ = ["Fleet"]
@@ -32,7 +33,7 @@ class _Light:
         fleet.loop.add(self.control, self._on_control)
         self.control.connect(fleet.url)
         join = wire.Join(our_versions(), os.urandom(8).hex(), 1, "fleet", os.getpid(), number)
-        link.send(self.control, wire.encode(join))
+        link.send(self.control, coding.encode(join))
         self.lane: Any = None
         self._number_of_lane, self._job, self._had = 0, "", 0
 
@@ -40,17 +41,17 @@ class _Light:
         frames = link.receive(self.control)
         if frames is None:
             return False
-        message, _ = wire.decode(frames)
+        message, _ = coding.decode(frames)
         if isinstance(message, wire.Welcome):
             self._job, self._number_of_lane = message.job, message.lane
             self.lane = link.make_socket(self._fleet.context, zmq.PULL, heartbeat=HEARTBEAT)
             self.lane.connect(message.endpoint)
             self._fleet.loop.add(self.lane, self._on_lane)
             self._fleet.answer_to(message.sink)
-            link.send(self.control, wire.encode(wire.Ready(message.lane)))
+            link.send(self.control, coding.encode(wire.Ready(message.lane)))
         elif isinstance(message, wire.Recall):
             # What came is answered already: nothing is left to give back.
-            link.send(self.control, wire.encode(wire.Returned(self._number_of_lane, self._had, self._had)))
+            link.send(self.control, coding.encode(wire.Returned(self._number_of_lane, self._had, self._had)))
         elif isinstance(message, wire.Bye):
             self._fleet.left += 1
         return True
@@ -59,12 +60,12 @@ class _Light:
         frames = link.receive(self.lane)
         if frames is None:
             return False
-        message, payload = wire.decode(frames)
+        message, payload = coding.decode(frames)
         if isinstance(message, wire.Chunk):
-            self._fleet.send(wire.encode(self._result(message), () if message.body is not None else payload))
+            self._fleet.send(coding.encode(self._result(message), () if message.body is not None else payload))
         elif isinstance(message, wire.Chunks):
             results = wire.Results([self._result(chunk) for chunk in message.chunks])
-            self._fleet.send(wire.encode(results))
+            self._fleet.send(coding.encode(results))
         return True
 
     def _result(self, chunk: wire.Chunk) -> wire.Result:
@@ -81,7 +82,7 @@ class Fleet:
     def __init__(self, url: str, count: int, seconds: float) -> None:
         self.url, self.seconds = url, seconds
         self.left = 0
-        self.loop, self.context = link.Loop(), link.make_context()
+        self.loop, self.context = Loop(), link.make_context()
         self._results: Any = None
         self._there = ""
         self._light = [_Light(self, number) for number in range(count)]
