@@ -35,7 +35,7 @@ def main(name: str, workers: int, seconds: float, wanted: list[str]) -> None:
 def _cold(peer: Any, workers: int) -> None:
     from tasks import noop
 
-    with peer.opened(workers, True) as crew:
+    with peer.opened(workers, False) as crew:
         results = iter(crew.run(noop, range(100), 1))
         print(next(results), flush=True)
         sum(1 for _ in results)

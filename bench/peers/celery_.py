@@ -23,17 +23,14 @@ def opened(workers: int, short: bool) -> Iterator[Crew]:
     """Give its workers."""
     os.environ["BENCH_PREFETCH"] = "64" if short else "1"
     os.environ["C_FORCE_ROOT"] = "1"
-    from peers.celery_tasks import app, many, one
+    from peers.celery_tasks import many, one
 
     command = [sys.executable, "-m", "celery", "-A", "peers.celery_tasks", "worker", "--concurrency", str(workers)]
     command += ["--loglevel", "CRITICAL", "--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def results(sent: list[Any]) -> Iterator[Any]:
-        from celery.result import ResultSet
-
-        for _, told in ResultSet(sent, app=app).iter_native():
-            yield told["result"]
+    def results(sent: list[Any]) -> Iterable[Any]:
+        return (result.get() for result in sent)
 
     def run(function: Function, items: Iterable[Any], chunk: int | None) -> Iterable[Any]:
         if chunk == 1:
