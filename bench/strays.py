@@ -26,7 +26,7 @@ def adopt() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end(spare: Collection[int] = (), patience: float = 5.0) -> None:
+def end(spare: Collection[int] = (), patience: float = 2.0) -> None:
     """End and reap what is below this process, but for `spare`; the first half of its time it may end by itself."""
     began = time.monotonic()
     while children := [child for child in harness.descendants(os.getpid()) if child not in spare]:
