@@ -18,7 +18,7 @@ from zpipe.core.wire import Buffer
 
 __all__ = ["Callers"]
 
-GRACE = 0.25
+GRACE = 1.0
 """Seconds in which a last word still goes out."""
 
 MOST = 1000
@@ -58,6 +58,11 @@ class Callers:
             self._going.append((now + GRACE, self._frame))
             if len(self._going) > MOST:
                 self._shut(self._going.popleft()[1])
+
+    @property
+    def parting(self) -> bool:
+        """Whether a connection is about to be shut."""
+        return bool(self._going)
 
     def deadline(self, other: float | None) -> float | None:
         """When `on_tick` is due, or the `other` thing that somebody waits for."""

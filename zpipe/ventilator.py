@@ -162,7 +162,8 @@ class Ventilator:
                 return False
             identity = bytes(frames[0])
             if not self.director.gate.hears(identity):
-                self._callers.cut_off()
+                if not self._callers.parting:  # it may be the one that is about to be, and has not heard why
+                    self._callers.cut_off()
                 continue
             try:
                 message, _ = coding.decode(frames[1:])
