@@ -9,8 +9,9 @@ from zpipe.access import Access
 from zpipe.core import wire
 from zpipe.core.policy import Policy
 from zpipe.drive import conclude, spin
-from zpipe.foreground import Foreground, give_up_on_error
+from zpipe.foreground import Foreground
 from zpipe.inline import InlineSink, InlineVentilator
+from zpipe.outlet import give_up_on_error
 from zpipe.outputs import Output
 from zpipe.progress import Progress
 from zpipe.recorder import Recorder
@@ -41,9 +42,7 @@ def run_inline(
     What tasks print goes to stderr. Whatever goes wrong is told in the summary.
     """
     with contextlib.ExitStack() as stack:
-        for made in (output, letters, joblog):
-            if made is not None:
-                stack.push(give_up_on_error(made))
+        give_up_on_error(stack, output, letters, joblog)
         front = Foreground(stack, progress, Access())
 
         def broken(error: BaseException) -> None:
