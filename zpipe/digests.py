@@ -130,7 +130,9 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[bytes]:
             yield from _bound([thing.__self__], seen)
     else:
         yield from _class(type(thing), seen)
-        yield from _bound([thing], seen)
+        state = getattr(thing, "__dict__", None)
+        plain = type(thing).__reduce_ex__ is object.__reduce_ex__ and type(thing).__reduce__ is object.__reduce__
+        yield from _bound(sorted(state.items()) if state and plain else [thing], seen)
 
 
 def _bound(values: Iterable[Any], seen: set[int]) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zpipe import endpoints
 from zpipe.access import Access
@@ -23,7 +24,6 @@ from zpipe.outlet import Outlet, give_up_on_error
 from zpipe.outputs import Output, OutputClosed
 from zpipe.progress import Progress, Snapshot
 from zpipe.recorder import Recorder
-from zpipe.sifting import Plan
 from zpipe.sink import Sink
 from zpipe.slot import Config
 from zpipe.sources import Source
@@ -31,6 +31,9 @@ from zpipe.stageoutlet import StageOutlet
 from zpipe.staging import Staging
 from zpipe.summary import Summary
 from zpipe.ventilator import Ventilator
+
+if TYPE_CHECKING:
+    from zpipe.sifting import Plan
 
 __all__ = ["conclude", "finish_job", "run_job", "run_ventilator", "spin"]
 

@@ -17,7 +17,9 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from zpipe import endpoints, link
 from zpipe.access import Access
@@ -36,10 +38,13 @@ from zpipe.progress import Progress, Snapshot
 from zpipe.security import Guard
 from zpipe.sink import Sink
 from zpipe.slot import Config
-from zpipe.terms import Terms
+from zpipe.terms import Terms, Wishes
 from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
 from zpipe.work import Work
+
+if TYPE_CHECKING:
+    from zpipe.sifting import Plan
 
 __all__ = ["CUT", "INTERRUPTED", "Engine", "NoOutput"]
 
@@ -91,7 +96,10 @@ class Engine:
         access: Access,
         terms: Terms,
         speculate: bool = False,
+        wishes: Wishes = Wishes(),  # noqa: B008 - it never changes
+        key: Callable[..., object] | None = None,
     ) -> None:
+        self._wishes, self._key = wishes, key
         self._progress, self._heartbeat, self._access = progress, heartbeat, access
         self._policy = Policy(our_versions(), speculate=speculate, max_crashes=terms.max_crashes)
         self._workers = workers
@@ -100,12 +108,13 @@ class Engine:
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
         self.lock = threading.RLock()
         self._chunk = chunk
-        self.functions = Functions(chunk, terms.spec.max_tasks or None)
+        self.functions = Functions(chunk, terms.spec.max_tasks or None, _identify if wishes.any else None)
         self.broken: BaseException | None = None
         self.closed = ""
         """Why nothing more may be handed over."""
         self._pid = os.getpid()
-        self._work = Work(setup, terms.spec)
+        spec = terms.spec
+        self._work = Work(setup, msgspec.structs.replace(spec, keep=spec.max_result) if wishes.any else spec)
         self._asleep = False
         self._news = False
         self._began = time.monotonic()
@@ -150,6 +159,9 @@ class Engine:
         first = work.setup or work.terms
         guard = Guard(self._loop, context, self._access.keys, say)
         stack.callback(guard.close)
+        plan = self._plan()
+        if plan is not None:
+            stack.callback(plan.close)
         ventilator = self._ventilator = Ventilator(
             self._loop,
             context,
@@ -161,6 +173,7 @@ class Engine:
             tasks=work,
             guard=guard,
             hint=self._access.hint,
+            plan=plan,
         )
         ventilator.ledger.limited = work.terms.limited
         stack.callback(ventilator.close)
@@ -188,6 +201,16 @@ class Engine:
         sink.collector.job = ventilator.director.job
         sink.collector.issued = ventilator.issued
         self.helm = Helm(self._loop, ventilator, sink, work)
+
+    def _plan(self) -> Plan | None:
+        """Return how items are spared being run, if they are to be. Raises UsageError."""
+        if not self._wishes.any:
+            return None
+        from zpipe import plans
+
+        work = self._work
+        key = plans.key_of_call(self._key, lambda number: work.spec(number).task.call) if self._key else None
+        return plans.make(self._wishes, work.identities.__getitem__, lambda text: self._say(text, True), key)
 
     def _start_slots(self, url: str) -> None:
         self._near = url
@@ -444,6 +467,7 @@ class Engine:
             elapsed=time.monotonic() - self._began,
             started=ledger.next > 0,
             note=self._ventilator.waiting() if ledger.in_flight or left else "",
+            cached=sum(self._ventilator.spared),
         )
 
     def _break(self, why: str, cause: BaseException | None = None) -> None:
@@ -482,6 +506,12 @@ class Engine:
         self._asleep = False
         for call in self.maps():
             call.orphan(RuntimeError(self.closed))
+
+
+def _identify(made: Callable[..., Any], call: wire.Call) -> bytes:
+    from zpipe import digests
+
+    return digests.of_function(made, call)
 
 
 def _is_open(fd: int) -> bool:

@@ -39,9 +39,11 @@ class Function:
     outcomes are wanted one by one.
     """
 
-    __slots__ = ("chunker", "held", "number", "quick", "spec", "uses")
+    __slots__ = ("chunker", "held", "identity", "number", "quick", "spec", "uses")
 
     def __init__(self, number: int, spec: TaskSpec, chunk: int | None = None, most: int | None = None) -> None:
+        self.identity = b""
+        """What it is known by beyond this process, if anybody asks."""
         self.number = number
         self.spec = spec
         self.held = self.uses = 0
@@ -99,11 +101,16 @@ class _Known:
 class Functions:
     """The functions of one pipeline, whose chunks have `chunk` items, if given, or `most` at most.
 
-    Whoever shares it holds a lock.
+    `identify` says what one that is called in this way is known by elsewhere. Whoever shares it holds a lock.
     """
 
-    def __init__(self, chunk: int | None = None, most: int | None = None) -> None:
-        self._chunk, self._most = chunk, most
+    def __init__(
+        self,
+        chunk: int | None = None,
+        most: int | None = None,
+        identify: Callable[[Callable[..., Any], Call], bytes] | None = None,
+    ) -> None:
+        self._chunk, self._most, self._identify = chunk, most, identify
         self._by_identity: dict[tuple[int, Call], _Known] = {}
         self._by_content: OrderedDict[tuple[bytes, Call], Function] = OrderedDict()
         self._last = 0
@@ -121,6 +128,8 @@ class Functions:
             self._last += 1
             name = getattr(made, "__qualname__", None) or type(made).__qualname__
             function = Function(self._last, TaskSpec("pickle", name, data, call=call), self._chunk, self._most)
+            if self._identify is not None:
+                function.identity = self._identify(made, call)
             self._by_content[data, call] = function
             self._bytes += len(data)
         else:

@@ -29,7 +29,7 @@ from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.results import OnError, Results, check_on_error
 from zpipe.serialize import dump_function
 from zpipe.slots import cores
-from zpipe.terms import RetryOn, terms
+from zpipe.terms import RetryOn, terms, wishes
 
 __all__ = ["MISSING", "Pipeline"]
 
@@ -83,6 +83,11 @@ class Pipeline(Executor):
         100). Other functions run one call at a time in each.
     inline: True to have no workers: everything runs in this process, ordinary functions in the thread that submits
         them or takes a map's results, where a debugger may stop in them. Arguments and results are copied as ever.
+    unique: True to run each function once for equal items: later ones get the first one's outcome, its exception too.
+        Or a function that is called with the same arguments, and returns what items are to be known by.
+    cache: a file that has results of earlier runs, and gets those of this one; it is made if need be. An item whose
+        result for the same function is there is not run. Or the address of a Redis, `redis://HOST:PORT/0`.
+    cache_ttl: seconds for which results in there are good (None: for ever). cache_size: bytes that the file may have.
 
     Raises UsageError for an address that can't be bound or a key that can't be used, ValueError and TypeError for what
     makes no sense.
@@ -112,6 +117,10 @@ class Pipeline(Executor):
         max_tasks_per_worker: int | None = None,
         concurrency: int | None = None,
         inline: bool = False,
+        unique: bool | Callable[..., object] = False,
+        cache: str | os.PathLike[str] | None = None,
+        cache_ttl: float | None = None,
+        cache_size: int | None = None,
     ) -> None:
         if inline:
             _check_inline(workers, max_workers, bind, max_memory, max_tasks_per_worker)
@@ -137,6 +146,14 @@ class Pipeline(Executor):
             max_crashes=max_crashes,
             max_tasks_per_worker=max_tasks_per_worker,
             concurrency=concurrency,
+        )
+        spared = wishes(
+            unique=unique,
+            cache=cache,
+            cache_ttl=cache_ttl,
+            cache_size=cache_size,
+            key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
+            insecure=insecure,
         )
         setup = None
         if initializer is not None:
@@ -164,6 +181,8 @@ class Pipeline(Executor):
             speculate=speculate,
             access=access,
             terms=made,
+            wishes=spared,
+            key=unique if callable(unique) else None,
         )
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False

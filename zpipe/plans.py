@@ -13,41 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from zpipe import cache as caches
 from zpipe import digests
-from zpipe.core.wire import Codec, JobSpec
+from zpipe.core.wire import JobSpec
 from zpipe.errors import TaskError, UsageError
 from zpipe.keys import load
 from zpipe.redis_cache import RedisOutcomes, is_redis
 from zpipe.sifting import Plan
 from zpipe.tasks import import_object
+from zpipe.terms import Wishes
 
-__all__ = ["Wishes", "forget_past", "key_of", "make", "past_path", "task_identity"]
-
-
-class Wishes(msgspec.Struct, frozen=True):
-    """What a person asked for.
-
-    unique: whether equal items are run once. `cache` is a file or the address of a Redis, in which outcomes are fresh
-    for `ttl` seconds (None: for ever), and which may have `size` bytes (None: any number; a file only). `past` is the
-    file that has the job's own outcomes (empty: one that ends with this process).
-    """
-
-    unique: bool = False
-    cache: str | None = None
-    ttl: float | None = None
-    size: int | None = None
-    codec: Codec = "pickle"
-    key_file: str | None = None
-    insecure: bool = False
-    past: str = ""
-
-    @property
-    def any(self) -> bool:
-        """Whether anything was."""
-        return self.unique or self.cache is not None
+__all__ = ["forget_past", "key_of", "key_of_call", "make", "past_path", "task_identity"]
 
 
 def make(
@@ -112,6 +88,18 @@ def key_of(text: str) -> Callable[[int, Any], Any]:
     if not callable(found):
         raise UsageError(f"--unique-by {text} is no function, and the name of a field has no colon")
     return lambda _, item: found(item)
+
+
+def key_of_call(made: Callable[..., object], call: Callable[[int], str]) -> Callable[[int, Any], Any]:
+    """Return what gives an item's key where a script says so: `made` is called as the item's task is."""
+
+    def key(number: int, item: Any) -> Any:
+        how = call(number)
+        if how == "one":
+            return made(item)
+        return made(*item) if how == "star" else made(*item[0], **item[1])
+
+    return key
 
 
 def _field(item: Any, name: str) -> Any:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from zpipe import digests, keepsakes, reading, serialize
 from zpipe.answers import Teller, Untellable, told_whole
-from zpipe.cache import Cache
 from zpipe.core import coding, wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.sieve import Answer, Loaded, Sieve
 from zpipe.errors import TaskError, WireError
 from zpipe.sources import Batch
 from zpipe.supply import Supply
+
+if TYPE_CHECKING:
+    from zpipe.cache import Cache
 
 __all__ = ["Outgoing", "Plan", "SiftedSupply"]
 
@@ -34,18 +36,21 @@ REMOTE_KEEP = 4 << 20
 """Bytes of outcomes that come home with a chunk's receipt where the sink is a process of its own."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan:
     """What items are known by, and where outcomes are found and kept.
 
-    unique: items of one key are run once in this job: the key is what this returns for an item (None: the item).
-    `past` keeps what became of them. `cache` has outcomes of other jobs too, by task and item. `identity` tells a task
-    by its number.
+    `past` keeps what became of this job's items, by the `key` of the task of a number and an item (None: the item is
+    its own). `cache` has outcomes of other jobs too, by task and item. `identity` tells one task from others.
     """
 
-    identity: Callable[[int], bytes]
-    past: Cache | None = None
-    key: Callable[[int, Any], Any] | None = None
-    cache: Cache | None = None
+    def __init__(
+        self,
+        identity: Callable[[int], bytes],
+        past: Cache | None = None,
+        key: Callable[[int, Any], Any] | None = None,
+        cache: Cache | None = None,
+    ) -> None:
+        self.identity, self.past, self.key, self.cache = identity, past, key, cache
 
     def close(self) -> None:
         """Let go of what outcomes are kept in."""
@@ -89,6 +94,11 @@ class SiftedSupply(Supply):
         self._wants: tuple[str, bool, bool] = ("", False, False)
         self._told = self._more_to_do = self._stuck = False
         self.taken: tuple[int, Chunker] = (0, self._ledger.chunker)
+
+    @staticmethod
+    def keep(spec: wire.JobSpec, *, local: bool) -> int:
+        """How many bytes of outcomes may come home with a chunk's receipt; `local`: from a sink of this process."""
+        return spec.max_result if local else REMOTE_KEEP
 
     # as a supply
 

@@ -6,21 +6,22 @@ The rule: what the command line has as options has the same meaning here, under 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from typing import TypedDict
 
 import msgspec
 
-from zpipe.core.wire import MAX_WIDTH, JobSpec, TaskSpec
+from zpipe.core.wire import MAX_WIDTH, Codec, JobSpec, TaskSpec
 
-__all__ = ["Limits", "RetryOn", "Terms", "terms"]
+__all__ = ["Limits", "RetryOn", "Terms", "Wishes", "terms", "wishes"]
 
 RetryOn = type[BaseException] | Iterable[type[BaseException]] | None
 """Exception types, one or several, after which an item is tried again; None: after all."""
 
 
 class Limits(TypedDict, total=False):
-    """The keywords of `terms`, for those that hand them on."""
+    """The keywords of `terms` and `wishes`, for those that hand them on."""
 
     retries: int
     retry_delay: float
@@ -31,6 +32,10 @@ class Limits(TypedDict, total=False):
     max_crashes: int
     max_tasks_per_worker: int | None
     concurrency: int | None
+    unique: bool | Callable[..., object]
+    cache: str | os.PathLike[str] | None
+    cache_ttl: float | None
+    cache_size: int | None
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -94,3 +99,55 @@ def _names(types: RetryOn) -> list[str]:
     if not listed:
         raise ValueError("retry_on without a type would never try again: leave it out, or say retries=0")
     return [f"{kind.__module__}.{kind.__qualname__}" for kind in listed]
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What a person asked for.
+
+    unique: whether equal items are run once. `cache` is a file or the address of a Redis, in which outcomes are fresh
+    for `ttl` seconds (None: for ever), and which may have `size` bytes (None: any number; a file only). `past` is the
+    file that has the job's own outcomes (empty: one that ends with this process).
+    """
+
+    unique: bool = False
+    cache: str | None = None
+    ttl: float | None = None
+    size: int | None = None
+    codec: Codec = "pickle"
+    key_file: str | None = None
+    insecure: bool = False
+    past: str = ""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was."""
+        return self.unique or self.cache is not None
+
+
+def wishes(
+    *,
+    unique: bool | Callable[..., object] = False,
+    cache: str | os.PathLike[str] | None = None,
+    cache_ttl: float | None = None,
+    cache_size: int | None = None,
+    key_file: str | os.PathLike[str] | None = None,
+    insecure: bool = False,
+) -> Wishes:
+    """Return what a script asked for; see `Pipeline`. Raises ValueError and TypeError for what makes no sense."""
+    if not (isinstance(unique, bool) or callable(unique)):
+        raise TypeError(f"unique={unique!r} can't be: give True, or a function of what a task is called with")
+    for name, value, kinds in (("cache_ttl", cache_ttl, int | float), ("cache_size", cache_size, int)):
+        if value is None:
+            continue
+        if not isinstance(value, kinds) or isinstance(value, bool) or not value > 0:
+            raise ValueError(f"{name}={value!r} can't be: give a number more than 0, or None")
+        if cache is None:
+            raise ValueError(f"{name} without a cache makes no sense: name one, or leave it out")
+    return Wishes(
+        unique=bool(unique),
+        cache=None if cache is None else os.fspath(cache),
+        ttl=cache_ttl,
+        size=cache_size,
+        key_file=None if key_file is None else os.fspath(key_file),
+        insecure=insecure,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import zmq
@@ -30,10 +30,12 @@ from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.loop import Loop
 from zpipe.parties import LocalSink, Tasks
 from zpipe.security import Guard
-from zpipe.sifting import REMOTE_KEEP, Plan, SiftedSupply
 from zpipe.sources import Source
 from zpipe.supply import Supply
 from zpipe.versions import host_name
+
+if TYPE_CHECKING:
+    from zpipe.sifting import Plan, SiftedSupply
 
 __all__ = ["Ventilator"]
 
@@ -95,16 +97,27 @@ class Ventilator:
             guard=guard,
         )
         self._sifted: SiftedSupply | None = None
-        self._supply = (Supply if plan is None else SiftedSupply)(
-            loop, source, self.ledger, more=self._on_more, failed=self._on_source_error, ended=self._exhausted
-        )
-        if plan is not None and isinstance(self._supply, SiftedSupply):
-            self._sifted = self._supply
-            self._sifted.plan_with(plan, tasks=tasks, spec=self._job_spec, job=lambda: self.director.job, say=say)
-            self.director.sieve = self._sifted.sieve
+        self._supply = self._make_supply(source, plan)
         self._began = time.monotonic()
 
     # setting up
+
+    def _make_supply(self, source: Source, plan: Plan | None) -> Supply:
+        kind: type[Supply] = Supply
+        if plan is not None:
+            from zpipe.sifting import SiftedSupply
+
+            kind = SiftedSupply
+        made = kind(
+            self._loop, source, self.ledger, more=self._on_more, failed=self._on_source_error, ended=self._exhausted
+        )
+        if plan is None:
+            return made
+        assert isinstance(made, SiftedSupply)
+        self._sifted = made
+        made.plan_with(plan, tasks=self._tasks, spec=self._job_spec, job=lambda: self.director.job, say=self._say)
+        self.director.sieve = made.sieve
+        return made
 
     def bind(self, url: str) -> str:
         """Bind the control socket; return the address workers may be given. Raises UsageError."""
@@ -416,7 +429,7 @@ class Ventilator:
     def _keep(self) -> int:
         if self._sifted is None:
             return 0
-        return self._spec.max_result if self._sink is not None else REMOTE_KEEP
+        return self._sifted.keep(self._spec, local=self._sink is not None)
 
     # what a person may want to know
 

@@ -37,6 +37,8 @@ class Work:
         self.issued = 0
         self._chosen: Call | None = None
         self._specs: dict[int, wire.JobSpec] = {}
+        self.identities: dict[int, bytes] = {}
+        """What functions are known by elsewhere, by their numbers."""
         self._turn = False
 
     # as Tasks
@@ -56,6 +58,7 @@ class Work:
         """Return a function's number, of which it is then known what it stands for."""
         if function.number not in self._specs:
             self._specs[function.number] = msgspec.structs.replace(self.terms, task=function.spec)
+            self.identities[function.number] = function.identity
         return function.number
 
     def single(self) -> tuple[int, Chunker, Batch] | None:
@@ -85,6 +88,7 @@ class Work:
     def forget(self, number: int) -> None:
         """No item is for this function any more."""
         self._specs.pop(number, None)
+        self.identities.pop(number, None)
 
     # as Source
 

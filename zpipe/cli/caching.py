@@ -82,6 +82,7 @@ def past(given: dict[str, Any]) -> str:
 def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> Any:
     """Return the plan that was asked for, None if none was. Raises UsageError."""
     from zpipe import plans
+    from zpipe.terms import Wishes
 
     if given["cache"] is None:
         for name in ("cache_ttl", "cache_size"):
@@ -89,7 +90,7 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> An
                 raise UsageError(f"--{name.replace('_', '-')} goes with --cache")
     if given["unique"] and given["unique_by"] is not None:
         raise UsageError("--unique and --unique-by are both given: --unique is by the whole item; give one")
-    wishes = plans.Wishes(
+    wishes = Wishes(
         unique=given["unique"] or given["unique_by"] is not None,
         cache=given["cache"],
         ttl=given["cache_ttl"],
