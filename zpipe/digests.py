@@ -131,7 +131,7 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[bytes]:
     else:
         yield from _class(type(thing), seen)
         state = getattr(thing, "__dict__", None)
-        plain = type(thing).__reduce_ex__ is object.__reduce_ex__ and type(thing).__reduce__ is object.__reduce__
+        plain = all(getattr(type(thing), name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
         yield from _bound(sorted(state.items()) if state and plain else [thing], seen)
 
 

@@ -27,6 +27,9 @@ __all__ = ["SinkNode"]
 LAST_WORD = 10.0
 """Seconds a sink that is done looks for a ventilator it lost, to tell it so."""
 
+PART = 4 << 20
+"""Bytes of outcomes that go home to the ventilator in one message."""
+
 
 class SinkNode:
     """A sink that belongs to a ventilator elsewhere. `gone` says how it ended once it did."""
@@ -148,7 +151,8 @@ class SinkNode:
         self._perform(self.member.on_message(message, time.monotonic()))
 
     def _send(self, message: wire.Control) -> None:
-        self._control.send(message)
+        for part in message.parted(PART) if isinstance(message, wire.Receipts) else (message,):
+            self._control.send(part)
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:

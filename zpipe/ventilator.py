@@ -25,6 +25,7 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.seat import Wants
+from zpipe.courier import Courier
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.loop import Loop
@@ -97,6 +98,7 @@ class Ventilator:
             guard=guard,
         )
         self._sifted: SiftedSupply | None = None
+        self._courier: Courier | None = None
         self._supply = self._make_supply(source, plan)
         self._began = time.monotonic()
 
@@ -327,7 +329,19 @@ class Ventilator:
         """Send results that nobody ran for to the sink."""
         if self._sink is not None:
             self._sink.tell(results)
-        return self._sink is not None
+            return True
+        wants = self.director.sink.wants
+        assert wants is not None
+        if self._courier is None:
+            keys = self._guard.keys if self._guard is not None else None
+            self._courier = Courier(self._loop, self._context, keys, self._on_courier, heartbeat=self._heartbeat)
+        return self._courier.bring(wants, results)
+
+    def _on_courier(self) -> None:
+        """There is a new connection to the sink: what went over the last one may be lost."""
+        if self.director.sieve is not None:
+            self.director.sieve.tell_again()
+        self._sift()
 
     def _feed(self) -> None:
         """Share what the source has now among all lanes."""
@@ -477,6 +491,8 @@ class Ventilator:
         """Let the last messages out and close every socket."""
         self._supply.close()
         self._lanes.close_all()
+        if self._courier is not None:
+            self._courier.close()
         if self._control is not None:
             self._loop.remove(self._control)
             if self._watch is not None:

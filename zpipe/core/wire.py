@@ -485,6 +485,21 @@ class Receipts(_Header, frozen=True, tag="receipts"):
     limit: Count | None = None
     lag: float = 0.0
 
+    def parted(self, most: int) -> list[Receipts]:
+        """Return this as several messages, each with `most` bytes of outcomes unless a single receipt has more."""
+        if not any(receipt.kept for receipt in self.receipts):
+            return [self]
+        parts: list[list[Receipt]] = [[]]
+        size = 0
+        for receipt in self.receipts:
+            more = sum(map(len, receipt.kept))
+            if parts[-1] and size + more > most:
+                parts.append([])
+                size = 0
+            parts[-1].append(receipt)
+            size += more
+        return [msgspec.structs.replace(self, receipts=part) for part in parts]
+
 
 class Total(_Header, frozen=True, tag="total"):
     """The job has this many items, known now that its source has ended."""
