@@ -56,7 +56,7 @@ LEVELS = [
     },
     {"settling"},
     {"runner", "lines", "feeder", "maps", "submits"},
-    {"lanes", "supply", "chains", "stagerunner", "answers", "parties", "crowd", "outbox"},
+    {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "crowd", "outbox"},
     {"sifting", "coroutines"},
     {"repertoire"},
     {"ventilator", "worker", "sink", "results", "work"},
