@@ -28,6 +28,9 @@ from throughput import First, job
 
 FLEETS = (1, 10, 100, 1000)
 SECONDS = {"one at a time": 0.2, "many ahead": 1e-5}
+EACH = 30
+"""Chunks that each worker gets at least, or the start of so many would be all there is to see."""
+
 OF_TEN = 0.8
 """What 1,000 workers must be served at, of 10 workers' rate."""
 
@@ -66,6 +69,11 @@ def served(count: int, chunks: int, seconds: float) -> Checked:
     return Checked(chunks, told["seconds"], more)
 
 
+def enough(count: int, chunks: int) -> int:
+    """Return how many chunks are worth sending: one worker alone waits for each, a thousand are to have some each."""
+    return chunks // 5 if count == 1 else max(chunks, EACH * count)
+
+
 def main() -> None:
     """Run, compare, print."""
     options = harness.arguments(__doc__ or "", rounds=3, chunks=20_000)
@@ -75,7 +83,7 @@ def main() -> None:
     noise = []
     for kind, seconds in SECONDS.items():
         systems: dict[str, Callable[[], Checked]] = {
-            str(count): partial(served, count, options.chunks, seconds) for count in FLEETS
+            str(count): partial(served, count, enough(count, options.chunks), seconds) for count in FLEETS
         }
         rounds = harness.interleave(systems, options)
         noise.append(rounds.noise())
