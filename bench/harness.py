@@ -98,7 +98,7 @@ def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
     )
     for name, default in more.items():
         if isinstance(default, tuple):
-            parser.add_argument(name, nargs="+", metavar=default)
+            parser.add_argument(name, nargs="+", metavar=default[0])  # a tuple would break --help
         elif isinstance(default, bool):
             parser.add_argument(f"--{name}", action="store_true")
         else:
