@@ -51,6 +51,7 @@ class Teller(Runner):
         except BaseException as error:  # noqa: BLE001 - unpickling runs whatever a class has for it
             raise Untellable(f"{type(error).__name__}: {error}") from None
         self._values, self._again = iter(values), {}
+        self._flat, self._untried = any(kept[:1] == keepsakes.FLAT for kept in answer.outcomes), False
         items = answer.items
         told = self._run(records.Batch(answer.chunk.start, items), iter(items), errors)
         if any(outcome.again is not None for outcome in told):

@@ -155,6 +155,8 @@ class Pipeline(Executor):
             key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
             insecure=insecure,
         )
+        if inline and spared.any:
+            raise ValueError("inline=True runs everything it is given: unique and cache take workers")
         setup = None
         if initializer is not None:
             data = b"" if inline else dump_function(partial(initializer, *initargs))

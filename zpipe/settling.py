@@ -195,7 +195,7 @@ class Settling:
 
     def _kept(self, part: records.Batch, pack: Callable[[Any], Any] | None = None) -> list[bytes]:
         errors = {index - part.start: error for index, error in part.errors.items()}
-        return keepsakes.keep(part.values, errors, self.spec.keep, self.spec.codec, pack)
+        return keepsakes.keep(part.values, errors, self.spec.keep, self.spec.codec, pack, flat=self._flat)
 
     def _parted(self, batch: records.Batch, stop: int, outcome: Callable[[records.Batch], Outcome]) -> list[Outcome]:
         """Return the outcomes of the items up to `stop`: those between any that are to be tried again, and these."""

@@ -102,5 +102,7 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> An
     )
     if not wishes.any:
         return None
+    if given.get("then"):
+        raise UsageError("--then goes with neither --unique nor --cache: a stage's items are not known one by one")
     key = plans.key_of(given["unique_by"]) if given["unique_by"] is not None else None
     return plans.make(wishes, plans.task_identity(spec), say, key)
