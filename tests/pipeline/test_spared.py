@@ -1,0 +1,61 @@
+"""A script's items that need not be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import zpipe
+
+
+def note(path: str, item: int, more: int = 0) -> int:
+    """Leave a trace of each run."""
+    with open(path, "a") as file:
+        file.write(f"{item} {more}\n")
+    if item < 0:
+        raise ValueError(f"{item} is below zero")
+    return item * item + more
+
+
+def test_equal_calls_run_once(tmp_path: Path) -> None:
+    """Of a map and of submit, whatever comes of them; another function is another matter."""
+    path = str(tmp_path / "ran")
+    with zpipe.Pipeline(2, unique=True) as pipe:
+        found = list(pipe.starmap(note, [(path, n % 3 - 1) for n in range(60)], on_error="collect"))
+        futures = [pipe.submit(note, path, 5, more=2) for _ in range(9)]
+        assert {future.result() for future in futures} == {27}
+        assert list(pipe.map(str, [1, 1, 2])) == ["1", "1", "2"]
+    assert found[1:3] * 20 == [value for value in found if not isinstance(value, ValueError)]
+    assert sum(isinstance(value, ValueError) for value in found) == 20
+    assert sorted((tmp_path / "ran").read_text().splitlines()) == ["-1 0", "0 0", "1 0", "5 2"]
+
+
+def test_a_key_says_what_is_equal() -> None:
+    """It is called as the function is."""
+    with zpipe.Pipeline(2, unique=lambda number: number % 3) as pipe:
+        assert list(pipe.map(abs, range(9))) == [0, 1, 2] * 3
+
+
+def test_a_cache_outlives_its_pipeline(tmp_path: Path) -> None:
+    """Failures are not kept."""
+    path, items = str(tmp_path / "ran"), [3, 4, -5]
+    for wanted in (3, 4):
+        with zpipe.Pipeline(1, cache=tmp_path / "c", cache_ttl=600) as pipe:
+            found = list(pipe.starmap(note, [(path, n) for n in items], on_error="collect"))
+        assert found[:2] == [9, 16]
+        assert isinstance(found[2], ValueError)
+        assert len((tmp_path / "ran").read_text().splitlines()) == wanted
+
+
+def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
+    """At once."""
+    with pytest.raises(TypeError, match="unique"):
+        zpipe.Pipeline(1, unique="x")  # type: ignore[arg-type]
+    for given in ({"cache_ttl": 1.0}, {"cache": "c", "cache_ttl": 0}, {"cache": "c", "inline": True}):
+        with pytest.raises(ValueError, match="cache"):
+            zpipe.Pipeline(**given)  # type: ignore[arg-type]
+    (tmp_path / "c").write_text("x")
+    (tmp_path / "c").chmod(0o622)
+    with pytest.raises(zpipe.errors.UsageError, match="written by others"):
+        zpipe.Pipeline(1, cache=tmp_path / "c")
