@@ -146,5 +146,5 @@ def _check_inline(given: dict[str, Any]) -> None:
     for option in ("--max-memory", "--max-tasks-per-worker"):
         if given[option[2:].replace("-", "_")] is not None:
             raise UsageError(
-                f"{option} and --workers 0: it ends a process, and there is none but this; give --workers 1"
+                f"{option} and --workers 0: it is kept by ending a worker, of which there is none; give -w 1"
             )
