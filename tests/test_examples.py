@@ -355,3 +355,8 @@ def test_fetch_asks_for_each_page_once() -> None:
 def test_fetch_checks_itself() -> None:
     """Without an address it serves a site of its own, and has compared what the server was asked for."""
     assert len(python("fetch/fetch.py").splitlines()) == 100 + 2
+
+
+def test_calls_counts_what_the_service_saw() -> None:
+    """Each call was made once, those that the service refused twice, and never too many at a time."""
+    assert python("calls/calls.py") == "200 answers, 220 calls, at most 20 at a time\n"

@@ -50,7 +50,7 @@ class WideLane(Lane):
 
     def _take_on(self, chunk: Chunk) -> None:
         if chunk.task in self._widths:
-            self._each = chunk.cost / len(chunk)
+            self._each = chunk.cost / len(chunk) if chunk.chunker.known else inf
         else:
             self._narrow.add(chunk.start)
         self._weights[chunk.start] = 0
@@ -86,7 +86,7 @@ class WideLane(Lane):
         room = self.wide - self.weight
         if room > 0 or self.shallow:
             return max(0, room)
-        return int((1 - room) * self._each <= LANE_SECONDS + self.lag)
+        return int((1 - room) * self._each < LANE_SECONDS + self.lag)
 
     @property
     def idle(self) -> bool:
