@@ -59,5 +59,8 @@ class LocalSink(Protocol):
     def on_copied(self, start: int, stop: int) -> None:
         """Two workers run these items."""
 
+    def on_void(self, start: int, stop: int) -> None:
+        """Nobody wants the outcomes of these items any more."""
+
     def tell(self, results: Sequence[tuple[wire.Result, Sequence[wire.Buffer]]]) -> None:
         """These results came, from this process."""

@@ -287,6 +287,10 @@ class Sink:
         """Two workers run these items: the failure of one is not the last word."""
         self.collector.on_copied(start, stop)
 
+    def on_void(self, start: int, stop: int) -> None:
+        """Nobody wants the outcomes of these items any more."""
+        self.collector.on_void(start, stop)
+
     def abandon(self) -> str:
         """The job is not whole: keep what there is; return where it is, or nothing."""
         if self.finished is not None and not self.finished.error:

@@ -56,6 +56,8 @@ class Config(msgspec.Struct, frozen=True):
     """What workers may run, if not everything."""
     concurrency: int = 0
     """Items of a coroutine function that each runs at a time (0: what the job says)."""
+    labels: list[str] = []
+    """What tells them from others."""
 
 
 def be_worker(config: Config, number: int, past: Past, stopwatch: Stopwatch, voice: int, *, follows: bool) -> int:
@@ -96,6 +98,7 @@ def be_worker(config: Config, number: int, past: Past, stopwatch: Stopwatch, voi
         first_patience=AFTER if follows and not config.stay else None,
         allowed=config.allowed,
         concurrency=config.concurrency,
+        labels=config.labels,
     )
     signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
     gone = worker.run()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from zpipe import data
+from zpipe.core.claim import Claim
 from zpipe.core.wire import Buffer, Codec, ItemKind
 from zpipe.errors import SourceError, UsageError
 from zpipe.serialize import dumps
@@ -37,8 +38,12 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
 
     count: int
     kind: ItemKind
-    frames: list[Buffer]
+    frames: Sequence[Buffer]
     skip: int = 0
+    claim: Claim | None = None
+    """What all of them claim, where there is a schedule."""
+    size: int = 0
+    """Bytes that they take, where there are no frames yet."""
 
 
 class Source(Protocol):

@@ -21,6 +21,7 @@ from zpipe.core import coding, wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Schedule
 from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
@@ -36,6 +37,7 @@ from zpipe.supply import Supply
 from zpipe.versions import host_name
 
 if TYPE_CHECKING:
+    from zpipe.rota import Rota
     from zpipe.sifting import Plan, SiftedSupply
 
 __all__ = ["Ventilator"]
@@ -101,8 +103,27 @@ class Ventilator:
         self._courier: Courier | None = None
         self._supply = self._make_supply(source, plan)
         self._began = time.monotonic()
+        self._rota: Rota | None = None
+        if policy.schedule is not None:
+            self.follow(policy.schedule)
 
     # setting up
+
+    def follow(self, schedule: Schedule) -> None:
+        """From now on what goes next is chosen, by what items claim."""
+        from zpipe.rota import Rota
+
+        setup = self._tasks is None or self._tasks.setup is not None
+        self._rota = Rota(
+            self.ledger.follow(schedule),
+            self.ledger,
+            self.director,
+            self._lanes,
+            self._supply,
+            self._tasks,
+            self._on_void,
+            setup=setup,
+        )
 
     def _make_supply(self, source: Source, plan: Plan | None) -> Supply:
         kind: type[Supply] = Supply
@@ -245,6 +266,7 @@ class Ventilator:
             tasks is None
             or tasks.setup is not None
             or self._sifted is not None
+            or self._rota is not None
             or ledger.waiting
             or not (ledger.open and self.director.may_issue)
         ):
@@ -350,6 +372,9 @@ class Ventilator:
     def _share(self, numbers: list[int]) -> None:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
+        if self._rota is not None:
+            self._after_sharing(hungry=self._rota.share(time.monotonic()))
+            return
         if self._is_idle():
             self._supply.wait()
             self._after_sharing(hungry=True)
@@ -389,6 +414,8 @@ class Ventilator:
         """`hungry`: there was not enough for all."""
         if hungry and len(self.ledger.lanes) > 1:
             self._perform(self.director.on_hungry(time.monotonic()))
+        if self._rota is not None:
+            self._perform(self.director.on_pressed(time.monotonic()))
         # Last: a sink in this process may have all results already, and end the job, these lanes included.
         if self._supply.source.exhausted:
             self._supply.end()
@@ -417,6 +444,11 @@ class Ventilator:
                 return chunk
             if self._tasks is None or not wanted or (self._sifted is not None and self._sifted.eager):
                 return None
+
+    def _on_void(self, start: int, stop: int) -> None:
+        """Nobody wants these any more: they count as done."""
+        assert self._sink is not None
+        self._sink.on_void(start, stop)
 
     def _on_source_error(self, error: SourceError) -> None:
         self.drain(f"the source failed: {error}", error.exit_status)

@@ -74,7 +74,7 @@ class Worker:
     `ready` is called when a task has been loaded; `stopwatch` is where the supervisor sees what runs.
     `allowed` is what it may run, if not everything. It looks for a ventilator for `patience` seconds (None: for ever),
     or the first time for `first_patience`, if given. `concurrency`: items of coroutine functions that it runs at
-    a time, if the job is not to say so.
+    a time, if the job is not to say so. `labels` tell it from others.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Worker:
         first_patience: float | None = None,
         allowed: Allowed | None = None,
         concurrency: int = 0,
+        labels: Sequence[str] = (),
     ) -> None:
         self._patience = patience
         self._url, self._say, self._ready, self._heartbeat, self._keys = url, say, ready, heartbeat, keys
@@ -117,7 +118,7 @@ class Worker:
 
         def join(turn: int) -> wire.Join:
             known = (last.pid, last.ended, last.crashed, last.item, last.late, last.fate)
-            return wire.Join(versions, session, turn, host, os.getpid(), slot, *known)
+            return wire.Join(versions, session, turn, host, os.getpid(), slot, *known, labels=list(labels))
 
         first = patience if first_patience is None else first_patience
         member = Member(join, ("lane", "results"), url=url, now=time.monotonic(), patience=first, stay=stay)

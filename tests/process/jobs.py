@@ -466,3 +466,41 @@ def crash_on_seven(item: int) -> int:
 def with_pid(item: int) -> tuple[int, int]:
     """Give the item back with the process that had it."""
     return item, os.getpid()
+
+
+def noted_prio(item: dict[str, Any]) -> dict[str, Any]:
+    """Note the item's priority."""
+    note("noted", item["prio"])
+    return item
+
+
+def urgency(item: str) -> float:
+    """Of a number that is text, the number, if it is large."""
+    return float(item) if float(item) >= 100 else 0.0
+
+
+def nobody(item: Any) -> str | None:
+    """Nobody has what an item with a `ttl` of next to nothing requires."""
+    return "moon" if item.get("ttl") == 0.01 else None
+
+
+def started_at(item: Any) -> float:
+    """When it was run."""
+    return time.time()
+
+
+def alone(item: dict[str, Any]) -> None:
+    """Note the beginning and the end in a file of the item's own key."""
+    note(f"key-{item['who']}", f"+{item['n']}")
+    time.sleep(0.005)
+    note(f"key-{item['who']}", f"-{item['n']}")
+
+
+def alone_of_all(item: int) -> None:
+    """The same, of one key for all."""
+    alone({"who": "all", "n": item})
+
+
+def who(item: Any) -> int:
+    """Which process it was run by."""
+    return os.getpid()

@@ -61,7 +61,7 @@ def test_completion(zpipe: Zpipe) -> None:
     node = zpipe.run(_ZPIPE_COMPLETE="bash_complete", COMP_WORDS="zpipe ", COMP_CWORD="1")
     assert {line.partition(",")[2] for line in node.out.split()} >= set(COMMANDS)
     node = zpipe.run(_ZPIPE_COMPLETE="bash_complete", COMP_WORDS="zpipe run --ra", COMP_CWORD="2")
-    assert {line.partition(",")[2] for line in node.out.split()} == {"--range", "--raw"}
+    assert {line.partition(",")[2] for line in node.out.split()} >= {"--range", "--raw"}
 
 
 def test_options_from_the_environment(zpipe: Zpipe) -> None:

@@ -292,7 +292,7 @@ def drawn(seed: int) -> Scenario:
     )
     elsewhere = {*poison, *made.overruns, *made.flaky}
     doomed = () if hits or rng.random() < 0.9 else tuple(i for i in items_of(1.0)[:2] if i not in elsewhere)
-    made = replace(made, suicides=doomed, planned=not doomed and rng.random() < 0.2)
+    made = replace(made, suicides=doomed, planned=not (doomed or made.disk_full) and rng.random() < 0.2)
     if hits or poison or doomed or made.overruns or made.planned or rng.random() < 0.6:
         return made  # what is fatal is an item, and another one of its kind would not be run
     kinds = rng.choice((1, 3, 10, 40))

@@ -49,7 +49,9 @@ class Worker(Node):
         self.slowness *= 20.0 if slot in world.scenario.laggards else 1.0
 
     def join(self, turn: int) -> wire.Control:
-        return wire.Join(VERSIONS, self.session, turn, "host", self.pid, self.slot, *self.past, labels_of(self.slot))
+        return wire.Join(
+            VERSIONS, self.session, turn, "host", self.pid, self.slot, *self.past, labels=labels_of(self.slot)
+        )
 
     def connect(self, welcome: wire.Welcome) -> None:
         super().connect(welcome)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zpipe.cli import caching, job, journalling, options, stages
+from zpipe.cli import caching, job, journalling, options, scheduling, stages
 from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
@@ -27,6 +27,7 @@ Examples:
   zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --retries 3 --dead-letters failed.jsonl
   zpipe run tasks.py:fetch --resubmit failed.jsonl --output more.jsonl
   zpipe run tasks.py:fetch --input urls.txt --unique --cache pages.cache --cache-ttl 10m --output pages.jsonl
+  zpipe run tasks.py:fetch --input urls.jsonl --jsonl --rate 50/s --key .host --priority .urgency --output pages.jsonl
   zpipe run tasks.py:parse --glob 'in/*' --output out.jsonl --timeout 60 --max-memory 2G
   zpipe run tasks.py:fetch --input urls.txt --output pages.jsonl --journal pages.journal; zpipe resume pages.journal
   zpipe run etl.py:parse --then etl.py:enrich,retries=3 --then etl.py:store,workers=1 --glob 'in/*' -o out.jsonl
@@ -37,6 +38,7 @@ the item's index and attempt.
 )
 @options.job_options
 @caching.options
+@scheduling.options
 @options.output_options
 @options.workers_option(
     "the cores this process may use", " Then this process runs the items itself, unless there is --bind."
@@ -87,6 +89,7 @@ def command(**given: Any) -> None:
         source: Any = None
         if not over:
             source = stages.source(**given) if staging is not None else job.open_source(**given)
+        source, policy = scheduling.plan(source, spec, policy, given)
         output, letters, joblog = open_outputs(stack, given, journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         shown = progress(given["quiet"], given["output"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zpipe.cli import caching, job, options
+from zpipe.cli import caching, job, options, scheduling
 from zpipe.cli.telling import conclude, progress
 from zpipe.endpoints import bindable
 
@@ -29,6 +29,7 @@ then
 )
 @options.job_options
 @caching.options
+@scheduling.options
 @click.option(
     "--bind", default="tcp://127.0.0.1:5557", show_default=True, metavar="URL", help="Where workers and the sink join."
 )
@@ -45,6 +46,7 @@ def command(**given: Any) -> None:
     bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])
     ports = job.lane_ports(given["lane_ports"])
     spec, policy, source = job.spec(**given), job.policy(**given), job.open_source(**given)
+    source, policy = scheduling.plan(source, spec, policy, given)
     shown = progress(given["quiet"], "elsewhere")
     plan = caching.plan(spec, given, lambda text: shown.say(text, error=True))
     with contextlib.ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import click
@@ -9,8 +10,11 @@ import click
 from zpipe.cli import options
 from zpipe.core.wire import MAX_WIDTH
 from zpipe.endpoints import connectable
+from zpipe.errors import UsageError
 
 __all__ = ["command"]
+
+LABEL = re.compile(r"[^\s,=]+(=[^\s,=]+)?")
 
 
 class _Template(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -28,6 +32,7 @@ Examples:
   zpipe worker tcp://head:5557
   zpipe worker tcp://head:5557 --slots 4 --connect-timeout 60
   zpipe worker tcp://head:5557 --stay            keep working, job after job
+  zpipe worker tcp://head:5557 --slots 1 --label gpu=1    for items that require gpu, and others
   zpipe worker tcp://head:5557 --allow tasks:checksum    run that and nothing else, of a job with --codec json
 
 Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands the rest back.
@@ -65,6 +70,14 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
     metavar="N",
     help="Items of a coroutine function that each slot runs at a time, whatever the job says.",
 )
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="What these workers have that others may lack, for jobs that require it of some items: gpu, gpu=1. May be "
+    "given several times.",
+)
 @options.key_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def command(
@@ -76,6 +89,7 @@ def command(
     allow: tuple[str, ...],
     allow_command: tuple[str, ...],
     concurrency: int | None,
+    labels: tuple[str, ...],
     key_file: str | None,
     insecure: bool,
     quiet: bool,
@@ -86,12 +100,23 @@ def command(
     from zpipe.slot import Config
     from zpipe.slots import Supervisor, cores
 
+    for label in labels:
+        if not LABEL.fullmatch(label):
+            raise UsageError(f"--label {label!r}: write NAME or NAME=VALUE, without spaces and commas")
     allowed = parse(allow, allow_command)
     count = slots or cores()
     url = connectable(url)
     access = admit(url, key_file=key_file, insecure=insecure)
     config = Config(
-        url, count, heartbeat, connect_timeout, stay, keys=access.keys, allowed=allowed, concurrency=concurrency or 0
+        url,
+        count,
+        heartbeat,
+        connect_timeout,
+        stay,
+        keys=access.keys,
+        allowed=allowed,
+        concurrency=concurrency or 0,
+        labels=list(labels),
     )
 
     def say(text: str) -> None:

@@ -159,6 +159,10 @@ class Collector:
         if not self.done.covers(start, stop):
             self._copied[start] = max(stop, self._copied.get(start, 0))
 
+    def on_void(self, start: int, stop: int) -> None:
+        """Items `[start, stop)` are not run, and count as done: nobody waits for them, not even an ordered output."""
+        self.done.add(start, stop)
+
     def _may_yet_succeed(self, result: Result) -> bool:
         """Whether this run has failed on items on which no other has: another may do them, or has done."""
         copied = next((a for a, b in self._copied.items() if a < result.stop and result.start < b), None)

@@ -27,6 +27,10 @@ AHEAD_BYTES = 64 << 20
 """Bytes that parked items take at most, by what items have weighed so far; one is always read."""
 
 
+TRICKLE = 8
+"""Reading goes on once there is room for such a part of what may be parked."""
+
+
 class Plan:
     """The schedule of a ledger, and its agenda."""
 
@@ -48,16 +52,28 @@ class Plan:
         ledger = self._ledger
         if ledger.closed or ledger.exhausted:
             return 0
-        if self._bytes:
-            most = min(most, max(1, AHEAD_BYTES * self._items // self._bytes))
-        undone = ledger.next + ledger.ahead.count - ledger.done
-        if undone >= most:
-            undone -= sum(len(chunk) for lane in ledger.lanes.values() for chunk in lane.held.values())
-        room = max(0, most - undone)
+        room = max(0, self._spare(self._most(most)))
         beyond = ledger.ahead.room(ledger.next)
         if beyond is not None:
             room = min(room, beyond)
         return room if ledger.limit is None else max(0, min(room, ledger.limit - ledger.next))
+
+    @property
+    def trickles(self) -> bool:
+        """Whether it is too early to read on: a little later more items come together."""
+        most = self._most(AHEAD)
+        return bool(self.agenda.parked) and TRICKLE * self._spare(most) < most
+
+    def _most(self, most: int) -> int:
+        return min(most, max(1, AHEAD_BYTES * self._items // self._bytes)) if self._bytes else most
+
+    def _spare(self, most: int) -> int:
+        """Return how many of `most` items are not there, those aside that lanes hold."""
+        ledger = self._ledger
+        undone = ledger.next + ledger.ahead.count - ledger.done
+        if TRICKLE * (most - undone) < most:
+            undone -= sum(len(chunk) for lane in ledger.lanes.values() for chunk in lane.held.values())
+        return most - undone
 
     def admit(
         self,

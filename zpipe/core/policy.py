@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from zpipe.core import wire
+from zpipe.core.claim import Schedule
 
 __all__ = ["Halt", "Policy"]
 
@@ -29,6 +30,7 @@ class Policy(msgspec.Struct, frozen=True):
     `expect` workers must be ready before work starts; `mixed` lets versions differ; `most` nodes may be here at once.
     `halt` is when failed items end the job. `speculate`: slow chunks are also sent to workers with nothing to do. An
     item that `max_crashes` workers ended over is given up. With a `codec` other than pickle no results may be pickles.
+    `schedule` is what the job is held to, if what goes next is to be chosen.
     """
 
     versions: wire.Versions
@@ -39,3 +41,4 @@ class Policy(msgspec.Struct, frozen=True):
     speculate: bool = False
     max_crashes: int = 3
     codec: wire.Codec = "pickle"
+    schedule: Schedule | None = None

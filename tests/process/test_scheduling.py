@@ -1,0 +1,146 @@
+"""What goes next, when and where, on the command line: real workers, and files that tell in what order they ran."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from process.tools import LOCAL, Zpipe, records, values, wait_until
+
+
+def rows(zpipe: Zpipe, *items: object) -> str:
+    """A file of these items as JSON lines."""
+    (zpipe.folder / "items").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+    return "items"
+
+
+def test_higher_priorities_go_first(zpipe: Zpipe) -> None:
+    """Of a field; each result once, and in the items' order if that is asked for."""
+    items = [{"n": n, "prio": n % 5} for n in range(40)]
+    job = ("run", "jobs:noted_prio", "--input", rows(zpipe, *items), "--jsonl", "--priority", ".prio", "--ordered")
+    assert values(zpipe.run(*job, "--workers", "1", "--chunk", "1").out) == items
+    ran = [int(line) for line in (zpipe.folder / "noted").read_text().split()]
+    assert ran == sorted(ran, reverse=True)
+
+
+def test_an_item_that_comes_later_overtakes_what_waits_at_a_worker(zpipe: Zpipe) -> None:
+    """Only what is being run already goes ahead of it."""
+    job = ("run", "jobs:noted_slow", "--priority", "jobs.py:urgency", "--workers", "1", "--chunk", "30", "--input", "-")
+    node = zpipe.piped(*job, "--raw")
+    node.write("".join(f"{n}\n" for n in range(30)))
+    wait_until((zpipe.folder / "noted").exists, "an item is run")
+    node.write("1000\n")
+    node.eof().ended(0)
+    ran = [int(line) for line in (zpipe.folder / "noted").read_text().split()]
+    assert sorted(ran) == [*range(30), 1000]
+    assert ran.index(1000) < 20
+
+
+def test_what_is_delayed_waits_and_what_comes_too_late_expires(zpipe: Zpipe) -> None:
+    """The delayed one is run last; one that was not sent in its time is a dead letter, and is never run."""
+    items = [{"prio": 1, "wait": "1s"}, {"prio": 2, "ttl": "1h"}, {"prio": 3, "ttl": 0.01, "wait": 0}, {"prio": 4}]
+    source = rows(zpipe, *items)
+    job = (
+        "run",
+        "jobs:noted_prio",
+        "--input",
+        source,
+        "--jsonl",
+        "--delay",
+        ".wait",
+        "--ttl",
+        ".ttl",
+        "--workers",
+        "1",
+    )
+    node = zpipe.run(*job, "--requires", "jobs.py:nobody", "--dead-letters", "dead", "--ordered", status=1)
+    found = records(node.out)
+    assert [record.get("error", {}).get("type") for record in found] == [None, None, "Expired", None]
+    (letter,) = map(json.loads, (zpipe.folder / "dead").read_text().splitlines())
+    assert (letter["index"], letter["item"]) == (2, items[2])
+    assert letter["error"]["message"].startswith("it expired: it was not started within 0.01")
+    assert (zpipe.folder / "noted").read_text().split()[-1] == "1"
+
+
+def test_a_rate_holds_across_workers(zpipe: Zpipe) -> None:
+    """No stretch of time has more starts than the rate and its burst allow, as the workers' own clocks have it."""
+    job = ("run", "jobs:started_at", "--range", "12", "--rate", "10/s", "--burst", "2", "--workers", "2", "--raw")
+    began = sorted(float(line) for line in zpipe.run(*job).out.split())
+    assert len(began) == 12
+    assert began[-1] - began[0] >= 0.9
+
+
+def test_items_of_a_key_run_one_at_a_time_and_in_order(zpipe: Zpipe) -> None:
+    """On several workers, of which each would have some of them else."""
+    items = [{"who": n % 3, "n": n} for n in range(30)]
+    job = ("run", "jobs:alone", "--input", rows(zpipe, *items), "--jsonl", "--key", ".who", "--workers", "3")
+    zpipe.run(*job, "--output", "out")
+    for who in range(3):
+        lines = (zpipe.folder / f"key-{who}").read_text().split()
+        wanted = [item["n"] for item in items if item["who"] == who]
+        assert lines == [word for n in wanted for word in (f"+{n}", f"-{n}")]
+
+
+def test_no_more_are_in_flight_than_may_be(zpipe: Zpipe) -> None:
+    """Of each rate key; so two workers of three are idle, and the job still ends."""
+    job = ("run", "jobs:alone_of_all", "--range", "12", "--max-in-flight", "1", "--workers", "3", "--output", "out")
+    zpipe.run(*job)
+    lines = (zpipe.folder / "key-all").read_text().split()
+    assert [line[0] for line in lines] == ["+", "-"] * 12
+
+
+def test_items_go_to_workers_that_have_their_labels(zpipe: Zpipe) -> None:
+    """And wait for one if there is none, which the ventilator says by name."""
+    items = [{"n": n, "needs": "gpu=1" if n % 2 else None} for n in range(10)]
+    job = ("ventilator", "jobs:who", "--input", rows(zpipe, *items), "--jsonl", "--requires", ".needs")
+    vent = zpipe.start(*job, "--bind", f"{LOCAL}:0")
+    url = vent.url()
+    sink = zpipe.start("sink", url, "--output", "out", "--bind", f"{LOCAL}:0")
+    plain = zpipe.start("worker", url, "--slots", "1")
+    vent.said("waiting for a worker with label gpu=1")
+    labelled = zpipe.start("worker", url, "--slots", "1", "--label", "gpu=1")
+    for node in (vent, sink, plain, labelled):
+        node.ended(0)
+    found = records((zpipe.folder / "out").read_text())
+    assert len(found) == 10
+    first, second = ({record["value"] for record in found if record["index"] % 2 == odd} for odd in (0, 1))
+    assert len(second) == 1
+    assert len(first | second) == 2
+
+
+def test_a_job_goes_on_from_its_journal(zpipe: Zpipe) -> None:
+    """Whatever order its items were done in."""
+    items = [{"n": n, "prio": n % 3} for n in range(30)]
+    job = ("run", "jobs:noted_prio", "--input", rows(zpipe, *items), "--jsonl", "--priority", ".prio", "--workers", "1")
+    job = (*job, "--journal", "kept", "--output", "out", "--chunk", "1", "--rate", "20/s")
+    node = zpipe.start(*job)
+    wait_until(lambda: len(zpipe.noted()) > 5, "some are run")
+    node.kill()
+    zpipe.run("resume", "kept")
+    assert sorted(value["n"] for value in values((zpipe.folder / "out").read_text())) == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--priority", "high"), "--priority high: write a number, .high for that field"),
+        (("--rate", "fast"), "no rate: give for instance 100/s"),
+        (("--rate-per-key", "1/s"), "--rate-per-key needs --rate-key"),
+        (("--rate-key", ".x"), "--rate-key goes with"),
+        (("--delay", "1", "--eta", "5"), "give one"),
+        (("--key", "jobs.py:nothing_there"), "--key jobs.py:nothing_there"),
+        (("--priority", "1", "--unique"), "--priority and --unique don't go together"),
+        (("--rate", "1/s", "--workers", "0"), "--rate is for jobs with workers"),
+        (("--ttl", "soon"), "'soon' is no span of time"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(zpipe: Zpipe, options: tuple[str, ...], said: str) -> None:
+    """It names the option, and how it is to be written."""
+    assert said in zpipe.run("run", "jobs:same", "--range", "3", *options, status=2).err
+
+
+def test_an_item_without_the_field_it_is_asked_for(zpipe: Zpipe) -> None:
+    """Text has no fields: the job ends with what it can't tell, and of which item."""
+    node = zpipe.run("run", "jobs:same", "--range", "3", "--priority", ".prio", status=1)
+    assert "what item 0 claims can't be told" in node.err
+    assert "Traceback" not in node.err
