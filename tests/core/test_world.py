@@ -204,3 +204,26 @@ def test_an_item_cut_off_a_chunk_that_has_a_copy_fails() -> None:
     World(
         7, Scenario(items=8, chunk=5, speculate=True, unlucky=(5, 6), kills=0, cuts=0, doubled=0.0, deaf=0.0), []
     ).run()
+
+
+def test_an_item_that_overran_keeps_those_of_its_key_behind_it() -> None:
+    """It may be tried again, after it has been told of; then another of its key has not been begun."""
+    scenario = Scenario(
+        items=12, workers=2, poison=(2,), overruns=(0, 9), flaky=(10,), pauses=2, kills=0, cuts=0, planned=True,
+        doubled=0.0, refused=0.0, deaf=0.0,
+    )  # fmt: skip
+    World(4, scenario, [Fault("cut", step=13, who=-1)]).run()
+
+
+def test_items_of_one_key_over_which_workers_ended_run_one_by_one() -> None:
+    """Each alone on its lane, and the second of them not before the first is settled."""
+    scenario = Scenario(
+        items=26, workers=2, chunk=5, recycle=1, kills=0, cuts=0, planned=True, doubled=0.5, refused=0.0, deaf=0.0
+    )
+    faults = [
+        Fault("kill", at=9.4672, span=0.2903),
+        Fault("kill", at=5.7086, who=1, span=0.542, told=(True, False), crashed=True),
+        Fault("split", step=61, span=4.6815, told=(False, True), crashed=True, group=(-2, -1, 1)),
+        Fault("freeze", step=49, span=21.9083),
+    ]
+    World(670, scenario, faults).run()

@@ -62,7 +62,7 @@ class Agenda:
         self._doomed: list[int] = []
         self._starts: list[int] = []
         self._lines: dict[Any, list[tuple[int, int, Chunk]]] = {}
-        self._busy: set[Any] = set()
+        self._busy: dict[Any, float] = {}
         self._unparked: list[int] = []
         self._homes: dict[Any, int] = {}
         self._job = Budget(schedule.rate, schedule.max_in_flight, 0.0)
@@ -83,6 +83,9 @@ class Agenda:
             self._weed()
         if chunk.doom:
             heappush(self._doomed, start)
+            if chunk.late and claim.key is not None:  # it may be tried again: those behind it wait
+                self._serial += 1
+                heappush(self._lines.setdefault(claim.key, []), (start, self._serial, chunk))
             return
         if claim.end < inf and not chunk.attempt:
             self._push(self._ends, claim.end, chunk)
@@ -114,12 +117,16 @@ class Agenda:
     def _expose(self, key: Any) -> None:
         """Let the first of a key's items be chosen, if none of them is under way."""
         first = self._first_of(key)
-        if first is not None and key not in self._busy:
+        if first is not None and self._is_free(key, first):
             self._offer(first)
+
+    def _is_free(self, key: Any, chunk: Chunk) -> bool:
+        """Whether none of a key's items is under way, nor one ahead of this chunk about to be again."""
+        return chunk.start < self._busy.get(key, inf)
 
     def _first_of(self, key: Any) -> Chunk | None:
         line = self._lines.get(key)
-        while line and (not self._is_parked(line[0][2]) or line[0][2].doom):
+        while line and (not self._is_parked(line[0][2]) or (line[0][2].doom and not line[0][2].late)):
             heappop(line)
         if line:
             return line[0][2]
@@ -152,22 +159,22 @@ class Agenda:
     def on_flight(self, held: Iterable[Chunk], resting: Iterable[Chunk]) -> None:
         """Lanes hold these chunks; those `resting` are neither parked nor held, but tried again later."""
         self._unparked = []
-        job, outs, busy = 0, dict.fromkeys(self._outs, 0), set()
+        job, outs, busy = 0, dict.fromkeys(self._outs, 0), dict[Any, float]()
         for chunk in held:
             self._unparked.append(chunk.start)
+            claim = chunk.claim or PLAIN
+            if claim.key is not None and (chunk.late or not chunk.doom):
+                busy[claim.key] = -inf
             if chunk.doom:
                 continue
             count = len(chunk) - (chunk.got.count if chunk.got is not None else 0)
             job += count
-            claim = chunk.claim or PLAIN
             if claim.rate_key in self._budgets:
                 outs[claim.rate_key] = outs.get(claim.rate_key, 0) + count
-            if claim.key is not None:
-                busy.add(claim.key)
         for chunk in resting:
             self._unparked.append(chunk.start)
-            if chunk.claim is not None and chunk.claim.key is not None:
-                busy.add(chunk.claim.key)
+            if chunk.claim is not None and (key := chunk.claim.key) is not None:
+                busy[key] = min(chunk.start, busy.get(key, inf))
         self._job.out = job
         for key, out in outs.items():
             budget = self._budgets[key]
@@ -175,8 +182,8 @@ class Agenda:
             if fewer:
                 self._release(budget, budget.room_in_flight)
         self._outs = {key: out for key, out in outs.items() if out}
-        freed, self._busy = self._busy - busy, busy
-        for key in freed:
+        before, self._busy = self._busy, busy
+        for key in [key for key, bound in before.items() if bound < busy.get(key, inf)]:
             self._expose(key)
 
     @property
@@ -354,6 +361,8 @@ class Agenda:
             del self.parked[chunk.start]
         if not chunk.doom:
             self._charge(chunk, lane, now)
+        elif chunk.late and chunk.claim is not None and chunk.claim.key is not None:
+            self._busy[chunk.claim.key] = -inf
         return chunk
 
     def _told(self) -> Chunk | None:
@@ -406,7 +415,7 @@ class Agenda:
         claim = chunk.claim or PLAIN
         if claim.begin > now and not chunk.attempt:
             return False
-        return claim.key is None or (claim.key not in self._busy and self._first_of(claim.key) is chunk)
+        return claim.key is None or (self._is_free(claim.key, chunk) and self._first_of(claim.key) is chunk)
 
     def _has_room(self, chunk: Chunk, now: float) -> bool:
         """Whether the budget of a chunk's rate key has room; if not, the chunk waits for that."""
@@ -481,7 +490,7 @@ class Agenda:
             self._call_next(budget, now, claim.rate_key)
         self._unparked.append(chunk.start)
         if claim.key is not None:
-            self._busy.add(claim.key)
+            self._busy[claim.key] = -inf
             self._homes.pop(claim.key, None)
             self._homes[claim.key] = lane.number
             if len(self._homes) > REMEMBERED:

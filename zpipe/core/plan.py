@@ -44,6 +44,7 @@ class Plan:
         self._items = self._bytes = 0
         self.agenda = Agenda(schedule, outstanding, ledger.lanes, pending.add)
         pending.follow(self.agenda)
+        suspects.may_go = self._may_go
 
     # what is read
 
@@ -110,6 +111,18 @@ class Plan:
         if ledger.full or agenda.wants_to_know:
             held = chain.from_iterable(lane.held.values() for lane in ledger.lanes.values())
             agenda.on_flight(held, [*ledger.retries.chunks.values(), *self._suspects.resting()])
+
+    def _may_go(self, suspect: Chunk) -> bool:
+        """Whether it is a suspect's turn among the items of its key: there are few of these, so all are looked at."""
+        key = suspect.claim.key if suspect.claim is not None else None
+        return key is None or not any(
+            chunk.claim is not None
+            and chunk.claim.key == key
+            and (chunk.late or not chunk.doom)
+            and (chunk.lane or chunk.start < suspect.start)
+            for chunk in chain(self._outstanding.values(), self._ledger.retries.chunks.values())
+            if chunk is not suspect
+        )
 
     def on_void(self, chunk: Chunk) -> None:
         """There is nothing to run in a chunk that was just given to a lane: nobody wants it any more."""

@@ -7,6 +7,7 @@ job with limits what a lost worker had waits a little for that word. Must not kn
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
 
@@ -54,6 +55,8 @@ class Suspects:
         self.max_crashes = max_crashes
         self.pending: list[int] = []
         """A heap of where those start that may wait to be run, and of some that do no more."""
+        self.may_go: Callable[[Chunk], bool] = lambda _: True
+        """Whether a schedule lets a chunk go now."""
         self._outstanding = outstanding
         self._running: dict[int, tuple[list[Chunk], bool, bool]] = {}
         self._heard: dict[int, list[Chunk]] = {}
@@ -129,7 +132,7 @@ class Suspects:
             chunk = self._outstanding.get(start)
             if chunk is None or chunk.lane:
                 continue
-            if chunk.claim is None or chunk.doom or chunk.claim.requires <= labels:
+            if chunk.claim is None or chunk.doom or (chunk.claim.requires <= labels and self.may_go(chunk)):
                 found = chunk
             else:
                 aside.append(start)
