@@ -57,7 +57,7 @@ LEVELS = [
     {"settling"},
     {"runner", "planned", "lines", "feeder", "maps", "submits"},
     {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "crowd", "outbox"},
-    {"sifting", "coroutines", "rota"},
+    {"sifting", "coroutines", "rota", "ticks"},
     {"repertoire"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"sink_node", "slot", "plans", "inline"},

@@ -489,16 +489,16 @@ def started_at(item: Any) -> float:
     return time.time()
 
 
-def alone(item: dict[str, Any]) -> None:
+def keyed(item: dict[str, Any]) -> None:
     """Note the beginning and the end in a file of the item's own key."""
     note(f"key-{item['who']}", f"+{item['n']}")
     time.sleep(0.005)
     note(f"key-{item['who']}", f"-{item['n']}")
 
 
-def alone_of_all(item: int) -> None:
+def keyed_all(item: int) -> None:
     """The same, of one key for all."""
-    alone({"who": "all", "n": item})
+    keyed({"who": "all", "n": item})
 
 
 def who(item: Any) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from datetime import datetime
 
 import pytest
 from process.tools import LOCAL, Zpipe, records, values, wait_until
@@ -73,7 +75,7 @@ def test_a_rate_holds_across_workers(zpipe: Zpipe) -> None:
 def test_items_of_a_key_run_one_at_a_time_and_in_order(zpipe: Zpipe) -> None:
     """On several workers, of which each would have some of them else."""
     items = [{"who": n % 3, "n": n} for n in range(30)]
-    job = ("run", "jobs:alone", "--input", rows(zpipe, *items), "--jsonl", "--key", ".who", "--workers", "3")
+    job = ("run", "jobs:keyed", "--input", rows(zpipe, *items), "--jsonl", "--key", ".who", "--workers", "3")
     zpipe.run(*job, "--output", "out")
     for who in range(3):
         lines = (zpipe.folder / f"key-{who}").read_text().split()
@@ -83,7 +85,7 @@ def test_items_of_a_key_run_one_at_a_time_and_in_order(zpipe: Zpipe) -> None:
 
 def test_no_more_are_in_flight_than_may_be(zpipe: Zpipe) -> None:
     """Of each rate key; so two workers of three are idle, and the job still ends."""
-    job = ("run", "jobs:alone_of_all", "--range", "12", "--max-in-flight", "1", "--workers", "3", "--output", "out")
+    job = ("run", "jobs:keyed_all", "--range", "12", "--max-in-flight", "1", "--workers", "3", "--output", "out")
     zpipe.run(*job)
     lines = (zpipe.folder / "key-all").read_text().split()
     assert [line[0] for line in lines] == ["+", "-"] * 12
@@ -118,6 +120,28 @@ def test_a_job_goes_on_from_its_journal(zpipe: Zpipe) -> None:
     node.kill()
     zpipe.run("resume", "kept")
     assert sorted(value["n"] for value in values((zpipe.folder / "out").read_text())) == list(range(30))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_job_is_fed_with_the_time_until_it_is_ended(zpipe: Zpipe, number: int) -> None:
+    """A signal has it finish what is in flight; what there is of the output is kept."""
+    node = zpipe.start("run", "jobs:same", "--every", "50ms", "--workers", "1", "--raw")
+    wait_until(lambda: node.out.count("\n") >= 3, "three times")
+    node.signal(number)
+    node.ended(130)
+    times = [datetime.fromisoformat(line) for line in node.out.split()]
+    assert times == sorted(set(times))
+    assert times[0].tzinfo is not None
+
+
+def test_a_cron_expression_feeds_a_job_that_is_cancelled(zpipe: Zpipe) -> None:
+    """It waits for the source, and ends at once when it is told to from elsewhere."""
+    pytest.importorskip("cronsim", reason="--cron needs cronsim: pip install 'zpipe[cron]'")
+    node = zpipe.start("run", "jobs:same", "--cron", "0 0 29 2 *", "--workers", "1")
+    node.said("waiting for the source")
+    zpipe.run("cancel", node.pid)
+    node.ended(130)
+    assert "can't be read" in zpipe.run("run", "jobs:same", "--cron", "often", status=2).err
 
 
 @pytest.mark.parametrize(

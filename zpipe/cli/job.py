@@ -24,6 +24,8 @@ def open_source(
     range_: str | None,
     glob: str | None,
     source: str | None,
+    every: str | None,
+    cron: str | None,
     resubmit: str | None,
     encoding: str,
     codec: Codec,
@@ -33,6 +35,7 @@ def open_source(
     from zpipe import feeder, lines, sources
 
     given = {"--input": input, "--range": range_, "--glob": glob, "--source": source, "--resubmit": resubmit}
+    given |= {"--every": every, "--cron": cron}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} are both sources of items; give one")
@@ -46,6 +49,8 @@ def open_source(
         return feeder.glob_source(glob, codec=codec)
     if resubmit is not None:
         return lines.open_lines(resubmit, kind="json")
+    if every is not None or cron is not None:
+        return _ticks(every, cron, codec)
     if source is not None:
         return feeder.callable_source(source, codec)
     if input is None and sys.stdin is not None and sys.stdin.isatty():
@@ -53,6 +58,17 @@ def open_source(
             "no items: give --input FILE, --range, --glob, --source or --resubmit, or pipe lines into stdin"
         )
     return lines.open_lines(input or "-", separator=b"\0" if null else b"\n", kind="json" if jsonl else "lines")
+
+
+def _ticks(every: str | None, cron: str | None, codec: Codec) -> Any:
+    from zpipe import claims, ticks
+
+    if every is None:
+        return ticks.cron_source(cron or "", codec)
+    try:
+        return ticks.every_source(claims.seconds(every), codec)
+    except ValueError as error:
+        raise UsageError(f"--every: {error}") from None
 
 
 def fingerprint(spec: JobSpec, stages: Sequence[JobSpec] = (), **given: Any) -> dict[str, str]:
@@ -64,6 +80,8 @@ def fingerprint(spec: JobSpec, stages: Sequence[JobSpec] = (), **given: Any) -> 
         "input": "--input",
         "glob": "--glob",
         "source": "--source",
+        "every": "--every",
+        "cron": "--cron",
         "resubmit": "--resubmit",
     }
     named = [f"{option} {given[name]}" for name, option in sources.items() if given[name] is not None]

@@ -85,6 +85,10 @@ _SOURCE: list[Callable[[Any], Any]] = [
     ),
     click.option("--glob", metavar="PATTERN", help="Items are the files that match; ** crosses folders."),
     click.option("--source", metavar="MODULE:FUNCTION", help="Items are what this function yields."),
+    click.option("--every", metavar="SPAN", help="Items are times, from now on so long apart (30s, 5m), for ever."),
+    click.option(
+        "--cron", metavar="EXPR", help="Items are the times that EXPR names, as cron has it ('0 2 * * *'), for ever."
+    ),
     click.option("--resubmit", metavar="FILE", help="Items are those of the dead letters in FILE."),
 ]
 
