@@ -16,6 +16,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim, Rate, Schedule, provided
 from zpipe.core.ledger import Ledger
 from zpipe.core.plan import Plan
+from zpipe.core.suspects import Verdict
 from zpipe.core.wire import Receipt
 
 FREE = Schedule()
@@ -490,3 +491,18 @@ def test_the_agenda_does_as_the_rules_say(schedule: Schedule, claims: list[Claim
         twin.go_on(rng)
     assert sorted(twin.over) == list(range(len(claims)))
     assert desk.ledger.in_flight == 0
+
+
+def test_an_item_that_expired_is_not_to_blame_for_a_crash() -> None:
+    """It was not run: it is told of again, and neither halved nor run."""
+    desk = Desk(lanes=2)
+    desk.admit(Claim(end=110.0), count=4)
+    desk.now = 111.0
+    told = desk.take(1)
+    assert told is not None
+    assert (len(told), told.expired) == (4, True)
+    desk.ledger.on_lost(1)
+    assert not desk.ledger.on_verdict(1, Verdict(crashed=True, how="it crashed"))
+    told = desk.take(2)
+    assert told is not None
+    assert (told.start, told.stop, told.crashes, told.expired) == (0, 4, 0, True)

@@ -67,6 +67,7 @@ class Suspects:
 
         `alone`: one item, with nothing else on the lane.
         """
+        chunks = [chunk for chunk in chunks if not chunk.expired]  # those are told of, not run: it can't be they
         self._running[number] = chunks, alone, many
         if len(self._running) > VERDICTS:
             del self._running[next(iter(self._running))]
