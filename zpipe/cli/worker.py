@@ -73,6 +73,7 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
 @click.option(
     "--label",
     "labels",
+    envvar="ZPIPE_LABEL",
     multiple=True,
     metavar="NAME[=VALUE]",
     help="What these workers have that others may lack, for jobs that require it of some items: gpu, gpu=1. May be "
