@@ -17,6 +17,8 @@ INLINE = ("--workers", "0")
         ("jobs:double", "--range", "300", "--ordered"),
         ("jobs:fail_on_seven", "--range", "20", "--ordered", "--raw"),
         ("jobs:same", "--range", "100", "--reduce", "operator:add"),
+        ("jobs:same", "--range", "30", "--rate", "1000/s", "--max-in-flight", "3", "--ordered"),
+        ("jobs:same", "--range", "30", "--delay", "0.01", "--ordered"),
         ("builtins:bool", "--range", "1000000000", "--first", "--ordered"),
         ("--command", "echo {}", "--range", "5", "--ordered"),
     ],

@@ -154,7 +154,6 @@ def test_a_cron_expression_feeds_a_job_that_is_cancelled(zpipe: Zpipe) -> None:
         (("--delay", "1", "--eta", "5"), "give one"),
         (("--key", "jobs.py:nothing_there"), "--key jobs.py:nothing_there"),
         (("--priority", "1", "--unique"), "--priority and --unique don't go together"),
-        (("--rate", "1/s", "--workers", "0"), "--rate is for jobs with workers"),
         (("--ttl", "soon"), "'soon' is no span of time"),
     ],
 )

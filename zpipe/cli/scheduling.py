@@ -84,9 +84,6 @@ def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tup
         if given.get(option):
             first, other = (name.replace("_", "-") for name in (next(iter({**wishes, **limits})), option))
             raise UsageError(f"--{first} and --{other} don't go together; give one of them")
-    if given.get("workers") == 0 and given.get("bind") is None:
-        first = next(iter({**wishes, **limits})).replace("_", "-")
-        raise UsageError(f"--{first} is for jobs with workers, and --workers 0 has none; give some, or --bind")
     per_key = [name for name in limits if name.endswith("_per_key")]
     if per_key and "rate_key" not in wishes:
         raise UsageError(f"--{per_key[0].replace('_', '-')} needs --rate-key, which says what the key of an item is")
