@@ -88,10 +88,14 @@ def _most():
         return int(file.read() or 0)
 
 
+def _stored():
+    return os.path.getsize("stored") if os.path.exists("stored") else 0
+
+
 def noted(row):
-    """Note that the row was stored, once the file `most` has a number above its own."""
+    """Note that the row was stored, once the notes are fewer bytes than the file `most` says."""
     until = time.monotonic() + 60.0
-    while row["number"] >= _most() and time.monotonic() < until:
+    while _stored() >= _most() and time.monotonic() < until:
         time.sleep(0.01)
     with open("stored", "a") as file:
         file.write(f"{row['number']}\n")

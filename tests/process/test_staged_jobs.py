@@ -71,17 +71,18 @@ def test_a_killed_run_is_gone_on_with(zpipe: Zpipe, folder: Path, ordered: bool)
     """From the journal of all stages, to the same output, and what was done is not done again."""
     tasks = ("steps.py:parse", "--then", "steps.py:enrich,chunk=7", "--then", "steps.py:noted,chunk=5")
     how = ("--input", "lines.txt", "--raw", "-o", "out", "--journal", "j", *(["--ordered"] * ordered))
-    partial = folder / "out.partial"
-    (folder / "most").write_text("1000")
+    stored = folder / "stored"
+    stored.touch()
+    (folder / "most").write_text("700")
     first = zpipe.start("run", *tasks, *how)
-    wait_until(lambda: partial.exists() and partial.stat().st_size > 100, lambda: f"results of {first.err}")
+    wait_until(lambda: stored.stat().st_size >= 700, lambda: f"results of {first.err}")
     first.kill()
     wait_until(lambda: not zpipe.left(), "the end of its workers")
     assert not (folder / "out").exists()
     assert "stage 1" in zpipe.run("journal", "show", "j").out
-    (folder / "most").write_text("2500")
+    (folder / "most").write_text("1800")
     second = zpipe.start("resume", "j")
-    wait_until(lambda: partial.stat().st_size > 1200, lambda: f"results of {second.err}")
+    wait_until(lambda: stored.stat().st_size >= 1800, lambda: f"results of {second.err}")
     second.signal(signal.SIGINT)
     second.said("interrupted: finishing")
     (folder / "most").write_text("99999")
