@@ -50,7 +50,7 @@ DRAWS: dict[str, Callable[[int], list[float]]] = {"lognormal": lognormal, "paret
 def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     """Sleep in zpipe, embedded."""
     from zpipe.core.policy import Policy
-    from zpipe.core.wire import JobSpec
+    from zpipe.core.spec import JobSpec
     from zpipe.drive import run_job
     from zpipe.outputs import CallOutput
     from zpipe.progress import QuietProgress

@@ -25,6 +25,7 @@ from tasks import noop
 import zpipe
 from zpipe import link, runner, serialize
 from zpipe.core import wire
+from zpipe.core.spec import JobSpec, TaskSpec
 
 WORKERS = 2
 
@@ -113,7 +114,7 @@ def check(items: list[Any], results: Iterable[Any]) -> None:
 
 def in_runner(items: int) -> int:
     """Run one chunk in this process as a worker does; return how many calls that took."""
-    spec = wire.JobSpec(wire.TaskSpec("pickle", "noop", serialize.dump_function(noop)), "outcomes")
+    spec = JobSpec(TaskSpec("pickle", "noop", serialize.dump_function(noop)), "outcomes")
     made = runner.Runner(spec)
     frames = serialize.dumps(list(range(items)))
     chunk = wire.Chunk(start=0, stop=items, attempt=1, items="pickle")

@@ -81,7 +81,7 @@ class Sum:
 
 def _job(items: int) -> tuple[Noted, Any, Any]:
     from zpipe.core.policy import Policy
-    from zpipe.core.wire import JobSpec
+    from zpipe.core.spec import JobSpec
     from zpipe.sources import IterSource
     from zpipe.tasks import describe
     from zpipe.versions import our_versions

@@ -47,7 +47,7 @@ class First:
 def job(items: int, ranges: bool, expect: int = WORKERS) -> tuple[Any, Any, Any, Any]:
     """Return what runs no-ops over numbers: the source, the job, its policy and its progress."""
     from zpipe.core.policy import Policy
-    from zpipe.core.wire import JobSpec
+    from zpipe.core.spec import JobSpec
     from zpipe.progress import QuietProgress
     from zpipe.sources import IterSource
     from zpipe.tasks import describe

@@ -11,7 +11,7 @@ import pytest
 
 from zpipe import tasks
 from zpipe.allowed import Allowed, check, implied, parse
-from zpipe.core.wire import JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import TaskError, UsageError
 
 MODULE = """

@@ -13,7 +13,7 @@ from zpipe.claims import Claims, field, rate, schedule, seconds
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import PLAIN, Claim, Rate, Schedule
-from zpipe.core.wire import JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import SourceError, UsageError
 from zpipe.parked import load
 from zpipe.planned import PlannedSource

@@ -18,7 +18,7 @@ from zpipe import condition, held, maps
 from zpipe import futures as own_futures
 from zpipe.condition import Condition, Flag
 from zpipe.core.chunking import Chunker
-from zpipe.core.wire import TaskSpec
+from zpipe.core.spec import TaskSpec
 from zpipe.functions import Function
 from zpipe.futures import PipelineFuture
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zpipe import data
-from zpipe.core.wire import Codec
+from zpipe.core.spec import Codec
 
 CODECS: tuple[Codec, ...] = ("json", "msgpack")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zpipe.core.wire import TaskSpec
+from zpipe.core.spec import TaskSpec
 from zpipe.digests import content, digest, of_function, of_task
 
 ODD = [1, 1.0, True, "1", b"1", None, (1, 2), [1, 2], (1, (2,)), ((1,), 2), {"a": 1}, {"a": "1"}, {1, 2}, 2**70, -1, ""]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zpipe.core.wire import JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.fingerprint import differences, fingerprint
 
 

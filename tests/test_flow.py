@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from zpipe import serialize
 from zpipe.cli import stages as cli_stages
-from zpipe.core.wire import Failure, JobSpec, Result, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
+from zpipe.core.wire import Failure, Result
 from zpipe.errors import OutputError, UsageError
 from zpipe.flow import Flow, StagePlan
 from zpipe.journal import Journal, Origin

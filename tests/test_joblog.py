@@ -6,7 +6,8 @@ import pytest
 
 from zpipe import serialize
 from zpipe.commands import CommandTask
-from zpipe.core.wire import Chunk, Fate, JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
+from zpipe.core.wire import Chunk, Fate
 from zpipe.joblog import HEADER
 from zpipe.runner import Outcome, Runner
 

@@ -9,7 +9,7 @@ import zpipe
 
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
-    {"errors", "core.ranges", "echo", "groups", "listed"},
+    {"errors", "core.ranges", "core.spec", "echo", "groups", "listed"},
     {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile", "core.claim"},
     {"core.chunk", "core.bucket", "core.coding", "fingerprint", "grouping"},
     {"core.lane", "core.suspects", "core.budget"},

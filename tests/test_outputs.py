@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zpipe import data, outputs, serialize
-from zpipe.core.wire import Codec
+from zpipe.core.spec import Codec
 from zpipe.errors import OutputError, UsageError
 from zpipe.outputs import CallOutput, FileOutput, FoldOutput, OutputClosed, StreamOutput, open_output
 

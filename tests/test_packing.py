@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import zpipe
 from zpipe import packing, serialize, tasks
-from zpipe.core.wire import Chunk, Codec, Encoding, JobSpec, TaskSpec
+from zpipe.core.spec import Codec, Encoding, JobSpec, TaskSpec
+from zpipe.core.wire import Chunk
 from zpipe.errors import WireError
 from zpipe.runner import Runner
 from zpipe.stagerunner import StageRunner

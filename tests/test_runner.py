@@ -19,7 +19,8 @@ import zpipe
 from zpipe import context, data, outcomes, serialize
 from zpipe.allowed import Allowed
 from zpipe.core import wire
-from zpipe.core.wire import Chunk, Codec, Encoding, Failure, ItemKind, JobSpec, TaskSpec
+from zpipe.core.spec import Codec, Encoding, ItemKind, JobSpec, TaskSpec
+from zpipe.core.wire import Chunk, Failure
 from zpipe.errors import TaskError, WireError
 from zpipe.runner import Outcome, Runner, set_up
 from zpipe.sources import pack

@@ -15,7 +15,7 @@ import pytest
 
 from zpipe import serialize, tasks
 from zpipe.commands import CommandTask
-from zpipe.core.wire import TaskSpec
+from zpipe.core.spec import TaskSpec
 from zpipe.errors import TaskError
 
 

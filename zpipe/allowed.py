@@ -12,7 +12,7 @@ import shlex
 import msgspec
 
 from zpipe import tasks
-from zpipe.core.wire import PICKLED, JobSpec, TaskSpec
+from zpipe.core.spec import PICKLED, JobSpec, TaskSpec
 from zpipe.errors import TaskError, UsageError
 
 __all__ = ["Allowed", "check", "implied", "parse"]

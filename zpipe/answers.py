@@ -13,7 +13,7 @@ import msgspec
 
 from zpipe import keepsakes, outcomes, records
 from zpipe.core.sieve import Answer
-from zpipe.core.wire import JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.reading import Unread
 from zpipe.runner import Outcome, Runner
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from zpipe.core.wire import Buffer, Codec
+from zpipe.core.spec import Codec
+from zpipe.core.wire import Buffer
 
 __all__ = ["TITLES", "dump", "dump_lines", "is_plain", "load", "loader"]
 

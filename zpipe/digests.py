@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from zpipe import data, serialize
-from zpipe.core.wire import TaskSpec
+from zpipe.core.spec import TaskSpec
 
 __all__ = ["SIZE", "content", "digest", "of_function", "of_task"]
 

@@ -17,6 +17,7 @@ from zpipe.access import Access
 from zpipe.allowed import Allowed, implied
 from zpipe.core import wire
 from zpipe.core.policy import Policy
+from zpipe.core.spec import JobSpec
 from zpipe.flow import Flow
 from zpipe.foreground import Foreground
 from zpipe.local import LocalSlots, announce, private_folder
@@ -46,7 +47,7 @@ STARTING = 3.0
 
 def run_job(
     source: Source,
-    spec: wire.JobSpec,
+    spec: JobSpec,
     output: Output,
     policy: Policy,
     progress: Progress,
@@ -144,7 +145,7 @@ def run_job(
                 slots.stop(GRACE)
 
 
-def _prepare(ventilator: Ventilator, specs: Sequence[wire.JobSpec]) -> Allowed | None:
+def _prepare(ventilator: Ventilator, specs: Sequence[JobSpec]) -> Allowed | None:
     """Have a ventilator know of all its job's stages; return what its own workers are to allow."""
     allowed = implied(*specs)
     ventilator.allow = allowed.options() if allowed is not None else ""
@@ -163,7 +164,7 @@ def _ventilator(
     stack: contextlib.ExitStack,
     front: Foreground,
     source: Source,
-    spec: wire.JobSpec,
+    spec: JobSpec,
     policy: Policy,
     *,
     chunk: int | None,
@@ -295,7 +296,7 @@ def finish_job(
 
 def run_ventilator(
     source: Source,
-    spec: wire.JobSpec,
+    spec: JobSpec,
     policy: Policy,
     progress: Progress,
     *,

@@ -6,8 +6,8 @@ import contextlib
 import sys
 
 from zpipe.access import Access
-from zpipe.core import wire
 from zpipe.core.policy import Policy
+from zpipe.core.spec import JobSpec
 from zpipe.drive import conclude, spin
 from zpipe.foreground import Foreground
 from zpipe.inline import InlineSink, InlineVentilator
@@ -24,7 +24,7 @@ __all__ = ["run_inline"]
 
 def run_inline(
     source: Source,
-    spec: wire.JobSpec,
+    spec: JobSpec,
     output: Output,
     policy: Policy,
     progress: Progress,

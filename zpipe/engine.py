@@ -27,6 +27,7 @@ from zpipe.broken import BrokenPipeline
 from zpipe.condition import Condition, Flag
 from zpipe.core import wire
 from zpipe.core.policy import Policy
+from zpipe.core.spec import Call, Encoding, JobSpec
 from zpipe.functions import Function, Functions
 from zpipe.futures import PipelineFuture
 from zpipe.held import Held
@@ -62,7 +63,7 @@ _LOG = logging.getLogger("concurrent.futures.zpipe")
 class NoOutput:
     """The sink has nothing to write: outcomes go to whoever waits for them."""
 
-    encoding: wire.Encoding = "outcomes"
+    encoding: Encoding = "outcomes"
 
     def write(self, frames: Sequence[wire.Buffer]) -> None:
         """Take nothing."""
@@ -89,7 +90,7 @@ class Engine:
         *,
         workers: int,
         bind: str | None,
-        setup: wire.JobSpec | None,
+        setup: JobSpec | None,
         chunk: int | None,
         heartbeat: float,
         progress: Progress,
@@ -508,7 +509,7 @@ class Engine:
             call.orphan(RuntimeError(self.closed))
 
 
-def _identify(made: Callable[..., Any], call: wire.Call) -> bytes:
+def _identify(made: Callable[..., Any], call: Call) -> bytes:
     from zpipe import digests
 
     return digests.of_function(made, call)

@@ -16,7 +16,7 @@ from itertools import repeat, starmap
 from pathlib import Path
 from typing import Any
 
-from zpipe.core.wire import Codec
+from zpipe.core.spec import Codec
 from zpipe.errors import SourceError, TaskError, UsageError
 from zpipe.sources import Batch, failure, length_of, pack, pass_over
 from zpipe.walk import matches

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-from zpipe.core.wire import JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
 
 __all__ = ["differences", "fingerprint"]
 

@@ -11,8 +11,8 @@ from functools import partial
 
 import msgspec
 
-from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.core.spec import JobSpec
 from zpipe.core.stages import Numbered, Stage, Stages
 from zpipe.loop import Loop
 from zpipe.packing import join, numbered
@@ -25,7 +25,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     """What is asked of a stage: its `spec` and what to call it; `chunk` items a chunk (None: as many as are best) and
     `most` workers at a time (0: any number)."""
 
-    spec: wire.JobSpec
+    spec: JobSpec
     name: str
     chunk: int | None = None
     most: int = 0
@@ -44,7 +44,7 @@ class Ticket(msgspec.Struct):
 class Flow:
     """The items of all stages, as a source and as tasks. `source` gives the first stage's."""
 
-    setup: wire.JobSpec | None = None
+    setup: JobSpec | None = None
     exact = False
 
     def __init__(self, loop: Loop, plans: Sequence[StagePlan], source: Source, *, ordered: bool) -> None:
@@ -78,7 +78,7 @@ class Flow:
         """Return None: items of stages go in chunks."""
         return None
 
-    def spec(self, number: int) -> wire.JobSpec:
+    def spec(self, number: int) -> JobSpec:
         """The task of the stage of this number."""
         return self.plans[number - 1].spec
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from zpipe import serialize
 from zpipe.core.chunking import Chunker
-from zpipe.core.wire import Call, TaskSpec
+from zpipe.core.spec import Call, TaskSpec
 
 __all__ = ["QUICK", "Function", "Functions"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from zpipe.core.wire import Encoding
+from zpipe.core.spec import Encoding
 
 __all__ = ["Grouping", "field"]
 

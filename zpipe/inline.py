@@ -21,6 +21,7 @@ from zpipe.awaitables import Awaiting
 from zpipe.core import wire
 from zpipe.core.chunk import Chunk
 from zpipe.core.policy import Policy
+from zpipe.core.spec import JobSpec
 from zpipe.crowd import Run
 from zpipe.errors import TaskError
 from zpipe.lanes import Lane, Lanes
@@ -242,7 +243,7 @@ class InlineVentilator(Ventilator):
         self,
         loop: Loop,
         source: Source,
-        spec: wire.JobSpec,
+        spec: JobSpec,
         policy: Policy,
         *,
         say: Callable[[str, bool], None],

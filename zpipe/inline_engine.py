@@ -16,7 +16,7 @@ from typing import Any
 
 from zpipe.awaitables import is_async
 from zpipe.condition import Condition
-from zpipe.core.wire import Call, TaskSpec
+from zpipe.core.spec import Call, TaskSpec
 from zpipe.engine import INTERRUPTED, Engine, NoOutput
 from zpipe.functions import KEPT, Function, Functions
 from zpipe.futures import PipelineFuture

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from zpipe import data, serialize
-from zpipe.core.wire import Codec
+from zpipe.core.spec import Codec
 
 __all__ = ["ERROR", "EXCEPTION", "FLAT", "VALUE", "failed", "keep", "load"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import BinaryIO, Literal
 
-from zpipe.core.wire import ItemKind
+from zpipe.core.spec import ItemKind
 from zpipe.errors import SourceError, UsageError
 from zpipe.sources import Batch
 

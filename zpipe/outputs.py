@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Literal, NoReturn, Protocol
 import msgspec
 
 from zpipe import data, serialize
-from zpipe.core.wire import Buffer, Codec, Encoding
+from zpipe.core.spec import Codec, Encoding
+from zpipe.core.wire import Buffer
 from zpipe.errors import OutputError, UsageError
 from zpipe.journal import Mark
 from zpipe.partials import BUFFER, is_direct, open_partial, partial_of, reason, sync_folder, target_of

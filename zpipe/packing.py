@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from zpipe import data, records, serialize
-from zpipe.core.wire import Buffer, Codec, Encoding
+from zpipe.core.spec import Codec, Encoding
+from zpipe.core.wire import Buffer
 from zpipe.errors import WireError
 from zpipe.traces import message_text
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.core.spec import Encoding, JobSpec
 from zpipe.sources import Batch
 
 __all__ = ["LocalSink", "Tasks"]
@@ -15,7 +16,7 @@ __all__ = ["LocalSink", "Tasks"]
 class Tasks(Protocol):
     """What a job of many functions says of the items that its source gives next."""
 
-    setup: wire.JobSpec | None
+    setup: JobSpec | None
     """What is called once in each worker, ahead of everything."""
 
     def current(self) -> tuple[int, Chunker] | None:
@@ -24,7 +25,7 @@ class Tasks(Protocol):
     def single(self) -> tuple[int, Chunker, Batch] | None:
         """The next item where it is to be sent alone, whatever else there is, with its task; None if there is none."""
 
-    def spec(self, number: int) -> wire.JobSpec:
+    def spec(self, number: int) -> JobSpec:
         """The task of this number."""
 
 
@@ -36,7 +37,7 @@ class LocalSink(Protocol):
         """Where workers send results, announced with `*` for the host."""
 
     @property
-    def encoding(self) -> wire.Encoding:
+    def encoding(self) -> Encoding:
         """How it wants results."""
 
     @property

@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast
 from zpipe import endpoints
 from zpipe.access import Access, admit
 from zpipe.awaitables import CONCURRENCY, is_async, is_awaitable
-from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.core.spec import Call, JobSpec, TaskSpec
 from zpipe.engine import CUT, INTERRUPTED, Engine
 from zpipe.functions import QUICK
 from zpipe.futures import PipelineFuture
@@ -161,7 +161,7 @@ class Pipeline(Executor):
         if initializer is not None:
             data = b"" if inline else dump_function(partial(initializer, *initargs))
             name = f"the initializer {getattr(initializer, '__qualname__', repr(initializer))}"
-            setup = wire.JobSpec(wire.TaskSpec("pickle", name, data), "outcomes", setup=True)
+            setup = JobSpec(TaskSpec("pickle", name, data), "outcomes", setup=True)
         if inline:
             start = None if initializer is None else partial(initializer, *initargs)
             self._engine: Engine = InlineEngine(
@@ -367,7 +367,7 @@ class Pipeline(Executor):
         self,
         fn: Callable[..., Any],
         items: Iterable[Any],
-        call: wire.Call,
+        call: Call,
         timeout: float | None,
         chunksize: int | None,
         buffersize: int | None,
@@ -382,7 +382,7 @@ class Pipeline(Executor):
         self,
         fn: Callable[..., Any],
         items: Iterable[Any],
-        call: wire.Call = "one",
+        call: Call = "one",
         *,
         chunksize: int | None = None,
         buffersize: int | None = None,

@@ -16,7 +16,8 @@ from zpipe import data, reading, serialize
 from zpipe.claims import Claims
 from zpipe.core import wire
 from zpipe.core.claim import PLAIN, Claim
-from zpipe.core.wire import Buffer, JobSpec
+from zpipe.core.spec import ItemKind, JobSpec
+from zpipe.core.wire import Buffer
 from zpipe.errors import SourceError, WireError
 from zpipe.parked import Parked
 from zpipe.sources import Batch, Source
@@ -129,7 +130,7 @@ class PlannedSource:
 _Pack = Callable[[Sequence[Any]], list[Buffer] | None]
 
 
-def _run(kind: wire.ItemKind, items: Sequence[Any], pack: _Pack, claim: Claim | None, size: int) -> Batch:
+def _run(kind: ItemKind, items: Sequence[Any], pack: _Pack, claim: Claim | None, size: int) -> Batch:
     return Batch(len(items), kind, Parked(items, pack), claim=claim, size=size)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from zpipe import cache as caches
 from zpipe import digests
-from zpipe.core.wire import JobSpec
+from zpipe.core.spec import JobSpec
 from zpipe.errors import TaskError, UsageError
 from zpipe.keys import load
 from zpipe.redis_cache import RedisOutcomes, is_redis

@@ -17,7 +17,8 @@ from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, cast
 
 from zpipe.condition import Flag
-from zpipe.core.wire import Buffer, Call
+from zpipe.core.spec import Call
+from zpipe.core.wire import Buffer
 from zpipe.engine import INTERRUPTED
 from zpipe.maps import MapCall
 from zpipe.pipeline import Pipeline

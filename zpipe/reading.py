@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from zpipe import data, records, serialize
-from zpipe.core.wire import Buffer, Chunk, JobSpec
+from zpipe.core.spec import JobSpec
+from zpipe.core.wire import Buffer, Chunk
 from zpipe.errors import WireError
 from zpipe.packing import unpack
 from zpipe.traces import message_text

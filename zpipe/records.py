@@ -24,7 +24,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from zpipe import data, serialize
-from zpipe.core.wire import MAX_FRAMES, Buffer, Codec, Encoding, Fate
+from zpipe.core.spec import Codec, Encoding
+from zpipe.core.wire import MAX_FRAMES, Buffer, Fate
 from zpipe.traces import message_text
 
 __all__ = ["Batch", "Error", "encode", "letter", "refuse", "refuse_size"]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 
-from zpipe.core.wire import LONGEST, JobSpec
+from zpipe.core.spec import JobSpec
+from zpipe.core.wire import LONGEST
 from zpipe.errors import Reject, Retry
 
 __all__ = ["Rule"]

@@ -20,7 +20,8 @@ from typing import Any
 from zpipe import context, outcomes, records, serialize, tasks
 from zpipe.allowed import Allowed, check
 from zpipe.awaitables import CONCURRENCY, is_async, is_awaitable
-from zpipe.core.wire import Buffer, Chunk, JobSpec, TaskSpec
+from zpipe.core.spec import JobSpec, TaskSpec
+from zpipe.core.wire import Buffer, Chunk
 from zpipe.errors import ItemTimeout, TaskError
 from zpipe.failures import NO_TRACE, STOPPED
 from zpipe.listed import Listed

@@ -16,7 +16,8 @@ import msgspec
 from zpipe import keepsakes, outcomes, packing, records, tasks
 from zpipe.awaitables import Awaiting, is_async, is_awaitable
 from zpipe.core import wire
-from zpipe.core.wire import Buffer, Chunk, Failure, JobSpec
+from zpipe.core.spec import JobSpec
+from zpipe.core.wire import Buffer, Chunk, Failure
 from zpipe.errors import Expired, ItemTimeout, TaskError
 from zpipe.failures import explain, too_long
 from zpipe.joblog import Clock

@@ -17,6 +17,7 @@ from zpipe.answers import Teller, Untellable, told_whole
 from zpipe.core import coding, wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.sieve import Answer, Loaded, Sieve
+from zpipe.core.spec import ItemKind, JobSpec
 from zpipe.errors import TaskError, WireError
 from zpipe.sources import Batch
 from zpipe.supply import Supply
@@ -81,7 +82,7 @@ class SiftedSupply(Supply):
         plan: Plan,
         *,
         tasks: _Tasks | None,
-        spec: Callable[[int], wire.JobSpec],
+        spec: Callable[[int], JobSpec],
         job: Callable[[], str],
         say: Callable[[str, bool], None],
     ) -> None:
@@ -96,7 +97,7 @@ class SiftedSupply(Supply):
         self.taken: tuple[int, Chunker] = (0, self._ledger.chunker)
 
     @staticmethod
-    def keep(spec: wire.JobSpec, *, local: bool) -> int:
+    def keep(spec: JobSpec, *, local: bool) -> int:
         """How many bytes of outcomes may come home with a chunk's receipt; `local`: from a sink of this process."""
         return spec.max_result if local else REMOTE_KEEP
 
@@ -212,7 +213,7 @@ class SiftedSupply(Supply):
                 self._say(said, True)
             return None
 
-    def _read(self, spec: wire.JobSpec, batch: Batch) -> tuple[Any, list[int]]:
+    def _read(self, spec: JobSpec, batch: Batch) -> tuple[Any, list[int]]:
         """Return a batch's items, and the positions of those that can't be read."""
         at = self._ledger.next
         chunk = wire.Chunk(at, at + batch.count, 1, batch.kind)
@@ -327,7 +328,7 @@ class _Cut:
 
     __slots__ = ("_batch", "_items", "_lines", "_readable", "_spec")
 
-    def __init__(self, spec: wire.JobSpec, batch: Batch, items: Sequence[Any], *, readable: bool) -> None:
+    def __init__(self, spec: JobSpec, batch: Batch, items: Sequence[Any], *, readable: bool) -> None:
         self._spec, self._batch, self._items, self._readable = spec, batch, items, readable
         self._lines: list[bytes] | None = None
 
@@ -335,7 +336,7 @@ class _Cut:
         """How many items the payload of a part has ahead of the one at `start`."""
         return 0 if self._readable else start
 
-    def __call__(self, start: int, stop: int) -> tuple[wire.ItemKind, Sequence[wire.Buffer]]:
+    def __call__(self, start: int, stop: int) -> tuple[ItemKind, Sequence[wire.Buffer]]:
         batch = self._batch
         if stop - start == batch.count or not self._readable:
             return batch.kind, batch.frames

@@ -16,7 +16,8 @@ import msgspec
 
 from zpipe import data
 from zpipe.core.claim import Claim
-from zpipe.core.wire import Buffer, Codec, ItemKind
+from zpipe.core.spec import Codec, ItemKind
+from zpipe.core.wire import Buffer
 from zpipe.errors import SourceError, UsageError
 from zpipe.serialize import dumps
 from zpipe.traces import trace_text

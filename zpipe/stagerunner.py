@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from zpipe.allowed import Allowed
-from zpipe.core.wire import Buffer, Chunk, JobSpec
+from zpipe.core.spec import JobSpec
+from zpipe.core.wire import Buffer, Chunk
 from zpipe.packing import take_number
 from zpipe.reading import Unread
 from zpipe.runner import Outcome, Runner

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from zpipe import data, serialize
-from zpipe.core.wire import Codec, JobSpec
+from zpipe.core.spec import Codec, JobSpec
 from zpipe.errors import UsageError
 from zpipe.flow import Flow, StagePlan
 from zpipe.journal import Journal

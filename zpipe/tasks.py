@@ -21,7 +21,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zpipe import serialize
-from zpipe.core.wire import TaskSpec
+from zpipe.core.spec import TaskSpec
 from zpipe.errors import TaskError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TypedDict
 
 import msgspec
 
-from zpipe.core.wire import MAX_WIDTH, Codec, JobSpec, TaskSpec
+from zpipe.core.spec import Codec, JobSpec, TaskSpec
+from zpipe.core.wire import MAX_WIDTH
 
 __all__ = ["Limits", "RetryOn", "Terms", "Wishes", "terms", "wishes"]
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone, tzinfo
 from itertools import count
 from zoneinfo import ZoneInfo
 
-from zpipe.core.wire import Codec
+from zpipe.core.spec import Codec
 from zpipe.errors import UsageError
 from zpipe.feeder import FeederSource
 

@@ -26,6 +26,7 @@ from zpipe.core.director import Director, Phase
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.seat import Wants
+from zpipe.core.spec import JobSpec
 from zpipe.courier import Courier
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.lanes import LANE_BITS, Change, Lanes
@@ -58,7 +59,7 @@ class Ventilator:
         loop: Loop,
         context: Any,
         source: Source,
-        spec: wire.JobSpec,
+        spec: JobSpec,
         policy: Policy,
         *,
         say: Callable[[str, bool], None],
@@ -462,7 +463,7 @@ class Ventilator:
         """The message that introduces a task to a worker."""
         return wire.Task(self.director.job, self._job_spec(number), number)
 
-    def _job_spec(self, number: int) -> wire.JobSpec:
+    def _job_spec(self, number: int) -> JobSpec:
         if self._tasks is not None:
             return self._tasks.spec(number)
         wants = self.director.sink.wants

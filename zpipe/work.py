@@ -9,6 +9,7 @@ import msgspec
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.core.spec import JobSpec
 from zpipe.functions import Function
 from zpipe.handover import Call, Receiver
 from zpipe.maps import MapCall
@@ -23,7 +24,7 @@ class Work:
 
     exact = True
 
-    def __init__(self, setup: wire.JobSpec | None, terms: wire.JobSpec) -> None:
+    def __init__(self, setup: JobSpec | None, terms: JobSpec) -> None:
         self.setup = setup
         self.terms = terms
         """What workers are told of each function, but for the function."""
@@ -36,7 +37,7 @@ class Work:
         self._parts: dict[int, int] = {}
         self.issued = 0
         self._chosen: Call | None = None
-        self._specs: dict[int, wire.JobSpec] = {}
+        self._specs: dict[int, JobSpec] = {}
         self.identities: dict[int, bytes] = {}
         """What functions are known by elsewhere, by their numbers."""
         self._turn = False
@@ -78,7 +79,7 @@ class Work:
                 return self.maps[0]
         return None
 
-    def spec(self, number: int) -> wire.JobSpec:
+    def spec(self, number: int) -> JobSpec:
         """The function of this number, or what sets workers up."""
         if number == 0:
             assert self.setup is not None

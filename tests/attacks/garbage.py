@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from zpipe.core import coding, wire
+from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import WireError
 from zpipe.versions import our_versions
 
@@ -27,7 +28,7 @@ SAMPLES: list[Any] = [
     wire.Returned(1, 2, 5),
     wire.Leave(1, 3),
     wire.Unfit(1, "no module"),
-    wire.Task("job", wire.JobSpec(wire.TaskSpec("import", "os:abort"))),
+    wire.Task("job", JobSpec(TaskSpec("import", "os:abort"))),
     wire.Forget(0),
     wire.Chunk(0, 10, 1, "lines"),
     wire.Chunks([wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x"))]),

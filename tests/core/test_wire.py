@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zpipe.core import coding, wire
+from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import WireError
 
 replace = msgspec.structs.replace
@@ -26,7 +27,7 @@ MESSAGES = [
     wire.Returned(7, 2, 5),
     wire.Leave(7, 3),
     wire.Unfit(7, "no module"),
-    wire.Task("job", wire.JobSpec(wire.TaskSpec("file", "a.py:f", b"text"), until=wire.TaskSpec("import", "m:g"))),
+    wire.Task("job", JobSpec(TaskSpec("file", "a.py:f", b"text"), until=TaskSpec("import", "m:g"))),
     wire.Forget(3),
     wire.Chunk(0, 10, 1, "lines"),
     wire.Chunks(

@@ -12,6 +12,7 @@ from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.policy import Policy
 from zpipe.core.sieve import Answer, Loaded, Sieve
+from zpipe.core.spec import JobSpec, TaskSpec
 
 from .faults import VENTILATOR
 from .network import Connection
@@ -149,9 +150,7 @@ class Vent(Process):
             return False
         if not self.tasked.get(number):
             self.tasked[number] = True
-            connection.send(
-                1, coding.encode(wire.Task(self.director.job, wire.JobSpec(wire.TaskSpec("import", "a:b"))))
-            )
+            connection.send(1, coding.encode(wire.Task(self.director.job, JobSpec(TaskSpec("import", "a:b")))))
         return self.director.may_issue
 
     def fill(self, number: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from zpipe.cli.options import Size
-from zpipe.core.wire import JobSpec
+from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
 
 __all__ = ["Seconds", "options", "past", "plan"]

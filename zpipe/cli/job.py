@@ -10,7 +10,7 @@ from typing import Any
 
 from zpipe import endpoints
 from zpipe.core.policy import Halt, Policy
-from zpipe.core.wire import Codec, JobSpec
+from zpipe.core.spec import Codec, JobSpec
 from zpipe.errors import UsageError
 
 __all__ = ["fingerprint", "lane_ports", "open_source", "policy", "refuse_file", "spec"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from zpipe.core.wire import Codec
+from zpipe.core.spec import Codec
 from zpipe.errors import UsageError
 
 __all__ = ["fold", "open_outputs"]

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from zpipe.core.policy import Policy
-from zpipe.core.wire import JobSpec
+from zpipe.core.spec import JobSpec
 from zpipe.errors import TaskError, UsageError
 
 __all__ = ["options", "plan"]

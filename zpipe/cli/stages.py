@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from zpipe.cli import job
-from zpipe.core.wire import JobSpec
+from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
 from zpipe.flow import StagePlan
 from zpipe.staging import Staging, read_letters

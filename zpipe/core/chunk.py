@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim
 from zpipe.core.ranges import RangeSet
-from zpipe.core.wire import Buffer, Fate, ItemKind, Receipt
+from zpipe.core.spec import ItemKind
+from zpipe.core.wire import Buffer, Fate, Receipt
 
 __all__ = ["Chunk"]
 

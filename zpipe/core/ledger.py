@@ -25,10 +25,11 @@ from zpipe.core.pending import Pending
 from zpipe.core.plan import Plan
 from zpipe.core.ranges import RangeSet
 from zpipe.core.recall import Recalls
+from zpipe.core.spec import ItemKind
 from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects, Verdict
 from zpipe.core.wide import WideLane
-from zpipe.core.wire import Buffer, ItemKind, Receipt
+from zpipe.core.wire import Buffer, Receipt
 
 __all__ = ["Ledger"]
 

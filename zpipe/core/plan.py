@@ -15,8 +15,9 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim, Schedule
 from zpipe.core.pending import Pending
+from zpipe.core.spec import ItemKind
 from zpipe.core.suspects import Suspects
-from zpipe.core.wire import Buffer, ItemKind
+from zpipe.core.wire import Buffer
 
 if TYPE_CHECKING:
     from zpipe.core.ledger import Ledger

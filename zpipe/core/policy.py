@@ -6,6 +6,7 @@ import msgspec
 
 from zpipe.core import wire
 from zpipe.core.claim import Schedule
+from zpipe.core.spec import Codec
 
 __all__ = ["Halt", "Policy"]
 
@@ -40,5 +41,5 @@ class Policy(msgspec.Struct, frozen=True):
     halt: Halt | None = None
     speculate: bool = False
     max_crashes: int = 3
-    codec: wire.Codec = "pickle"
+    codec: Codec = "pickle"
     schedule: Schedule | None = None

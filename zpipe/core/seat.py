@@ -7,6 +7,7 @@ import msgspec
 from zpipe.core import wire
 from zpipe.core.actions import Action, Reply
 from zpipe.core.roster import Node
+from zpipe.core.spec import PICKLED, Codec, Encoding
 
 __all__ = ["Seat", "Wants"]
 
@@ -18,7 +19,7 @@ class Wants(msgspec.Struct, frozen=True):
     """
 
     endpoint: str
-    encoding: wire.Encoding
+    encoding: Encoding
     letters: bool = False
     joblog: bool = False
     key: str = ""
@@ -55,11 +56,11 @@ class Seat:
         """Send this to the sink, if it is a node."""
         return [Reply(self.node.identity, message)] if self.node is not None else []
 
-    def objection(self, join: wire.SinkJoin, codec: wire.Codec) -> str:
+    def objection(self, join: wire.SinkJoin, codec: Codec) -> str:
         """Return why this one can't be the sink of a job with this codec; empty if it can."""
         if self.local is not None:
             return "this ventilator has its own sink; `zpipe ventilator` is the one that waits for another"
-        if codec != "pickle" and join.encoding in wire.PICKLED:
+        if codec != "pickle" and join.encoding in PICKLED:
             return f"it wants results as pickles, in a job of --codec {codec}; give the sink --codec {codec}"
         return ""
 

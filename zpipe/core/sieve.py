@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
-from zpipe.core.wire import Buffer, ItemKind, Receipt
+from zpipe.core.spec import ItemKind
+from zpipe.core.wire import Buffer, Receipt
 
 __all__ = ["Answer", "Found", "Loaded", "Sieve"]
 
