@@ -52,7 +52,7 @@ def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     from zpipe.core.policy import Policy
     from zpipe.core.spec import JobSpec
     from zpipe.drive import run_job
-    from zpipe.outputs import CallOutput
+    from zpipe.folds import CallOutput
     from zpipe.progress import QuietProgress
     from zpipe.sources import IterSource
     from zpipe.tasks import describe

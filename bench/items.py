@@ -25,7 +25,7 @@ SIZES = tuple(10**n for n in range(4, 9))
 def be_job(items: int) -> None:
     """Be the whole job; print what it took."""
     from zpipe.drive import run_job
-    from zpipe.outputs import CallOutput
+    from zpipe.folds import CallOutput
 
     tally, largest = Tally(items), 0.0
     source, spec, policy, progress = job(items, ranges=True)

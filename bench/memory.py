@@ -51,7 +51,7 @@ class Sum:
     """A fold that notes this process's memory at the first and the last tenth's end."""
 
     def __init__(self, items: int) -> None:
-        from zpipe.outputs import FoldOutput
+        from zpipe.folds import FoldOutput
 
         self.fold = FoldOutput(operator.add)
         self.encoding = self.fold.encoding

@@ -60,7 +60,7 @@ def job(items: int, ranges: bool, expect: int = WORKERS) -> tuple[Any, Any, Any,
 def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
     """Run a whole job from this process: what `zpipe run` does."""
     from zpipe.drive import run_job
-    from zpipe.outputs import CallOutput
+    from zpipe.folds import CallOutput
 
     tally = Tally(items)
     source, spec, policy, progress = job(items, ranges)
@@ -82,7 +82,7 @@ def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
 def be_sink(url: str, bind: str, items: int) -> None:
     """Be the sink of `separate`: say when the last value came, and what came."""
     from zpipe.drive_sink import run_sink
-    from zpipe.outputs import CallOutput
+    from zpipe.folds import CallOutput
     from zpipe.progress import QuietProgress
 
     tally = Tally(items)

@@ -38,7 +38,7 @@ OF_TEN = 0.8
 def be_node(count: int, chunks: int, seconds: float) -> None:
     """Be ventilator and sink of a fleet; print how long it took, and the processor time."""
     from zpipe.drive import run_job
-    from zpipe.outputs import CallOutput
+    from zpipe.folds import CallOutput
 
     tally = Tally(chunks)
     source, spec, policy, progress = job(chunks, ranges=False, expect=count)

@@ -13,6 +13,7 @@ import pytest
 from zpipe import serialize
 from zpipe.cli.output import fold
 from zpipe.errors import OutputError, UsageError
+from zpipe.folds import Fold
 from zpipe.grouping import Grouping, field
 from zpipe.outputs import open_output
 
@@ -27,11 +28,11 @@ def append(so_far: list[int], row: dict[str, Any]) -> list[int]:
 
 def written(path: Path, format_: Any, grouping: Any) -> bytes:
     """What is written of the rows, with a snapshot taken and restored halfway."""
-    first: Any = open_output(str(path), format_, grouping())
+    first: Any = Fold(*grouping()).into(open_output(str(path), format_))
     first.write(serialize.dumps(ROWS[:2]))
     kept = first.snapshot()
     first.abandon()
-    second: Any = open_output(str(path), format_, grouping())
+    second: Any = Fold(*grouping()).into(open_output(str(path), format_))
     second.restore(kept)
     second.write(serialize.dumps(ROWS[2:]))
     second.finish()
@@ -57,7 +58,7 @@ def test_records(tmp_path: Path) -> None:
 
 def test_without_values(tmp_path: Path) -> None:
     """There are no records, and that is no error."""
-    made = open_output(str(tmp_path / "out"), "json", (Grouping(len), True, {}, "pickle"))
+    made = Fold(Grouping(len), True, {}, "pickle").into(open_output(str(tmp_path / "out"), "json"))
     made.finish()
     assert (tmp_path / "out").read_bytes() == b""
 
@@ -65,7 +66,7 @@ def test_without_values(tmp_path: Path) -> None:
 def test_keys_that_can_not_be(tmp_path: Path) -> None:
     """A value without the field, or a key that is a list, ends the job, which says whose fault it is."""
     for key, said in ((field("none"), "the field 'none'"), (operator.itemgetter("k"), "unhashable")):
-        made = open_output(str(tmp_path / "out"), "json", (Grouping(key), True, {}, "pickle"))
+        made = Fold(Grouping(key), True, {}, "pickle").into(open_output(str(tmp_path / "out"), "json"))
         with pytest.raises(OutputError, match=said):
             made.write(serialize.dumps([{"k": [1]}]))
         made.abandon()

@@ -24,10 +24,11 @@ from zpipe import serialize
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Failure, Finished, Receipt, Result
 from zpipe.errors import OutputError, UsageError
+from zpipe.folds import FoldOutput
 from zpipe.journal import Batch, Journal, Mark, Origin, State
 from zpipe.loop import Loop
 from zpipe.outlet import Outlet
-from zpipe.outputs import FileOutput, FoldOutput, Output
+from zpipe.outputs import FileOutput, Output
 from zpipe.partials import stands
 from zpipe.recorder import Recorder
 from zpipe.sink import Sink

@@ -40,7 +40,7 @@ LEVELS = [
         "notices",
         "terms",
     },
-    {"packing", "claims", "parked"},
+    {"packing", "claims", "parked", "folds"},
     {
         "allowed",
         "failures",

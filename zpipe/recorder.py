@@ -25,8 +25,9 @@ import msgspec
 from zpipe.core.collector import Collector
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Held, Receipt, Result
+from zpipe.folds import FoldOutput
 from zpipe.journal import Batch, Journal, Stage, State
-from zpipe.outputs import FileOutput, FoldOutput, Output
+from zpipe.outputs import FileOutput, Output
 
 if TYPE_CHECKING:
     from zpipe.loop import Loop

@@ -19,7 +19,8 @@ import zpipe
 from zpipe import outputs, partials
 from zpipe.errors import UsageError
 from zpipe.fingerprint import differences
-from zpipe.journal import Journal, Origin
+from zpipe.folds import Fold, FoldOutput
+from zpipe.journal import Journal, Mark, Origin
 
 __all__ = ["export", "open_journal", "open_output", "origin_of", "recorded", "shown"]
 
@@ -74,7 +75,7 @@ def _check_same(journal: Journal, fingerprint: dict[str, str], shown: dict[str, 
 
 
 def open_output(
-    journal: Journal, name: str, path: str | None, format_: outputs.Format, fold: outputs.Fold | None = None
+    journal: Journal, name: str, path: str | None, format_: outputs.Format, fold: Fold | None = None
 ) -> outputs.Output:
     """Return an output of the journal's job, brought to where the journal has it. `name` is what it is for.
 
@@ -83,11 +84,11 @@ def open_output(
     state = journal.state
     mark = state.marks.get(name)
     if state.stage == "open" or path is None or outputs.is_stdout(path) or partials.is_direct(path):
-        return outputs.open_output(path, format_, fold, mark)
+        return _open(path, format_, fold, mark)
     if mark is None:
         if journal.finished and os.path.exists(path):  # noqa: PTH110 - as it was typed
             standing = outputs.StandingOutput(format_)
-            return standing if fold is None else outputs.FoldOutput(*fold[:3], standing, fold[3])
+            return standing if fold is None else fold.into(standing)
     elif partials.stands(path, mark, final=journal.finished):
         return outputs.StandingOutput(format_)
     elif journal.finished:
@@ -95,7 +96,12 @@ def open_output(
             f"the job of the journal {journal.path} is finished, but {path} is not what it wrote: it is gone, or was "
             "changed since. Put it back, or run the job anew with another --journal"
         )
-    return outputs.open_output(path, format_, fold, mark)
+    return _open(path, format_, fold, mark)
+
+
+def _open(path: str | None, format_: outputs.Format, fold: Fold | None, mark: Mark | None = None) -> outputs.Output:
+    target = outputs.open_output(path, format_, mark)
+    return target if fold is None else fold.into(target)
 
 
 def origin_of(path: str) -> Origin:
@@ -160,10 +166,10 @@ def export(path: str, *, failed: bool, fold: Callable[[dict[str, Any]], Any]) ->
                 target.write([letter])
         else:
             format_: outputs.Format = "raw" if given["raw"] else given["format_"]
-            target = outputs.open_output(None, format_, fold(given))
+            target = _open(None, format_, fold(given))
             if mark is not None:
                 partials.copy(os.path.join(journal.origin.folder, given["output"]), mark, target.write)  # noqa: PTH118
-            if isinstance(target, outputs.FoldOutput) and journal.fold is not None:
+            if isinstance(target, FoldOutput) and journal.fold is not None:
                 target.restore(journal.fold)
             for result, payload in journal.kept():
                 waits = given["ordered"] and result.start >= journal.state.next

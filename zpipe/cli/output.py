@@ -49,24 +49,27 @@ def sink_output(
         )
     folded = fold(reduce_, initial, codec, group_by)
     format_ = "raw" if raw else format_
-    if opened is None:
-        return outputs.open_output(output, format_, folded)  # type: ignore[arg-type]
-    from zpipe import resumption
+    if opened is not None:
+        from zpipe import resumption
 
-    return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
+        return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
+    target = outputs.open_output(output, format_)  # type: ignore[arg-type]
+    return target if folded is None else folded.into(target)
 
 
 def fold(reduce_: str | None, initial: str | None, codec: Codec, group_by: str | None = None) -> Any:
-    """Return what `outputs.open_output` takes for a fold, or None. Raises UsageError and TaskError."""
+    """Return the fold that was asked for, if any. Raises UsageError and TaskError."""
     if reduce_ is None and initial is not None:
         raise UsageError("--initial goes with --reduce")
     reducer = None if reduce_ is None else _function("--reduce", reduce_)
+    from zpipe.folds import Fold
+
     if group_by is None:
-        return None if reducer is None else (reducer, initial is not None, _json(initial), codec)
+        return None if reducer is None else Fold(reducer, initial is not None, _json(initial), codec)
     from zpipe.grouping import Grouping, field
 
     key = _function("--group-by", group_by) if ":" in group_by else field(group_by)
-    return Grouping(key, reducer, initial is not None, _json(initial)), True, {}, codec
+    return Fold(Grouping(key, reducer, initial is not None, _json(initial)), True, {}, codec)
 
 
 def _function(option: str, name: str) -> Any:
