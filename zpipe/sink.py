@@ -72,6 +72,8 @@ class Sink:
         self.collector = Collector(ordered=ordered) if recorder is None else recorder.resume(output, ordered=ordered)
         if recorder is not None:
             recorder.start(loop, self.settle)
+        self.ask: Callable[[int], None] = lambda _: None
+        """Asks the ventilator how far it has issued, if the collector has a horizon."""
         self.finished: wire.Finished | None = None
         self.error: OutputError | None = None
         self.endpoint = self.bound = ""
@@ -112,11 +114,12 @@ class Sink:
         """Take what results there are, for some time at most; return whether there may be more."""
         if self.finished is not None:  # nothing counts any more, but what is not taken wakes the loop again and again
             return self._callers.receive() is not None
+        horizon = self.collector.horizon
         until = time.monotonic() + SLICE
         more = True
         while more and time.monotonic() < until and self.finished is None:
-            frames = self._callers.receive()
-            more = frames is not None
+            frames = self._callers.receive() if horizon is None or not horizon.full else None
+            more = frames is not None  # or what is held is to be judged first: `on_issued` goes on from there
             if frames is not None:
                 self._take(frames)
                 if self._write is not None and len(self._unwritten) == 1:
@@ -173,6 +176,13 @@ class Sink:
             self._malformed = True
             self._say(f"dropped a malformed message on the results port: {message}", True)
 
+    def on_issued(self, items: int, doubt: int) -> None:
+        """So many items were issued, as an answer to a doubt or not."""
+        for early in self.collector.on_issued(items, doubt):
+            self._take_in(early.result, early.payload, early.size)
+        self.settle_all()
+        self._loop.again(self._results)
+
     def _count(self, result: wire.Result, payload: Sequence[wire.Buffer]) -> None:
         if result.body is not None:
             size = len(result.body)
@@ -181,6 +191,9 @@ class Sink:
             if self.collector.ordered:
                 # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
                 payload = [frame if len(frame) >= coding.INLINE_BYTES else bytes(frame) for frame in payload]
+        self._take_in(result, payload, size)
+
+    def _take_in(self, result: wire.Result, payload: Sequence[wire.Buffer], size: int) -> None:
         self._unwritten += self.collector.on_result(result, payload, size)
         if self._recorder is not None and self.collector.waits(result.start):
             self._recorder.waits(result, payload)
@@ -236,6 +249,8 @@ class Sink:
             if self._recorder is not None:
                 limit, lag = self._recorder.limit, self._recorder.lag
             self._deliver(wire.Receipts(collector.job, receipts, collector.full, limit, lag))
+        if collector.horizon is not None and (doubt := collector.horizon.take_doubt(again=again)):
+            self.ask(doubt)
         if collector.finished:
             self._conclude()
 

@@ -12,6 +12,7 @@ import zmq
 
 from zpipe import endpoints, link
 from zpipe.core import wire
+from zpipe.core.horizon import Horizon
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
 from zpipe.dialog import Dialog
 from zpipe.keys import Keys
@@ -66,6 +67,8 @@ class SinkNode:
             recorder=recorder,
             guard=guard,
         )
+        self.sink.collector.horizon = Horizon()
+        self.sink.ask = self._ask
         self.advertised = ""
         self.gone: Gone | None = None
         self.stopped = ""
@@ -142,6 +145,8 @@ class SinkNode:
             if collector.job != message.job:
                 self._perform(self.member.on_misfit(time.monotonic()))
                 return
+        elif isinstance(message, wire.Issued) and message.job == collector.job:
+            self.sink.on_issued(message.items, message.doubt)
         elif isinstance(message, wire.Total) and message.job == collector.job:
             self.sink.on_total(message.items)
         elif isinstance(message, wire.Copied) and message.job == collector.job:
@@ -153,6 +158,10 @@ class SinkNode:
     def _send(self, message: wire.Control) -> None:
         for part in message.parted(PART) if isinstance(message, wire.Receipts) else (message,):
             self._control.send(part)
+
+    def _ask(self, doubt: int) -> None:
+        if self.member.state is State.READY:  # else it is asked once it is
+            self._control.send(wire.Doubt(self.sink.collector.job, doubt))
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:

@@ -353,6 +353,7 @@ class Ventilator:
         if self._sink is not None:
             self._sink.tell(results)
             return True
+        self._announce()
         wants = self.director.sink.wants
         assert wants is not None
         if self._courier is None:
@@ -374,7 +375,9 @@ class Ventilator:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
         ledger = self.ledger
         if self._rota is not None:
-            self._after_sharing(hungry=self._rota.share(time.monotonic()))
+            hungry = self._rota.share(time.monotonic())
+            self._announce()
+            self._after_sharing(hungry=hungry)
             return
         if self._is_idle():
             self._supply.wait()
@@ -395,10 +398,16 @@ class Ventilator:
                     hungry, pairs = True, []
                     break
                 lane.put(chunk)
+        self._announce()
         for number in numbers:
             if (lane_of := lanes.get(number)) is not None:
                 lane_of.flush()
         self._after_sharing(hungry=hungry)
+
+    def _announce(self) -> None:
+        """Tell a sink elsewhere how far has been issued; it takes no results of what lies behind."""
+        if self._sink is None:
+            self._perform(self.director.on_issuing())
 
     def _is_idle(self) -> bool:
         """Whether a pipeline has nothing to send, not even what sets workers up: a quick no, which is often asked."""

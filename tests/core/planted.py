@@ -14,6 +14,7 @@ from zpipe.core.agenda import Agenda
 from zpipe.core.chunk import Chunk
 from zpipe.core.collector import Collector
 from zpipe.core.director import Director
+from zpipe.core.horizon import Horizon
 from zpipe.core.intake import Intake
 from zpipe.core.ledger import Ledger
 from zpipe.core.pending import Pending
@@ -154,5 +155,7 @@ BUGS = {
     "a suspect is chosen as if it were none": Bug(
         Agenda, "_is_parked", "(chunk.crashes or chunk.lane)", "chunk.lane", "planned, poison"
     ),
+    "what was never issued counts": Bug(Collector, "_hold", "result.stop > self.horizon.known", "False", "forgers"),
+    "a word that may be older judges": Bug(Horizon, "on_issued", "held.doubt <= self._answered", "True", "calm"),
     "a worker forgets the turn of its lane": Bug(Intake, "after", "self.taken = self.arrived = 0", "pass"),
 }

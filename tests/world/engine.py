@@ -48,6 +48,7 @@ class World:
         self.shared = 0
         self.late = 0
         self.vents = 0
+        self._issued = 0
         self.full = False
         """The disk with the journal is."""
         self.resumed = 0
@@ -126,6 +127,19 @@ class World:
         for index in unlucky:
             self.failed_runs[index] = self.failed_runs.get(index, 0) + 1
         return [wire.Failure(index, "E", "it happens") for index in unlucky]
+
+    @property
+    def issued(self) -> int:
+        """How many items any ventilator has issued so far."""
+        self._issued = max(self._issued, self.vent.director.ledger.next)
+        return self._issued
+
+    def forgery(self, job: str, lane: int) -> wire.Result:
+        """A result of items that were not issued yet, and perhaps never are."""
+        start = self.issued + self.random.choice((0, 1, 7, 1 << 40))
+        stop = start + self.random.randint(1, 3)
+        self.tell(f"forges [{start}, {stop})")
+        return wire.Result(job, lane, start, stop, 1, 0.0, body=b"v" * (stop - start))
 
     def lively(self) -> None:
         """Something goes on."""
@@ -222,6 +236,7 @@ class World:
         self.sink = SimSink(self, self.sink.disk)
 
     def new_ventilator(self) -> None:
+        self._issued = self.issued
         self.vent = Vent(self)
         self.vent.start()
 

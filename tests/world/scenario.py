@@ -74,6 +74,8 @@ class Scenario:
     """The job goes by a schedule; workers of slot 0 have a label."""
     doubled: float = 0.05
     refused: float = 0.02
+    forged: float = 0.0
+    """Chance that a worker sends a result of what was not issued behind its own."""
     deaf: float = 0.2
     """A task holds the interpreter, so that nothing is heard until it is done."""
 
@@ -194,6 +196,10 @@ SCENARIOS = {
     "planned, one worker": Scenario(planned=True, workers=1, kills=3, cuts=4, terms=2, items=40, sink_cuts=2),
     "planned, copies": Scenario(planned=True, speculate=True, kills=3, cuts=3, laggards=(0,), workers=4),
     "drain": Scenario(drain_at=5.0, items=400, kills=4, cuts=4),
+    "forgers": Scenario(forged=0.3, kills=2, cuts=2, sink_cuts=3, items=120, chunk=3),
+    "forgers in order": Scenario(forged=0.3, kills=2, sink_cuts=3, mutes=3, ordered=True, reorder=20, items=100),
+    "forgers, all die": Scenario(forged=0.2, journal=True, sink_dies=2, ventilator_dies=2, items=120, chunk=4),
+    "forgers, planned": Scenario(forged=0.2, planned=True, kills=2, sink_cuts=2, items=90, workers=4),
     "wide, calm": Scenario(width=8, kills=0, cuts=0, doubled=0.0, items=200),
     "wide": Scenario(width=8, kills=6, cuts=6, terms=3, items=200),
     "wide, big chunks": Scenario(width=10, kills=4, cuts=6, terms=3, chunk=25, items=200, workers=4),
@@ -293,6 +299,8 @@ def drawn(seed: int) -> Scenario:
     elsewhere = {*poison, *made.overruns, *made.flaky}
     doomed = () if hits or rng.random() < 0.9 else tuple(i for i in items_of(1.0)[:2] if i not in elsewhere)
     made = replace(made, suicides=doomed, planned=not (doomed or made.disk_full) and rng.random() < 0.2)
+    if not (hits or poison or doomed or made.overruns) and rng.random() < 0.1:
+        return replace(made, forged=0.3)
     if hits or poison or doomed or made.overruns or made.planned or rng.random() < 0.6:
         return made  # what is fatal is an item, and another one of its kind would not be run
     kinds = rng.choice((1, 3, 10, 40))

@@ -9,6 +9,7 @@ import msgspec
 
 from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
+from zpipe.core.horizon import Horizon
 from zpipe.core.member import Send, State
 from zpipe.core.ranges import RangeSet
 
@@ -66,6 +67,7 @@ class SimSink(Node):
         self.disk = disk
         self.written: list[int] = list(disk.written) if disk is not None else []
         self.collector = disk.open(s.ordered, s.reorder) if disk else Collector(ordered=s.ordered, reorder=s.reorder)
+        self.collector.horizon = Horizon()
         self._committing = False
         self._seen = 0
         self._counted: dict[int, int] = {}
@@ -94,11 +96,7 @@ class SimSink(Node):
             for part in [message] if isinstance(message, wire.Result) else message.results:
                 assert part.body is not None
                 assert part.again is not None or len(part.body) == part.stop - part.start
-                for result, _ in self.collector.on_result(part, [part.body], len(part.body)):
-                    self.written.extend(range(result.start, result.stop))
-                    for failure in result.failures:
-                        runs = self.world.failed_runs.get(failure.index, 0) + self.world.failed.get(failure.index, 0)
-                        assert failure.index not in self.doubles or runs > 1, "one of two runs failed, and that counted"
+                self.take(part, [part.body])
             self.taken()
             return
         if isinstance(message, wire.Welcome) and self.member.expects(message):
@@ -106,6 +104,10 @@ class SimSink(Node):
             if self.collector.job != message.job:
                 self.perform(self.member.on_misfit(self.now))
                 return
+        elif isinstance(message, wire.Issued):
+            for early in self.collector.on_issued(message.items, message.doubt):
+                self.take(early.result, early.payload)
+            self.taken()
         elif isinstance(message, wire.Total):
             self.collector.on_total(message.items)
             self.taken()
@@ -116,6 +118,15 @@ class SimSink(Node):
         elif isinstance(message, wire.Stop):
             self.stopped = True
         self.perform(self.member.on_message(message, self.now))
+
+    def take(self, given: wire.Result, payload: Any) -> None:
+        """Have a result counted, or held."""
+        for result, _ in self.collector.on_result(given, payload, len(payload[0])):
+            assert result.stop <= self.world.issued, "a result of what was never issued counts"
+            self.written.extend(range(result.start, result.stop))
+            for failure in result.failures:
+                runs = self.world.failed_runs.get(failure.index, 0) + self.world.failed.get(failure.index, 0)
+                assert failure.index not in self.doubles or runs > 1, "one of two runs failed, and that counted"
 
     def perform(self, actions: list[Any]) -> None:
         super().perform(actions)
@@ -177,6 +188,8 @@ class SimSink(Node):
             message = coding.encode(wire.Receipts(c.job, receipts, c.full, c.limit))
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 self.control.send(0, message)
+        if c.horizon is not None and (doubt := c.horizon.take_doubt(again=again)):
+            self.control.send(0, coding.encode(wire.Doubt(c.job, doubt)))
         if c.finished and (self.finished is None or again):
             self.finished = wire.Finished(c.job, c.counted, c.failed, c.duplicates, c.hit)
             self.control.send(0, coding.encode(self.finished))

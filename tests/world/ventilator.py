@@ -185,6 +185,7 @@ class Vent(Process):
         world, connection = self.world, self.lanes[number]
         assert connection is not None
         assert not self.director.paused, "a chunk is sent in a pause"
+        self.perform(self.director.on_issuing())
         if world.chance(world.scenario.refused):
             self.director.ledger.on_refused(chunk)
             world.soon(lambda: self.fill(number), self)
@@ -318,6 +319,7 @@ class Vent(Process):
             self.linked = False
             results.cut()
             return
+        self.perform(self.director.on_issuing())
         failures = []
         for index, outcome in zip(range(chunk.start, chunk.stop), answer.outcomes, strict=True):
             kind = b"%d" % (index % world.scenario.kinds)

@@ -213,6 +213,8 @@ class Worker(Node):
             at = index + 1
         messages: list[Any] = [wire.Results(sent)] if self.world.chance(0.3) else sent
         results = self.open.get("results")
+        if self.world.chance(self.world.scenario.forged):
+            messages.append(self.world.forgery(job, lane))
         for message in messages:
             refused = results is None or (not results.alive and self.world.chance(0.7))
             if refused or self.member.welcome is not welcome:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from zpipe.core.horizon import Early, Horizon
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Held, Receipt, Result
 
@@ -61,6 +62,8 @@ class Collector:
         """Results of other jobs, and of items that were not sent."""
         self.issued: Callable[[], int] | None = None
         """Tells how many items have been sent so far, where that is known."""
+        self.horizon: Horizon | None = None
+        """What is known of it where that has to be told."""
         self._over = hit is not None and not ordered
         self._next = next
         self._waiting: dict[int, tuple[Result, Payload, int]] = {}
@@ -78,6 +81,8 @@ class Collector:
             self._asked.clear()
             self._copied.clear()
             self._failed.clear()
+            if self.horizon is not None:
+                self.horizon.clear()
         if job == self.job:
             self.fingerprint = fingerprint
         if not self.finished:
@@ -110,10 +115,10 @@ class Collector:
             self.strays += 1
             return ()
         start, stop = result.start, result.stop
-        if (self.issued is not None and stop > self.issued()) or (self.total is not None and stop > self.total):
+        if self._is_beyond(stop):
             self.strays += 1
             return ()
-        if self._over or (self.limit is not None and start >= self.limit):
+        if self._over or (self.limit is not None and start >= self.limit) or self._hold(result, payload, size):
             return ()
         if result.again is not None:
             self._ask(result, result.again)
@@ -144,6 +149,17 @@ class Collector:
         self._waiting[start] = (result, payload, size)
         self._waiting_bytes += size
         return self._in_order()
+
+    def _is_beyond(self, stop: int) -> bool:
+        """Whether there are no such items, or they were not sent."""
+        return (self.issued is not None and stop > self.issued()) or (self.total is not None and stop > self.total)
+
+    def _hold(self, result: Result, payload: Payload, size: int) -> bool:
+        """Hold a result that is ahead of the word that it could be one; return whether this is such a result."""
+        early = self.horizon is not None and result.stop > self.horizon.known
+        if early and self.horizon is not None:
+            self.horizon.hold(result, payload, size)
+        return early
 
     def _ask(self, result: Result, after: float, *, void: bool = False) -> None:
         """Have those of a result's items run again that are not done."""
@@ -206,6 +222,14 @@ class Collector:
             self._waiting_bytes -= size
             self.failed -= len(result.failures)
 
+    def on_issued(self, items: int, doubt: int = 0) -> list[Early]:
+        """So many items were issued, as an answer to a `doubt` or not; return the results to be taken anew."""
+        if self.horizon is None:
+            return []
+        ready, strays = self.horizon.on_issued(items, doubt)
+        self.strays += strays
+        return ready
+
     def on_total(self, total: int) -> None:
         """The job has `total` items."""
         self.total = total
@@ -248,6 +272,8 @@ class Collector:
     def check(self) -> None:
         """Assert that what is done is counted once, and what waits is done and not yet in order."""
         self.done.check()
+        if self.horizon is not None:
+            self.horizon.check()
         assert self._waiting_bytes == sum(size for _, _, size in self._waiting.values())
         for start, (result, _, _) in self._waiting.items():
             assert start > self._next

@@ -134,6 +134,9 @@ class Director:
             return self.on_receipts(message, now) if self.sink.is_of(identity) and message.job == self.job else []
         if isinstance(message, wire.Finished):
             return self.on_finished(message) if self.sink.is_of(identity) and message.job == self.job else []
+        if isinstance(message, wire.Doubt):
+            asked = self.sink.is_of(identity) and message.job == self.job
+            return self.on_issuing(message.number) if asked else []
         if isinstance(message, wire.Ask):
             return self._on_ask(identity, message.wish)
         if not isinstance(message, wire.Ready | wire.Wide | wire.Returned | wire.Leave | wire.Unfit):
@@ -294,7 +297,8 @@ class Director:
         if node.sink:
             if self.sieve is not None:
                 self.sieve.tell_again()
-            actions: list[Action] = self._total() + self._copied(self.ledger.speculation.doubles())
+            actions: list[Action] = self.sink.issued(self.job, self.ledger.next, anew=True)
+            actions += self._total() + self._copied(self.ledger.speculation.doubles())
             for identity, join in self._roster.release().items():
                 actions += self._admit(identity, join, now)
             return actions
@@ -323,6 +327,10 @@ class Director:
         if self.paused:
             return []
         return self._recall(self.ledger.recalls.hungry(now), items=True) + self._copy(now)
+
+    def on_issuing(self, doubt: int = 0) -> list[Action]:
+        """Chunks are about to go out: a sink elsewhere is told so ahead of any result. Or it is in `doubt`."""
+        return self.sink.issued(self.job, self.ledger.next, doubt=doubt)
 
     def on_pressed(self, now: float) -> list[Action]:
         """What goes by a schedule has been shared out: something may be urgent for which there is no room."""

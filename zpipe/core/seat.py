@@ -32,6 +32,7 @@ class Seat:
         self.local = local
         self.node: Node | None = None
         self.session = ""
+        self._told = 0
         self.line = "zpipe sink URL --output FILE"
         """The command line that starts this job's sink, once the address is known."""
 
@@ -55,6 +56,15 @@ class Seat:
     def tell(self, message: wire.Control) -> list[Action]:
         """Send this to the sink, if it is a node."""
         return [Reply(self.node.identity, message)] if self.node is not None else []
+
+    def issued(self, job: str, items: int, *, doubt: int = 0, anew: bool = False) -> list[Action]:
+        """Tell a sink that is a node how many items were issued, if it is not told yet; `anew`: it may not know it."""
+        if anew:
+            self._told = 0
+        if self.node is None or not self.node.ready or (items == self._told and not doubt):
+            return []
+        self._told = items
+        return self.tell(wire.Issued(job, items, doubt))
 
     def objection(self, join: wire.SinkJoin, codec: Codec) -> str:
         """Return why this one can't be the sink of a job with this codec; empty if it can."""

@@ -3,9 +3,9 @@
 Who sends what to whom, and in which order:
 
     control  (worker, sink) DEALER → ROUTER (ventilator)   Join, SinkJoin, Ready, Wide, Returned, Leave, Unfit,
-                                                           Receipts, Finished
-    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Total, Copied,
-                                                           Stop, Bye
+                                                           Receipts, Doubt, Finished
+    control  (ventilator) ROUTER → DEALER (worker, sink)   Welcome, Hold, Refuse, Recall, Issued, Total,
+                                                           Copied, Stop, Bye
     control  (anybody) DEALER → ROUTER (ventilator)        Ask; the answer is a State
     lane     (ventilator) PUSH → PULL (one worker)         Task, then Chunk and Chunks of it
     results  (worker) PUSH → PULL (sink)                   Result, Results
@@ -13,6 +13,7 @@ Who sends what to whom, and in which order:
     join       = Join *Hold (Welcome Ready / Refuse)      ; again, with the next turn, whenever a connection is cut
     work       = *(Task / Chunk / Chunks / Forget)        ; the ventilator keeps a lane's chunks under its window
     receipt    = (Result / Results) Receipts              ; worker → sink → ventilator
+    issue      = *Issued *(Doubt Issued)                  ; ahead of the chunks; asked if a result was quicker
     recall     = Recall Returned                          ; what waits behind a straggler goes to others
     leave      = Leave *Receipts Bye                      ; handed back what was not started, the rest is receipted
     end        = Total *Receipts Finished Bye             ; counted, not guessed
@@ -43,12 +44,14 @@ __all__ = [
     "Chunks",
     "Control",
     "Copied",
+    "Doubt",
     "Failure",
     "Fate",
     "Finished",
     "Forget",
     "Held",
     "Hold",
+    "Issued",
     "Join",
     "Leave",
     "Message",
@@ -427,6 +430,21 @@ class Total(_Header, frozen=True, tag="total"):
     items: Count
 
 
+class Issued(_Header, frozen=True, tag="issued"):
+    """Ventilator → sink: items `[0, items)` were issued, no others: sent ahead of the chunks. `doubt`: it was asked."""
+
+    job: str
+    items: Count
+    doubt: int = 0
+
+
+class Doubt(_Header, frozen=True, tag="doubt"):
+    """Sink → ventilator: results have come of items that it has not been told were issued. `Issued` answers."""
+
+    job: str
+    number: int
+
+
 class Copied(_Header, frozen=True, tag="copied"):
     """Ventilator → sink: items `[start, stop)` are run by two workers, so that one's failure is not the last word."""
 
@@ -504,6 +522,8 @@ Control = (
     | Receipts
     | Total
     | Copied
+    | Issued
+    | Doubt
     | Stop
     | Finished
     | Ask
