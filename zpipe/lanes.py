@@ -40,12 +40,12 @@ class Change(Enum):
 class Lane:
     """A bound PUSH socket. `task(number)` makes the message that introduces a task, `refused(chunk)` gets chunks back.
 
-    `cut`: it refused a message, so its worker has gone, or has not linked yet.
+    `ticket`: what its worker has to show. `cut`: it refused a message, so its worker has gone, or has not linked yet.
     """
 
     __slots__ = (
         "_chunks", "_parts", "_peers", "_refused", "_size", "_strangers", "_task", "_tasks", "_watch", "cut",
-        "endpoint", "number", "socket",
+        "endpoint", "number", "socket", "ticket",
     )  # fmt: skip
 
     def __init__(
@@ -56,8 +56,9 @@ class Lane:
         endpoint: str,
         task: Callable[[int], wire.Task],
         refused: Callable[[Chunk], None],
+        ticket: str = "",
     ) -> None:
-        self.number, self.socket, self.endpoint = number, socket, endpoint
+        self.number, self.socket, self.endpoint, self.ticket = number, socket, endpoint, ticket
         self.cut = False
         self._watch, self._task, self._refused = watch, task, refused
         self._peers = self._strangers = 0
@@ -173,9 +174,9 @@ class Lanes:
     def bind(self, number: int, control: str) -> Lane:
         """Open a lane beside the socket that is bound at `control`. Raises UsageError."""
         made = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat, most=0)
-        fault = None
+        fault, ticket = None, ""
         if self._guard is not None:
-            self._guard.serve(made, control)
+            ticket = self._guard.reserve(made, control)
             fault = self._guard.fault("lane") if control.startswith("tcp://") else None
         try:
             watch = link.Watch(self._loop, made, partial(self._on_event, number), fault)
@@ -188,7 +189,7 @@ class Lanes:
         except UsageError:
             watch.close()
             raise
-        lane = self.open[number] = Lane(number, made, watch, endpoint, self._task, self._refused)
+        lane = self.open[number] = Lane(number, made, watch, endpoint, self._task, self._refused, ticket)
         return lane
 
     def forget(self, task: int) -> None:

@@ -8,6 +8,8 @@ authentication protocol (ZAP, rfc.zeromq.org/spec/27), which this answers; nobod
 from __future__ import annotations
 
 import hashlib
+import hmac
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +27,11 @@ __all__ = ["Guard", "approach"]
 
 DOMAIN = b"zpipe"
 
+STRAY = "it is not the node that this lane is for"
+
+HOLDER = b"holder"
+"""Whoever shows a ticket."""
+
 
 def _pair(secret: bytes, role: bytes) -> tuple[bytes, bytes]:
     """Return the public and secret key, as ZeroMQ has them, that a pipeline's key gives for a role."""
@@ -33,12 +40,18 @@ def _pair(secret: bytes, role: bytes) -> tuple[bytes, bytes]:
     return zmq.curve_public(made), made
 
 
-def approach(made: Any, url: str, keys: Keys | None, number: int = 0, expected: str = "") -> None:
+def approach(made: Any, url: str, keys: Keys | None, number: int = 0, expected: str = "", ticket: str = "") -> None:
     """Have the socket's next connections, to `url`, made with the key of this number. On ipc there are none.
 
-    expected: the public key of who binds there, if that is known from whoever it is who told us of it.
+    expected: the public key of who binds there, if that is known from whoever it is who told us of it. ticket: what is
+    shown there if there is no key.
     """
-    if keys is None or not url.startswith("tcp://"):
+    if not url.startswith("tcp://"):
+        return
+    if keys is None:
+        if ticket:
+            made.set(zmq.PLAIN_USERNAME, HOLDER)
+            made.set(zmq.PLAIN_PASSWORD, ticket.encode())
         return
     secret = keys.secrets[number]
     public, private = _pair(secret, b"connects")
@@ -86,6 +99,19 @@ class Guard:
         made.set(zmq.CURVE_SECRETKEY, self._private)
         return self._public.decode()
 
+    def reserve(self, made: Any, url: str) -> str:
+        """As `serve`, for a socket that is for one peer alone; return the ticket by which that is known.
+
+        That is empty where there is a key, which says more, and at ipc.
+        """
+        self.serve(made, url)
+        if self._keys is not None or not url.startswith("tcp://"):
+            return ""
+        ticket = os.urandom(16).hex()
+        made.set(zmq.PLAIN_SERVER, 1)
+        made.set(zmq.ZAP_DOMAIN, DOMAIN + ticket.encode())  # it comes with each request about this socket
+        return ticket
+
     def _on_request(self) -> bool:
         while True:
             request = link.receive(self._porter)
@@ -95,28 +121,37 @@ class Guard:
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
         # version, request, domain, address, identity, mechanism, credentials
-        known = len(request) > 5 and request[0] == b"1.0" and request[2] == DOMAIN and request[5:] in self._accepted
+        known = len(request) > 5 and request[0] == b"1.0" and self._is_known(request[2], request[5:])
         number = request[1] if len(request) > 1 else b""
         if known:
             return [b"1.0", number, b"200", b"OK", b"zpipe", b""]
         host = request[3].decode("ascii", "replace") if len(request) > 3 else ""
-        self.complain(host, "denied", "it has a key of its own")
+        stray = len(request) > 5 and request[5] == b"PLAIN"
+        self.complain(host, "denied", STRAY if stray else "it has a key of its own")
         return [b"1.0", number, b"400", b"no key of this pipeline", b"", b""]
+
+    def _is_known(self, domain: bytes, shown: list[bytes]) -> bool:
+        """Whether a peer that shows this, a mechanism and its credentials, may connect to a socket of this domain."""
+        if domain == DOMAIN:
+            return shown in self._accepted
+        return shown[:2] == [b"PLAIN", HOLDER] and len(shown) == 3 and hmac.compare_digest(domain, DOMAIN + shown[2])
 
     def fault(self, port: str) -> Callable[[str, Fault], None]:
         """Return what a socket's Watch is to call: it tells of handshakes that fail at the port of this name."""
 
         def tell(host: str, fault: Fault) -> None:
-            text = self._words(fault)
+            text = self._words(fault, port)
             if text:
                 # To whom of the two a mismatch is told is chance, so one who left may be just that, or a port scanner.
                 self.complain(host, fault.value, text, port, after=3 if fault is Fault.LEFT else 1)
 
         return tell
 
-    def _words(self, fault: Fault) -> str:
+    def _words(self, fault: Fault, port: str) -> str:
         mend = f"if it is a node of yours, copy {self._keys.origin} there" if self._keys is not None else ""
         if fault is Fault.MECHANISM and self._keys is None:
+            if port == "lane":
+                return STRAY
             return "it has a key, and there is none here; start both with the same key, or both with --insecure"
         if fault is Fault.MECHANISM:
             return f"it has no key; {mend}"

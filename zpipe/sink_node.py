@@ -171,7 +171,8 @@ class SinkNode:
                 made = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
                 turn = action.welcome.turn
                 self._lane = link.Watch(self._loop, made, partial(self._on_lane_event, turn))
-                approach(made, action.welcome.endpoint, self._keys, self._control.key)
+                welcome = action.welcome
+                approach(made, welcome.endpoint, self._keys, self._control.key, ticket=welcome.ticket)
                 made.connect(action.welcome.endpoint)
             elif isinstance(action, Close):
                 if self._lane is not None:

@@ -323,7 +323,8 @@ class Ventilator:
         except UsageError as error:
             self._perform(self.director.on_unbound(action.lane, str(error)))
             return
-        self._reply(action.identity, self.director.welcome(lane.number, endpoints.announce(lane.endpoint)))
+        welcome = self.director.welcome(lane.number, endpoints.announce(lane.endpoint))
+        self._reply(action.identity, msgspec.structs.replace(welcome, ticket=lane.ticket))
 
     def _end(self, end: End) -> None:
         self.ended = end

@@ -259,13 +259,12 @@ class Worker:
         self._lane = link.make_socket(self._context, zmq.PULL, heartbeat=self._heartbeat, reconnect=False)
         results = self._outbox.socket = link.make_socket(self._context, zmq.PUSH, heartbeat=self._heartbeat)
         turn = welcome.turn
-        for name, made, endpoint in (
-            ("lane", self._lane, welcome.endpoint),
-            ("results", results, welcome.sink),
+        for name, made, endpoint, sink, ticket in (
+            ("lane", self._lane, welcome.endpoint, "", welcome.ticket),
+            ("results", results, welcome.sink, welcome.key, ""),
         ):
             self._watches.append(link.Watch(self._loop, made, partial(self._on_link_event, turn, name)))
-            sink = welcome.key if name == "results" else ""
-            approach(made, endpoint, self._keys, self._control.key, sink)
+            approach(made, endpoint, self._keys, self._control.key, sink, ticket)
             made.connect(endpoint)
         self._loop.add(self._lane, self._on_lane)
 

@@ -147,6 +147,28 @@ def test_every_port_wants_a_key(fort: zpipe.Pipeline) -> None:
         assert set(map(link.mechanism, ports(bare).values())) == {"NULL"}
 
 
+def test_a_lane_without_a_key_is_for_its_worker_alone(context: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else gets a chunk by connecting to it, or has the worker lose it; whoever was told the ticket does."""
+    with zpipe.Pipeline(workers=1, bind="tcp://127.0.0.1:0", insecure=True) as bare:
+        wait_until(lambda: bare.workers == 1, "its worker")
+        ventilator = bare._engine._ventilator
+        (lane,) = ventilator._lanes.open.values()
+        other = ventilator._lanes.bind(77, ventilator.bound)
+
+        def shows(ticket: str) -> Dress:
+            return lambda made: security.approach(made, "tcp://", None, ticket=ticket)
+
+        for dress in (plain, shows("x"), shows(other.ticket), shows("")):
+            assert not shake(context, zmq.PULL, lane.endpoint, dress)[1]
+        assert shake(context, zmq.PULL, other.endpoint, shows(other.ticket))[1]
+        exact(bare)
+        assert ventilator.director.counts.joined == 1
+        assert list(ventilator._lanes.open.values()) == [lane, other]
+        wait_until(lambda: security.STRAY in caplog.text, lambda: caplog.text)
+        assert lane.ticket not in caplog.text
+        ventilator._lanes.close(77)
+
+
 def test_each_side_says_why(key: Path, tmp_path: Path, context: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Which peer was turned away, from which port and for what is in the log, once, and the key is not."""
     with zpipe.Pipeline(workers=0, bind="tcp://127.0.0.1:0", key_file=key) as pipe:

@@ -216,6 +216,8 @@ class Welcome(_Header, frozen=True, tag="welcome"):
     sink: str = ""
     fingerprint: dict[str, str] = {}
     key: str = ""
+    ticket: str = ""
+    """What the lane has to be shown, if it is on TCP and there is no key: nobody else is let in there."""
 
 
 class Hold(_Header, frozen=True, tag="hold"):
