@@ -16,32 +16,69 @@ from zpipe.versions import our_versions
 __all__ = ["KINDS", "harmless", "message", "mutated", "noise"]
 
 OURS, THEIRS = our_versions(), wire.Versions(9, "9.9", "2.7", "0.1")
+FATE = wire.Fate("worker host/12 slot 3", 1.5, 2.5, -9)
+SPEC = JobSpec(
+    TaskSpec("file", "a.py:f", b"text", True, "full"),
+    "packed",
+    TaskSpec("import", "os:abort"),
+    True,
+    "latin-1",
+    b"\0",
+    1 << 20,
+    3,
+    0.5,
+    9.0,
+    ["ValueError", "a.B"],
+    True,
+    True,
+    True,
+    True,
+    60.0,
+    1 << 30,
+    1000,
+    "msgpack",
+    4096,
+    2,
+    100,
+)
+HELD = wire.Held("job", {"task": "f"}, [0, 5, 4, 3], 1, 12)
+FAILURE = wire.Failure(3, "ValueError", "no", "trace", b"{}")
+RESULT = wire.Result("job", 7, 0, 4, 2, 0.5, [FAILURE], 1, None, memoryview(b"z"), b"a line", [b"a", b"b", b"c", b"d"])
+CHUNK = wire.Chunk(2, 10, 2, "packed", 3, 1, "lost", 2, memoryview(b"x"), True, True, FATE)
+RECEIPT = wire.Receipt(0, 2, 7, 0.5, 1, 100, 2.5, 2, True, [b"a", b"b"])
 SAMPLES: list[Any] = [
-    wire.Join(OURS, "stranger", 1, "host", 12, 3, 11, "killed by SIGKILL", True),
+    wire.Join(OURS, "stranger", 1, "host", 12, 3, 11, "killed by SIGKILL", True, 5, True, FATE, ["gpu=1", "ssd"]),
     wire.Join(THEIRS, "stranger", 1, "host", 12, 3),
-    wire.SinkJoin(OURS, "stray", 2, "host", 12, "tcp://*:1", "json", wire.Held("job", {"task": "f"}, [0, 5, 4, 3], 1)),
-    wire.Welcome("job", 1, 7, "tcp://*:5600", "tcp://*:5558", {"task": "f"}),
+    wire.SinkJoin(OURS, "stray", 2, "host", 12, "tcp://*:1", "json", HELD, True, True, "a key"),
+    wire.Welcome("job", 1, 7, "tcp://*:5600", "tcp://*:5558", {"task": "f"}, "a key", "a ticket"),
     wire.Hold("no sink"),
+    wire.Refuse("versions differ"),
     wire.Ready(1),
-    wire.Recall(1),
-    wire.Wide(1, 0, 100),
-    wire.Returned(1, 2, 5),
-    wire.Leave(1, 3),
+    wire.Recall(1, True),
+    wire.Wide(1, 2, 100, True),
+    wire.Returned(1, 2, 5, 7),
+    wire.Leave(1, 3, 9, True),
     wire.Unfit(1, "no module"),
-    wire.Task("job", JobSpec(TaskSpec("import", "os:abort"))),
-    wire.Forget(0),
+    wire.Task("job", SPEC, 1),
+    wire.Forget(1),
     wire.Chunk(0, 10, 1, "lines"),
-    wire.Chunks([wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x"))]),
-    wire.Results([wire.Result("job", 7, 0, 10, 1, 0.5, body=memoryview(b"z"))]),
-    wire.Result("job", 7, 0, 10, 1, 0.5, [wire.Failure(3, "ValueError", "no", "trace")], 4),
-    wire.Receipts("job", [wire.Receipt(0, 10, 7, 0.5, 1, 100)], True, 5),
+    CHUNK,
+    wire.Chunks([CHUNK, wire.Chunk(0, 10, 1, "lines", body=memoryview(b"x"))]),
+    RESULT,
+    wire.Result("job", 7, 0, 10, 1, 0.5, again=2.5),
+    wire.Results([RESULT, wire.Result("job", 7, 4, 10, 1, 0.5, body=memoryview(b"z"))]),
+    wire.Receipts("job", [RECEIPT, wire.Receipt(0, 10, 7, 0.5, 1, 100)], True, 5, 0.5),
     wire.Total("job", 10),
     wire.Copied("job", 1, 2),
+    wire.Issued("job", 10, 1),
+    wire.Doubt("job", 1),
     wire.Stop("job", "interrupted"),
-    wire.Finished("job", 10, 1, 2, 4, ""),
+    wire.Finished("job", 10, 1, 2, 4, "a disk is full", 3),
     wire.Ask("status"),
+    wire.State("job", "running", 10, 1, 20, True, 2, 3, 1.5, True, True, "a note", 4, 5),
     wire.Bye("it failed"),
 ]
+"""Every message there is, and every field of it with something in it."""
 
 
 def _deep(rng: random.Random) -> Any:
@@ -96,9 +133,9 @@ def _changed(data: bytes, rng: random.Random) -> bytes:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return data
     node = tree
-    while isinstance(node, list) and node:
-        at = rng.randrange(len(node))
-        if isinstance(node[at], list) and node[at] and rng.random() < 0.7:
+    while isinstance(node, list | dict) and node:
+        at: Any = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        if isinstance(node[at], list | dict) and node[at] and rng.random() < 0.7:
             node = node[at]
             continue
         way = rng.random()
@@ -106,8 +143,10 @@ def _changed(data: bytes, rng: random.Random) -> bytes:
             node[at] = rng.choice(ODD)(rng)
         elif way < 0.85:
             del node[at]
+        elif isinstance(node, dict):
+            node[rng.choice([*node, "new", 3])] = node[at]
         else:
-            node.insert(at, node[rng.randrange(len(node))])
+            node.insert(at, rng.choice(node))
         break
     try:
         return msgspec.msgpack.encode(tree)

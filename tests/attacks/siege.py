@@ -16,6 +16,7 @@ from attacks import raw
 from attacks.garbage import message
 from process.tools import LOCAL, Node, Zpipe, free_port, values, wait_until
 
+from zpipe import keys, security
 from zpipe.core import coding, wire
 
 __all__ = ["ATTACKS", "Siege"]
@@ -57,9 +58,11 @@ class Siege:
         self.rng = random.Random(f"siege {seed}")
         self.sent: Counter[str] = Counter()
         self._zpipe, self._items, self._given = zpipe, 0, ["--insecure"]
+        self._keys = None
         if key:
             zpipe.run("keygen", "key")
             self._given = ["--key-file", "key"]
+            self._keys = keys.load(zpipe.folder / "key")
         first, results = free_port(), free_port()
         while results in range(first, first + LANES):
             results = free_port()
@@ -122,8 +125,11 @@ class Siege:
     # attacks
 
     @contextlib.contextmanager
-    def _socket(self, context: Any, kind: int) -> Iterator[Any]:
+    def _socket(self, context: Any, kind: int, *, key: bool = False) -> Iterator[Any]:
+        """A stranger's socket, or with `key` one of somebody who has it, if there is one."""
         made = context.socket(kind)
+        if key:
+            security.approach(made, "tcp://", self._keys)
         made.set(zmq.LINGER, 2000)
         made.set(zmq.RECONNECT_IVL, -1)
         made.set(zmq.SNDHWM, 0)
@@ -141,9 +147,11 @@ class Siege:
             while count > 0:
                 port, url = self._target()
                 name = self._kind(port)
-                with self._socket(context, SENDERS[name]) as made:
+                key = self._keys is not None and self.rng.random() < 0.5
+                what = f"{name} to {port}{' with the key' if key else ''}"
+                with self._socket(context, SENDERS[name], key=key) as made:
                     made.connect(url)
-                    count -= max(1, self._send(made, min(count, self.rng.randint(1, each)), f"{name} to {port}"))
+                    count -= max(1, self._send(made, min(count, self.rng.randint(1, each)), what))
                 if self.rng.random() < 0.1:
                     self.feed(1)
         finally:
@@ -230,6 +238,32 @@ class Siege:
         finally:
             context.destroy(linger=0)
 
+    def forged(self, count: int) -> None:
+        """Send results of this very job that nobody asked for, as a broken worker would."""
+        context = zmq.Context()
+        try:
+            with (
+                self._socket(context, zmq.DEALER, key=True) as asker,
+                self._socket(context, zmq.PUSH, key=True) as made,
+            ):
+                asker.connect(self.ports["control"])
+                asker.send_multipart([bytes(frame) for frame in coding.encode(wire.Ask("status"))])
+                assert asker.poll(60_000), "a question is not answered"
+                state, _ = coding.decode(asker.recv_multipart())
+                made.connect(self.ports["results"])
+                body = b'{"value":"forged"}\n' * self.rng.choice([1, 400])
+                for _ in range(count):
+                    start = self.rng.randint(1 << 30, 1 << 61)
+                    stop = start + self.rng.choice([1, 1000, 1 << 40])
+                    again = 0.0 if self.rng.random() < 0.1 else None
+                    part = wire.Result(state.job, 7, start, stop, 1, 0.1, again=again, body=memoryview(body))
+                    made.send_multipart(coding.encode(part if self.rng.random() < 0.5 else wire.Results([part] * 3)))
+                    self.sent["results that nobody asked for"] += 1
+                self.feed(10)
+                self.until_done()
+        finally:
+            context.destroy(linger=2000)
+
     def endless(self, count: int) -> None:
         """Send messages of thousands of frames."""
         context = zmq.Context()
@@ -248,6 +282,7 @@ class Siege:
 ATTACKS: dict[str, Callable[[Siege, int], None]] = {
     "garbage": lambda siege, messages: siege.messages(messages),
     "bytes below the protocol": lambda siege, messages: siege.bytes_below(max(100, messages // 100)),
+    "results of nobody's items": lambda siege, messages: siege.forged(max(1000, messages // 10)),
     "many frames": lambda siege, messages: siege.endless(max(2, messages // 10_000)),
     "deaf peers": lambda siege, messages: siege.deaf(max(2000, messages // 10)),
     "slow peers": lambda siege, messages: siege.slowly(30, 2.0 if messages < 10_000 else 15.0),

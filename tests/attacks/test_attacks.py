@@ -6,9 +6,11 @@ import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
+import msgspec
 import pytest
-from attacks.garbage import harmless, message, mutated
+from attacks.garbage import SAMPLES, harmless, message, mutated
 from attacks.siege import ATTACKS, Siege
 from process.tools import LINUX, Zpipe
 
@@ -48,6 +50,29 @@ def test_garbage_is_refused_or_a_message() -> None:
     rng = random.Random(7)
     refused = sum(_is_refused(message(rng)) for _ in range(5000))
     assert 2000 < refused < 5000, "some of it should get further than the decoder"
+
+
+def parts(made: Any) -> Iterator[Any]:
+    """Yield a message and the structs inside it."""
+    if isinstance(made, msgspec.Struct):
+        yield made
+        for name in made.__struct_fields__:
+            yield from parts(getattr(made, name))
+    elif isinstance(made, list):
+        for one in made:
+            yield from parts(one)
+
+
+def test_garbage_is_made_of_every_message() -> None:
+    """Each kind there is, and in some sample each field that has a default has something else."""
+    given = [part for sample in SAMPLES for part in parts(sample)]
+    assert {type(sample) for sample in SAMPLES} == set(get_args(wire.Message))
+    for kind in {type(part) for part in given}:
+        for field in msgspec.structs.fields(kind):
+            default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+            assert any(getattr(part, field.name) != default for part in given if type(part) is kind), (kind, field.name)
+    for sample in SAMPLES:
+        assert coding.decode(coding.encode(sample))[0] == sample
 
 
 def test_garbage_ends_no_job() -> None:
