@@ -67,7 +67,7 @@ BUGS = {
         Collector, "on_result", "if self.done.covers(start, stop):", "if True:", "shares"
     ),
     "a result that has a new part is dropped without a word": Bug(
-        Collector, "on_result", "else:\n            self._ask(result, 0.0, void=True)", "", "shares"
+        Collector, "on_result", "else:\n            self._ask(result, 0.0, void=True)", "", "all die, big chunks"
     ),
     "the first failure of two runs is the last word": Bug(
         Collector, "_may_yet_succeed", "copied is None", "True", "copies, failures"
