@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import signal
 import sys
@@ -49,10 +50,26 @@ def noted(item: Any) -> Any:
 
 
 def noted_slow(item: Any) -> Any:
-    """Note that the item was begun, and take 0.3 s."""
+    """Note that the item was begun, and take 0.3 s, if there is no file `hurry`, or until it is allowed."""
     note("noted", item)
-    time.sleep(0.3)
+    if not Path("hurry").exists():
+        time.sleep(0.3)
+    return allowed(item)
+
+
+def allowed(item: Any) -> Any:
+    """Wait while the number in the file `most`, if there is one, is not above the item."""
+    while Path("most").exists() and int(item) >= int(Path("most").read_text()):
+        time.sleep(0.01)
     return item
+
+
+def met(item: Any) -> int:
+    """Wait until as many processes as the file `parties` says have been here; tell which one this is."""
+    note("met", os.getpid())
+    while len(set(Path("met").read_text().split())) < int(Path("parties").read_text()):
+        time.sleep(0.01)
+    return os.getpid()
 
 
 def note(name: str, text: Any) -> None:
@@ -207,10 +224,10 @@ def broken_source() -> Iterator[int]:
 
 
 def noted_nap(item: Any) -> Any:
-    """Note the item in `noted` and the process in `pids`, and take 5 ms."""
+    """Note the item in `noted` and the process in `pids`, and take 5 ms, or until it is allowed."""
     note("noted", item)
     note("pids", os.getpid())
-    return nap(item)
+    return nap(allowed(item))
 
 
 def pid(item: Any) -> int:
@@ -220,25 +237,38 @@ def pid(item: Any) -> int:
 
 
 def pid_noted_nap(item: Any) -> Any:
-    """Note the process in `pids` when it is new, and take 5 ms."""
+    """Note the process in `pids` when it is new, and take 5 ms, or until it is allowed."""
     if os.getpid() not in _known:
         _known.add(os.getpid())
         note("pids", os.getpid())
-    return nap(item)
+    return nap(allowed(item))
 
 
 _known: set[int] = set()
 
 
 def die_once(item: int) -> tuple[int, int]:
-    """Take 20 ms, kill the worker when 7 comes for the first time, and give back the item and its attempt."""
+    """Take 20 ms, kill the worker when 7 comes for the first time, and give back the item and its attempt.
+
+    It does so once the results of the items that the worker had before are in the output.
+    """
     note("noted", item)
     time.sleep(0.02)
     if item == 7 and not Path("victim").exists():
-        time.sleep(0.3)  # the results of the items before are gone by now
+        while not _mine <= {json.loads(line)["index"] for line in whole_lines("out.partial")}:
+            time.sleep(0.01)
         note("victim", os.getpid())
         os.kill(os.getpid(), signal.SIGKILL)
+    _mine.add(item)
     return item, context(item)[1]
+
+
+_mine: set[int] = set()
+
+
+def whole_lines(name: str) -> list[str]:
+    """The lines of a file so far, but for one that is being written."""
+    return Path(name).read_text().rpartition("\n")[0].splitlines()
 
 
 def die_at_three(item: int) -> tuple[int, int]:
@@ -264,11 +294,11 @@ def wait_at_first(item: int) -> int:
     return item
 
 
-def noted_with_one_slow(item: int) -> int:
-    """Note the item; 1,000 takes a second."""
+def noted_with_one_held(item: int) -> int:
+    """Note the item; 1,000 waits until `go` is there."""
     note("noted", item)
     if item == 1000:
-        time.sleep(1)
+        wait_for("go")
     return item
 
 
@@ -446,7 +476,9 @@ def hoard_on_seven(item: int) -> int:
     """Give the item back, unless it is 7: then hold more and more memory, without end."""
     hoard = []
     while item == 7:
-        hoard.append(b"x" * 4_000_000)
+        if len(hoard) < 100:  # it may be some time until somebody looks
+            hoard.append(b"x" * 4_000_000)
+        time.sleep(0.001)
     return item
 
 

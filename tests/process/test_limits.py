@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import pytest
 from process.tools import LINUX, LOCAL, Zpipe, records, values, wait_until
 
 ONE_CHUNK = ("--range", "0:16", "--chunk", "16", "--workers", "2")
+LIMIT = ("--timeout", "0.5", "--retries", "3", "--retry-delay", "0.01")
+"""A quick item, too, may be held up for so long, on a busy machine; but not so often."""
 
 
 @pytest.mark.parametrize("task", ["spin_on_seven", "hold_on_seven"])
 def test_an_item_that_takes_too_long_fails_alone(zpipe: Zpipe, task: str) -> None:
     """Whatever code it is in, it is killed and given up; the fifteen others of its chunk come out right."""
-    job = ("run", f"jobs:{task}", *ONE_CHUNK, "--timeout", "0.3", "--dead-letters", "dead", "--json", "--joblog", "log")
+    job = ("run", f"jobs:{task}", *ONE_CHUNK, *LIMIT, "--dead-letters", "dead", "--json", "--joblog", "log")
     node = zpipe.run(*job, "--output", "out", status=1)
     found = records((zpipe.folder / "out").read_text())
     assert [record["index"] for record in found] == list(range(16))
     assert [record["value"] for record in found if "value" in record] == [n for n in range(16) if n != 7]
     (letter,) = map(json.loads, (zpipe.folder / "dead").read_text().splitlines())
-    assert (letter["index"], letter["item"], letter["attempts"]) == (7, 7, 1)
+    assert (letter["index"], letter["item"], letter["attempts"]) == (7, 7, 4)
     assert letter["error"]["type"] == "ItemTimeout"
-    assert letter["error"]["message"].startswith("it ran for 0.3")
-    assert f"its limit is 0.3 s (worker {letter['worker']})" in letter["error"]["message"]
+    assert re.match(r"it ran for [\d.]+ s, and its limit is 0.5 s ", letter["error"]["message"])
+    assert f"(worker {letter['worker']})" in letter["error"]["message"]
     (line,) = [line for line in (zpipe.folder / "log").read_text().splitlines() if line.startswith("8\t")]
     assert line.split("\t")[6:8] == ["0", "9"]
-    assert 0.3 <= float(line.split("\t")[3]) < 30
+    assert float(line.split("\t")[3]) >= 0.5
     told = json.loads(node.out)
     assert (told["done"], told["failed"], told["lost"]) == (16, 1, 0)
-    assert "over item 7: it ran for 0.3" in node.err
+    assert "over item 7: it ran for " in node.err
 
 
 def test_an_item_that_kills_its_worker_by_hand_is_given_up(zpipe: Zpipe) -> None:
@@ -50,16 +53,17 @@ def test_an_item_that_kills_its_worker_by_hand_is_given_up(zpipe: Zpipe) -> None
 
 
 def test_an_item_that_took_too_long_is_tried_again(zpipe: Zpipe) -> None:
-    """That is a retry as any other; the attempt that comes good is its second."""
-    job = ("run", "jobs:hold_once_on_seven", *ONE_CHUNK, "--timeout", "0.3", "--retries", "1", "--retry-delay", "0.01")
-    node = zpipe.run(*job, "--output", "out", "--json")
-    assert values((zpipe.folder / "out").read_text()) == list(range(16))
-    assert (json.loads(node.out)["retried"], json.loads(node.out)["failed"]) == (1, 0)
+    """That is a retry as any other, and one of them comes good."""
+    node = zpipe.run("run", "jobs:hold_once_on_seven", *ONE_CHUNK, *LIMIT, "--output", "out", "--json")
+    found = records((zpipe.folder / "out").read_text())
+    assert [record["value"] for record in found] == list(range(16))
+    assert found[7]["attempts"] >= 2
+    assert json.loads(node.out)["retried"] >= 1
 
 
 def test_a_command_is_killed_with_what_it_has_started(zpipe: Zpipe) -> None:
     """A child of the shell's, too, and no process is left; others run to their end."""
-    job = ("run", "--shell", "--command", "echo $$ >> pids; sleep {} & echo $! >> pids; wait", "--timeout", "0.5")
+    job = ("run", "--shell", "--command", "echo $$ >> pids; sleep {} & echo $! >> pids; wait", *LIMIT)
     node = zpipe.run(*job, "--workers", "2", text="0.01\n999\n0.02\n", status=1)
     found = records(node.out)
     assert [record.get("error", {}).get("type") for record in found] == [None, "ItemTimeout", None]
@@ -68,9 +72,8 @@ def test_a_command_is_killed_with_what_it_has_started(zpipe: Zpipe) -> None:
 
 def test_workers_of_other_hosts_are_watched_too(zpipe: Zpipe) -> None:
     """The limits travel with the job; a worker whose only slot was killed last ends with the job."""
-    ventilator = zpipe.start(
-        "ventilator", "jobs:hold_on_seven", "--range", "0:8", "--chunk", "8", "--timeout", "0.3", "--bind", f"{LOCAL}:0"
-    )
+    job = ("jobs:hold_on_seven", "--range", "0:8", "--chunk", "8", *LIMIT)
+    ventilator = zpipe.start("ventilator", *job, "--bind", f"{LOCAL}:0")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
     worker = zpipe.start("worker", url, "--slots", "1")
@@ -78,7 +81,7 @@ def test_workers_of_other_hosts_are_watched_too(zpipe: Zpipe) -> None:
         node.ended(status)
     found = records((zpipe.folder / "out").read_text())
     assert [record["index"] for record in found if "error" in record] == [7]
-    assert "ended: it ran for 0.3" in worker.err
+    assert "ended: it ran for " in worker.err
 
 
 def test_a_slot_whose_items_all_take_too_long_is_not_given_up(zpipe: Zpipe) -> None:

@@ -7,7 +7,8 @@ from process.tools import LOCAL, Node, Zpipe, free_port, values, wait_until
 
 
 def _begin(zpipe: Zpipe, url: str, command: tuple[str, ...], *more: str) -> tuple[Node, Node, Node]:
-    """Start the three roles, and wait until some results are there."""
+    """Start the three roles, and wait until some items were begun, of which those from 60 on wait."""
+    zpipe.allow(60)
     ventilator = zpipe.start("ventilator", *command)
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out", *more)
     worker = zpipe.start("worker", url, "--slots", "2")
@@ -24,12 +25,14 @@ def test_a_ventilator_that_is_killed_twice(zpipe: Zpipe, source: str) -> None:
     items = {"--range": f"0:{count}", "--input": "lines", "--source": "counted.py:numbers"}[source]
     command = ("jobs:noted_nap", source, items, "--bind", url)
     ventilator, sink, worker = _begin(zpipe, url, command, "--ordered")
-    for more in (150, 400):
+    for more in (200, 500):
         ventilator.kill()
         for node in (sink, worker):
             node.said(f"for a ventilator at {url}")
+        zpipe.allow(more)
         ventilator = zpipe.start("ventilator", *command, "--chunk", "7")
-        wait_until(lambda more=more: len(zpipe.noted()) > more, "more items")
+        wait_until(lambda more=more: len(zpipe.noted()) > more - 50, "more items")
+    zpipe.allow(count)
     for node in (ventilator, sink, worker):
         node.ended(0)
     found = values((zpipe.folder / "out").read_text())
@@ -43,6 +46,7 @@ def test_what_runs_while_the_ventilator_is_away_counts(zpipe: Zpipe) -> None:
     """Workers finish their item, and bring its result to the sink: nothing runs twice."""
     url = f"{LOCAL}:{free_port()}"
     command = ("jobs:noted_slow", "--range", "0:14", "--bind", url)
+    zpipe.allow(5)
     ventilator = zpipe.start("ventilator", *command)
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0")
     worker = zpipe.start("worker", url, "--slots", "2")
@@ -50,6 +54,7 @@ def test_what_runs_while_the_ventilator_is_away_counts(zpipe: Zpipe) -> None:
         wait_until(lambda done=done: len(zpipe.noted()) > done, "items under way")
         ventilator.kill()
         ventilator = zpipe.start("ventilator", *command)
+        zpipe.allow(9 if done == 4 else 14)
     for node in (ventilator, sink, worker):
         node.ended(0)
     assert values(sink.out) == list(range(14))
@@ -67,6 +72,7 @@ def test_another_command_is_not_mixed_with_the_job(zpipe: Zpipe) -> None:
     sink.said("task: jobs:noted_nap there, jobs:double here")
     for told in (f"/{sink.pid}: it has", "of another job", "task: jobs:noted_nap there", "items: --range 0:400 there"):
         assert told in text
+    zpipe.allow(400)
     ventilator = zpipe.start("ventilator", *command)
     for node in (ventilator, sink, worker):
         node.ended(0)
@@ -85,6 +91,7 @@ def test_a_source_that_has_shrunk(zpipe: Zpipe) -> None:
     lines.write_text("1\n2\n")
     assert "the source has 2 items now, and" in zpipe.start("ventilator", *command).ended(2).err
     lines.write_text(text)
+    zpipe.allow(1000)
     ventilator = zpipe.start("ventilator", *command)
     for node in (ventilator, sink, worker):
         node.ended(0)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,46 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def free_port() -> int:
-    """Return a port that was free just now, from below those the system hands out by itself."""
+def _ports() -> Iterator[int]:
+    """Give ports for ever, from below those the system hands out by itself.
+
+    Each process of pytest-xdist has a share of its own, and comes to the same port again as late as can be: what takes
+    one does so some time after it was seen to be free.
+    """
+    shares = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % shares
+    size = 12_000 // shares
+    first = 20_000 + mine * size
+    at = random.randrange(size)
     while True:
-        port = random.randint(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        yield first + at
+        at = (at + 1) % size
+
+
+_next_ports = _ports()
+
+
+def free_port(count: int = 1) -> int:
+    """Return a port that was free just now, or the first of `count` such in a row."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_next_ports)
+        if not _is_free(port):
+            found.clear()
+        elif found and port != found[-1] + 1:
+            found = [port]
+        else:
+            found.append(port)
+    return found[0]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Node:
@@ -207,6 +237,16 @@ class Zpipe:
         (self.folder / "commands").write_text(json.dumps(commands))
         found = json.loads(self.python("forked.py", "commands").ended(0).out)
         return [(status, out, err) for status, out, err in found]
+
+    def allow(self, most: int) -> None:
+        """Have tasks that ask for it wait at items from `most` on, until more is allowed."""
+        self.write("most", most)
+
+    def write(self, name: str, text: object) -> None:
+        """Write a file that tasks read, so that nobody ever sees half of it."""
+        path = self.folder / f"{name}.new"
+        path.write_text(str(text))
+        path.replace(self.folder / name)
 
     def task_pids(self, seen: str = "pids") -> list[int]:
         """Return the processes that tasks have noted in the file `seen`."""
