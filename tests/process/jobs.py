@@ -188,13 +188,10 @@ def is_5000(value: int) -> bool:
 
 
 def late_hit(item: int) -> str:
-    """0 and 3 are hits, and 0 is done when all the others are, or when no others come any more."""
-    note("others", item)
+    """0 and 3 are hits; 0 waits until `go` is there."""
+    note("noted", item)
     if item == 0:
-        deadline = time.monotonic() + 3
-        while time.monotonic() < deadline and "3" not in Path("others").read_text():
-            time.sleep(0.01)
-        time.sleep(0.3)
+        wait_for("go")
     return f"hit {item}" if item in (0, 3) else ""
 
 
@@ -357,8 +354,8 @@ def number_source() -> int:
 
 
 def parent_and_pid(item: Any) -> tuple[int, int]:
-    """The process it runs in, behind that one's parent."""
-    return os.getppid(), pid(item)
+    """The process it runs in, behind that one's parent; all that there are to be have one."""
+    return os.getppid(), met(item)
 
 
 def blocked_at_30(item: int) -> tuple[int, int]:
@@ -386,11 +383,10 @@ def deadly(item: int) -> int:
     return item
 
 
-def noted_pid(item: int) -> int:
-    """Note the item, take 20 ms, and give the process."""
+def noted_met(item: int) -> int:
+    """The same as `met`, and note the item."""
     note("noted", item)
-    time.sleep(0.02)
-    return os.getpid()
+    return met(item)
 
 
 def flaky(item: Any) -> int:
@@ -501,8 +497,10 @@ def with_pid(item: int) -> tuple[int, int]:
 
 
 def noted_prio(item: dict[str, Any]) -> dict[str, Any]:
-    """Note the item's priority."""
+    """Note the item's priority, and when it is run if it has a delay."""
     note("noted", item["prio"])
+    if item.get("wait"):
+        note("delayed", time.time())
     return item
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from process.tools import LINUX, LOCAL, Zpipe, values
@@ -16,7 +17,8 @@ def test_the_job_ends_without_the_run_that_is_stuck(zpipe: Zpipe, bind: tuple[st
     job = ("run", "jobs:stuck_at_first", *JOB, "--workers", "2", "--output", "out", "--json", *bind)
     told = json.loads(zpipe.run(*job).out)
     assert values((zpipe.folder / "out").read_text()) == list(range(40))
-    assert (told["done"], told["copies"], told["copies_won"], told["failed"]) == (40, 1, 1, 0)
+    assert (told["done"], told["failed"]) == (40, 0)
+    assert told["copies"] >= told["copies_won"] >= 1, "others, too, may have been held up"
     assert not LINUX or not zpipe.left()
 
 
@@ -35,7 +37,7 @@ def test_a_copy_that_fails_is_not_the_last_word(zpipe: Zpipe) -> None:
     node = zpipe.run(*job)
     assert values((zpipe.folder / "out").read_text()) == list(range(40))
     assert (zpipe.folder / "dead").read_text() == ""
-    assert "1 slow chunk run twice" in node.err
+    assert re.search(r"\d slow chunks? run twice", node.err)
 
 
 def test_three_processes(zpipe: Zpipe) -> None:

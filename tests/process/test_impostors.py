@@ -10,6 +10,7 @@ from process.tools import LOCAL, Zpipe, records, values, wait_until
 
 def test_two_workers_of_one_identity(zpipe: Zpipe) -> None:
     """The second has to wait, and takes the place of the first when that is gone; each item counts once."""
+    zpipe.allow(150)
     ventilator = zpipe.start("ventilator", "jobs:noted_nap", "--range", "600", "--bind", f"{LOCAL}:0", "--json")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
@@ -19,6 +20,7 @@ def test_two_workers_of_one_identity(zpipe: Zpipe) -> None:
     owner = next(twin for twin in twins if str(first) in Path(f"/proc/{twin.pid}/task/{twin.pid}/children").read_text())
     owner.kill()
     wait_until(lambda: len(set(zpipe.task_pids())) == 2, "the other one to take over")
+    zpipe.allow(600)
     for node in (sink, ventilator, next(twin for twin in twins if twin is not owner)):
         node.ended(0)
     assert values((zpipe.folder / "out").read_text()) == list(range(600))
@@ -29,7 +31,8 @@ def test_two_workers_of_one_identity(zpipe: Zpipe) -> None:
 def test_a_worker_whose_clock_is_wrong(zpipe: Zpipe, how: str) -> None:
     """Beside one whose clock is right: both work, all is done once, nothing is late that is not, and all end."""
     url = f"{LOCAL}:0"
-    job = ("jobs:noted_nap", "--range", "600", "--retries", "2", "--timeout", "30", "--speculate")
+    zpipe.allow(300)
+    job = ("jobs:noted_nap", "--range", "600", "--retries", "2", "--timeout", "600", "--speculate")
     ventilator = zpipe.start("ventilator", *job, "--bind", url, "--expect-workers", "2")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out", "--joblog", "log", "--ordered")
@@ -37,10 +40,11 @@ def test_a_worker_whose_clock_is_wrong(zpipe: Zpipe, how: str) -> None:
         zpipe.python("impostor.py", how, "worker", url, "--slots", "1"),
         zpipe.start("worker", url, "--slots", "1"),
     ]
+    wait_until(lambda: len(set(zpipe.task_pids())) == 2, "both to work")
+    zpipe.allow(600)
     for node in (sink, ventilator, *workers):
         node.ended(0)
     assert values((zpipe.folder / "out").read_text()) == list(range(600))
-    assert len(set(zpipe.task_pids())) == 2
     assert len((zpipe.folder / "log").read_text().splitlines()) == 601
     assert "0 failed" not in ventilator.err
     assert "killed" not in ventilator.err

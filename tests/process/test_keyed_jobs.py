@@ -80,7 +80,8 @@ def _host() -> str:
 def test_the_key_of_the_environment_and_local_workers(zpipe: Zpipe) -> None:
     """`zpipe run --bind` hands its key to its own workers through a pipe; remote ones get it from a variable."""
     zpipe.run("keygen", "key")
-    job = ("jobs:pid", "--range", "0:30", "--chunk", "1", "--expect-workers", "2", "--workers", "1")
+    zpipe.write("parties", 2)
+    job = ("jobs:met", "--range", "0:30", "--chunk", "1", "--expect-workers", "2", "--workers", "1")
     node = zpipe.start("run", *job, "--bind", f"{ANY}:0", ZPIPE_KEY_FILE="key")
     line = node.said("listening; start workers with: zpipe worker tcp://", f" --key-file {zpipe.folder}/key")
     url = line.partition("zpipe worker ")[2].split()[0]
@@ -115,7 +116,9 @@ def test_a_key_is_replaced_without_a_stop(zpipe: Zpipe) -> None:
     assert words(zpipe.folder / "new")[1:] == words(zpipe.folder / "old")
 
     def job(at: str, *workers: str) -> None:
-        run = ("jobs:pid", "--range", "0:30", "--chunk", "1", "--expect-workers", str(len(workers)))
+        zpipe.write("parties", len(workers))
+        (zpipe.folder / "met").unlink(missing_ok=True)
+        run = ("jobs:met", "--range", "0:30", "--chunk", "1", "--expect-workers", str(len(workers)))
         ventilator = zpipe.start("ventilator", *run, "--bind", f"{LOCAL}:0", "--key-file", at)
         url = ventilator.url()
         nodes = [zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--key-file", workers[0])]

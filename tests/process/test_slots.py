@@ -16,6 +16,7 @@ needs_proc = pytest.mark.skipif(not LINUX, reason="finds processes in /proc")
 def test_as_many_processes_as_slots(zpipe: Zpipe) -> None:
     """`--slots N` makes N processes that all get work; by default there are as many as there are cores to use."""
     cores = len(os.sched_getaffinity(0)) if LINUX else os.cpu_count() or 1
+    zpipe.write("parties", cores + 3)
     job = ("jobs:parent_and_pid", "--range", "0:60", "--chunk", "1", "--expect-workers", str(cores + 3), "--json")
     ventilator = zpipe.start("ventilator", *job, "--bind", f"{LOCAL}:0")
     sink = zpipe.start("sink", ventilator.url(), "--bind", f"{LOCAL}:0")

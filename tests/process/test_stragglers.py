@@ -29,8 +29,9 @@ def test_results_do_not_wait_for_a_straggler_behind_them(zpipe: Zpipe) -> None:
 
 def test_a_chunk_that_turns_out_long_is_shared(zpipe: Zpipe) -> None:
     """Items of a running chunk that have not been started are another worker's as soon as that has nothing to do."""
+    zpipe.write("parties", 2)
     node = zpipe.run(
-        "run", "jobs:noted_pid", "--range", "0:40", "--workers", "2", "--chunk", "40", "--expect-workers", "2"
+        "run", "jobs:noted_met", "--range", "0:40", "--workers", "2", "--chunk", "40", "--expect-workers", "2"
     )
     assert len(set(values(node.out))) == 2
     assert sorted(zpipe.noted()) == list(range(40)), "each was run once"
@@ -68,4 +69,4 @@ def test_items_that_end_their_workers_are_found_and_given_up(zpipe: Zpipe) -> No
     assert all(record["error"]["type"] == "WorkerLost" for record in failed)
     assert all("workers ended while they ran it" in record["error"]["message"] for record in failed)
     assert (told["done"], told["failed"]) == (64, 2)
-    assert 6 <= told["lost"] <= 20
+    assert told["lost"] >= 6
