@@ -19,6 +19,8 @@ LEVELS = [
     {"core.ledger", "core.collector", "core.stages", "core.member", "core.roster", "core.rejoin"},
     {"core.actions", "core.policy"},
     {"core.gate", "core.seat", "core.sieve"},
+    {"core.lifecycle"},
+    {"core.awaited"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data", "cache"},
     {"awaitables", "held", "lifeline", "loop", "keepsakes", "digests", "redis_cache"},

@@ -211,7 +211,7 @@ def spin(
             exact=exact,
             workers=ventilator.director.workers,
             elapsed=front.elapsed,
-            started=ventilator.director.begun,
+            started=ventilator.director.lifecycle.begun,
             note=ventilator.waiting() if time.monotonic() >= hush else "",
             cached=sum(ventilator.spared),
         )
@@ -240,7 +240,7 @@ def conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befor
     """
     ended, ledger, director = ventilator.ended, ventilator.ledger, ventilator.director
     assert ended is not None
-    finished = director.finished
+    finished = director.lifecycle.finished
     collector = sink.collector if sink is not None else None
     done = collector.counted if collector is not None else finished.done if finished else ledger.done
     failed = collector.failed if collector is not None else finished.failed if finished else ledger.failed

@@ -46,9 +46,9 @@ class Rota:
 
     def share(self, now: float) -> bool:
         """Share among all lanes that have room; return whether some got less than they could have."""
-        if self._director.may_issue:
+        if self._director.lifecycle.may_issue:
             self._read_ahead(now)
-        if not self._director.may_issue:  # perhaps since the source has failed
+        if not self._director.lifecycle.may_issue:  # perhaps since the source has failed
             return False
         lanes, ledger = self._lanes.open, self._ledger
         self._plan.survey(self._supply.source.remaining())

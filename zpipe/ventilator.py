@@ -22,8 +22,9 @@ from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Re
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Schedule
-from zpipe.core.director import Director, Phase
+from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
+from zpipe.core.lifecycle import Phase
 from zpipe.core.policy import Policy
 from zpipe.core.seat import Wants
 from zpipe.core.spec import JobSpec
@@ -229,15 +230,15 @@ class Ventilator:
 
     def on_finished(self, message: wire.Finished) -> None:
         """The local sink is done, or can't be."""
-        self._perform(self.director.on_finished(message))
+        self._perform(self.director.lifecycle.on_finished(message))
 
     def drain(self, reason: str, status: int) -> None:
         """Issue nothing more; end when what is in flight is done."""
-        self._perform(self.director.on_drain(reason, status))
+        self._perform(self.director.lifecycle.on_drain(reason, status))
 
     def abort(self, reason: str, status: int) -> None:
         """End the job here."""
-        self._perform(self.director.on_failed(reason, status))
+        self._perform(self.director.lifecycle.on_failed(reason, status))
 
     # time
 
@@ -269,7 +270,7 @@ class Ventilator:
             or self._sifted is not None
             or self._rota is not None
             or ledger.waiting
-            or not (ledger.open and self.director.may_issue)
+            or not (ledger.open and self.director.lifecycle.may_issue)
         ):
             return False
         for number, lane in ledger.lanes.items():
@@ -339,9 +340,9 @@ class Ventilator:
     def _sift(self) -> None:
         """Have set aside what need not be run, and told what is known; whoever has credit may have what is next."""
         supply, director = self._sifted, self.director
-        if supply is None or self.ended is not None or director.paused or not director.sink.taken:
+        if supply is None or self.ended is not None or director.lifecycle.paused or not director.sink.taken:
             return
-        open_ = director.phase in (Phase.GATHERING, Phase.RUNNING)
+        open_ = director.lifecycle.phase in (Phase.GATHERING, Phase.RUNNING)
         room = self.ledger.wanted(supply.remaining(), supply.any) if open_ else 0
         if supply.sift(room, self._tell):
             self._feed()
@@ -391,7 +392,7 @@ class Ventilator:
         if len(pairs) > 1:
             pairs.sort(key=lambda pair: len(pair[1].held))
         hungry, now = False, time.monotonic()
-        while pairs and self.director.may_issue:
+        while pairs and self.director.lifecycle.may_issue:
             pairs = [pair for pair in pairs if pair[1].credit > 0 and not pair[0].cut]
             for lane, _ in pairs:
                 chunk = ledger.again(lane.number, now) or self._issue(lane.number, now)
@@ -465,7 +466,7 @@ class Ventilator:
         self.drain(f"the source failed: {error}", error.exit_status)
 
     def _exhausted(self) -> None:
-        self._perform(self.director.on_exhausted())
+        self._perform(self.director.lifecycle.on_exhausted())
         if self._sink is not None and self.ended is None:  # else the source is not the job's: nor is its end
             self._sink.on_total(self.ledger.next)
 
@@ -496,7 +497,7 @@ class Ventilator:
         total, exact = self.total()
         return wire.State(
             director.job,
-            director.phase.value,
+            director.lifecycle.phase.value,
             ledger.done,
             ledger.failed,
             total,
@@ -504,8 +505,8 @@ class Ventilator:
             director.workers,
             ledger.in_flight,
             time.monotonic() - self._began,
-            director.paused,
-            director.draining,
+            director.lifecycle.paused,
+            director.lifecycle.draining,
             self.waiting(),
             *self.spared,
         )
@@ -518,9 +519,9 @@ class Ventilator:
 
     def waiting(self) -> str:
         """What the job waits for, as a sentence, empty when it is at work."""
-        if self.director.paused:
+        if self.director.lifecycle.paused:
             return self.director.waiting(str(os.getpid()) if self.url.startswith("ipc://") else self.url)
-        if self._supply.waiting and not self.ledger.in_flight and self.director.phase is Phase.RUNNING:
+        if self._supply.waiting and not self.ledger.in_flight and self.director.lifecycle.phase is Phase.RUNNING:
             return (
                 "waiting for the source: no items have come yet" if not self.ledger.next else "waiting for more items"
             )

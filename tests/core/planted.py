@@ -13,10 +13,10 @@ import pytest
 from zpipe.core.agenda import Agenda
 from zpipe.core.chunk import Chunk
 from zpipe.core.collector import Collector
-from zpipe.core.director import Director
 from zpipe.core.horizon import Horizon
 from zpipe.core.intake import Intake
 from zpipe.core.ledger import Ledger
+from zpipe.core.lifecycle import Lifecycle
 from zpipe.core.pending import Pending
 from zpipe.core.plan import Plan
 from zpipe.core.ranges import RangeSet
@@ -95,7 +95,7 @@ BUGS = {
     "a second try is wanted once only": Bug(
         Collector, "take_receipts", "if not again:", "if True:", "retries, sink cut"
     ),
-    "nobody is told of chunks that come back": Bug(Director, "_refill", "if lanes else []", "if False else []"),
+    "nobody is told of chunks that come back": Bug(Lifecycle, "refill", "if lanes else []", "if False else []"),
     "the bisection forgets a half": Bug(
         Suspects,
         "add",

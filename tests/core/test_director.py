@@ -10,8 +10,9 @@ import pytest
 from zpipe.core import coding, wire
 from zpipe.core.actions import Admit, End, Fill, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunking import Chunker
-from zpipe.core.director import Director, Phase
+from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
+from zpipe.core.lifecycle import Phase
 from zpipe.core.policy import Halt, Policy
 from zpipe.core.roster import LINK
 from zpipe.core.seat import Wants
@@ -63,7 +64,7 @@ def test_a_worker_is_admitted_welcomed_and_filled() -> None:
     assert director.on_message(b"w1", join(1), 0.0) == [Admit(b"w1", 1)]
     assert director.welcome(1, "tcp://*:9") == wire.Welcome("job", 1, 1, "tcp://*:9", "ipc://results")
     assert director.on_message(b"w1", wire.Ready(1), 0.0) == [Fill([1])]
-    assert director.phase is Phase.RUNNING
+    assert director.lifecycle.phase is Phase.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_expected_workers_hold_the_start() -> None:
     director = make(expect=3)
     for n in (1, 2):
         enter(director, n)
-        assert not director.may_issue
+        assert not director.lifecycle.may_issue
     assert "2 of the 3 expected workers" in director.waiting("tcp://me")
     director.on_message(b"w3", join(3), 0.0)
     assert director.on_message(b"w3", wire.Ready(3), 0.0) == [Fill([1, 2, 3])]
@@ -227,17 +228,17 @@ def test_the_end_is_the_sinks_word() -> None:
     director = make()
     lane = enter(director, 1)
     issue(director, lane)
-    director.on_exhausted()
+    director.lifecycle.on_exhausted()
     director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]), 0.0)
-    assert director.phase is Phase.CLOSING
-    assert director.on_finished(wire.Finished("job", 1, 0)) == [Reply(b"w1", wire.Bye()), End("", 0)]
+    assert director.lifecycle.phase is Phase.CLOSING
+    assert director.lifecycle.on_finished(wire.Finished("job", 1, 0)) == [Reply(b"w1", wire.Bye()), End("", 0)]
 
 
 def test_a_sink_that_fails_fails_the_job() -> None:
     """A full disk at the sink ends the job with that reason."""
     director = make()
     enter(director, 1)
-    (end,) = of(End, director.on_finished(wire.Finished("job", 1, 0, error="disk full")))
+    (end,) = of(End, director.lifecycle.on_finished(wire.Finished("job", 1, 0, error="disk full")))
     assert (end.error, end.status) == ("disk full", 1)
 
 
@@ -246,11 +247,11 @@ def test_draining_ends_when_what_is_in_flight_is_done() -> None:
     director = make()
     lane = enter(director, 1)
     issue(director, lane)
-    assert director.on_drain("interrupted", 130) == []
+    assert director.lifecycle.on_drain("interrupted", 130) == []
     assert director.ledger.wanted(None) == 0
     receipts = wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)])
     assert of(End, director.on_receipts(receipts, 0.0)) == [End("interrupted", 130)]
-    assert of(End, make().on_drain("interrupted", 130)) == [End("interrupted", 130)]
+    assert of(End, make().lifecycle.on_drain("interrupted", 130)) == [End("interrupted", 130)]
 
 
 def test_a_sink_that_is_gone_is_waited_for_and_taken_back() -> None:
@@ -334,10 +335,10 @@ def test_a_source_that_has_shrunk_is_told_of() -> None:
     """Items done behind the end of the source: it is not the one that the job began with."""
     director = anew({"task": "f"})
     director.on_message(b"s", sink(held=wire.Held("old", {"task": "f"}, [7, 2])), 0.0)
-    (end,) = of(End, director.on_exhausted())
+    (end,) = of(End, director.lifecycle.on_exhausted())
     assert "0 items now, and 2 behind them" in end.error
     director = anew({"task": "f"})
-    director.on_exhausted()
+    director.lifecycle.on_exhausted()
     actions = director.on_message(b"s", sink(held=wire.Held("old", {"task": "f"}, [0, 2])), 0.0)
     assert "0 items now, and 2 behind them" in of(End, actions)[0].error
 
@@ -352,7 +353,7 @@ def test_garbage_on_the_control_port_is_answered_and_told() -> None:
 def test_who_comes_after_the_end_is_sent_home() -> None:
     """A worker that joins when the job is over hears so at once, and if it failed why."""
     director = make()
-    director.on_failed("stopped")
+    director.lifecycle.on_failed("stopped")
     assert director.on_message(b"w1", join(1), 0.0) == [Reply(b"w1", wire.Bye("stopped"))]
 
 
@@ -388,17 +389,17 @@ def test_what_is_whole_is_not_called_interrupted() -> None:
     director = make()
     lane = enter(director, 1)
     issue(director, lane)
-    director.on_exhausted()
-    director.on_drain("interrupted", 130)
+    director.lifecycle.on_exhausted()
+    director.lifecycle.on_drain("interrupted", 130)
     assert of(End, director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)]), 0.0)) == []
-    assert of(End, director.on_finished(wire.Finished("job", 1, 0))) == [End("", 0)]
+    assert of(End, director.lifecycle.on_finished(wire.Finished("job", 1, 0))) == [End("", 0)]
 
 
 def test_the_first_end_counts() -> None:
     """After a failure a late Finished does not make the job a success."""
     director = make()
-    director.on_failed("the source failed")
-    assert director.on_finished(wire.Finished("job", 1, 0)) == []
+    director.lifecycle.on_failed("the source failed")
+    assert director.lifecycle.on_finished(wire.Finished("job", 1, 0)) == []
 
 
 def test_what_waits_is_recalled_for_an_idle_worker_and_comes_back() -> None:
@@ -503,7 +504,7 @@ def test_a_paused_job_sends_nothing_until_it_is_unpaused() -> None:
     lane = enter(director, 1)
     issue(director, lane)
     assert ask(director, "pause") == [Report(b"somebody")]
-    assert not director.may_issue
+    assert not director.lifecycle.may_issue
     assert "paused; to go on: zpipe unpause 4711" in director.waiting("4711")
     other = enter(director, 2)
     director.on_link_lost(lane)
@@ -512,7 +513,7 @@ def test_a_paused_job_sends_nothing_until_it_is_unpaused() -> None:
     assert director.deadline() is None
     assert ask(director, "pause") == [Report(b"somebody")]
     assert ask(director, "unpause") == [Report(b"somebody"), Fill([other])]
-    assert director.may_issue
+    assert director.lifecycle.may_issue
     assert ask(director, "unpause") == [Report(b"somebody")]
     assert director.ledger.again(other, 1e9) is not None
 
@@ -527,7 +528,7 @@ def test_a_job_is_cancelled_or_drained() -> None:
     assert of(Tell, actions)[0].text == "cancelled: finishing what is in flight"
     assert of(End, actions) == []
     assert ask(director, "pause") == ask(director, "status") == [Report(b"somebody")]
-    assert (director.draining, director.paused) == (True, False)
+    assert (director.lifecycle.draining, director.lifecycle.paused) == (True, False)
     assert of(End, ask(director, "cancel")) == [End("cancelled", 130)]
     assert ask(director, "status") == [Reply(b"somebody", wire.Bye("cancelled"))]
 

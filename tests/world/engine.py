@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from zpipe.core import wire
-from zpipe.core.director import Phase
+from zpipe.core.lifecycle import Phase
 
 from .clock import Clock
 from .crash import Crash
@@ -307,7 +307,7 @@ class World:
             assert died or told, "the sink was never told that the job has failed"
             return
         assert not end.error, end.error
-        assert self.vent.director.phase is Phase.OVER
+        assert self.vent.director.lifecycle.phase is Phase.OVER
         if s.hits and s.ordered:
             assert sink.written == list(range(min(s.hits) + 1)), sink.written
             done = sink.finished.done if sink.finished is not None else 0

@@ -54,7 +54,7 @@ def fill_by_plan(vent: Vent) -> None:
     """Read ahead, and fill every lane that is linked."""
     ledger, plan, s = vent.director.ledger, vent.director.ledger.plan, vent.world.scenario
     assert plan is not None
-    while not vent.director.paused and vent.director.may_issue:
+    while not vent.director.lifecycle.paused and vent.director.lifecycle.may_issue:
         vent.skip()
         left = None if s.endless else s.items - ledger.next
         room = min(plan.room(AHEAD), vent.world.random.randint(1, 4))

@@ -66,7 +66,7 @@ class Vent(Process):
     def start(self) -> None:
         """Look at the source: there may be nothing in it."""
         if not self.world.scenario.items:
-            self.perform(self.director.on_exhausted())
+            self.perform(self.director.lifecycle.on_exhausted())
 
     def vanish(self) -> None:
         """End at once; whoever was connected finds out."""
@@ -98,13 +98,17 @@ class Vent(Process):
         message, _ = coding.decode(coding.encode(wire.Ask(wish)))
         self.perform(self.director.on_message(b"0", message, self.now))
         self.sift()
-        assert self.director.paused == (wish == "pause") or self.director.draining or self.end is not None
+        assert (
+            self.director.lifecycle.paused == (wish == "pause")
+            or self.director.lifecycle.draining
+            or self.end is not None
+        )
 
     def interrupted(self, why: str) -> None:
         """A person presses Ctrl-C."""
         if self.alive:
             self.world.tell(f"is to be {why}")
-            self.perform(self.director.on_drain(why, 130))
+            self.perform(self.director.lifecycle.on_drain(why, 130))
 
     def broken(self, connection: Connection) -> None:
         if not self.alive:
@@ -151,7 +155,7 @@ class Vent(Process):
         if not self.tasked.get(number):
             self.tasked[number] = True
             connection.send(1, coding.encode(wire.Task(self.director.job, JobSpec(TaskSpec("import", "a:b")))))
-        return self.director.may_issue
+        return self.director.lifecycle.may_issue
 
     def fill(self, number: int) -> None:
         ledger, world = self.director.ledger, self.world
@@ -160,7 +164,7 @@ class Vent(Process):
         if ledger.plan is not None:
             fill_by_plan(self)
             return
-        while self.director.may_issue and ledger.lanes[number].credit > 0:
+        while self.director.lifecycle.may_issue and ledger.lanes[number].credit > 0:
             chunk = ledger.again(number, self.now)
             if chunk is None and self.director.sieve is not None:
                 chunk = self.sifted(number, self.director.sieve)
@@ -184,7 +188,7 @@ class Vent(Process):
         """Send a chunk down a lane, which may refuse it."""
         world, connection = self.world, self.lanes[number]
         assert connection is not None
-        assert not self.director.paused, "a chunk is sent in a pause"
+        assert not self.director.lifecycle.paused, "a chunk is sent in a pause"
         self.perform(self.director.on_issuing())
         if world.chance(world.scenario.refused):
             self.director.ledger.on_refused(chunk)
@@ -247,7 +251,7 @@ class Vent(Process):
             left = None if s.endless else s.items - ledger.next
             wanted = ledger.wanted(left)
             wanted = wanted if left is None else min(wanted, left)
-            if not wanted or self.director.paused:
+            if not wanted or self.director.lifecycle.paused:
                 return 0
             if not sieve.waiting:
                 count = world.random.randint(1, 12) if left is None else min(world.random.randint(1, 12), left)
@@ -337,7 +341,7 @@ class Vent(Process):
         """See whether that was all."""
         s, ledger = self.world.scenario, self.director.ledger
         if not s.endless and ledger.next == s.items and not ledger.exhausted:
-            self.perform(self.director.on_exhausted())
+            self.perform(self.director.lifecycle.on_exhausted())
 
     def deadline(self) -> float | None:
         return self.director.deadline()

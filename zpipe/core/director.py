@@ -1,21 +1,22 @@
-"""The ventilator's decisions about nodes: what they get, when work may start, who is gone, when the job is over.
+"""The ventilator's decisions about nodes: what they get, when work may start, who is gone.
 
 Chunks are the ledger's business; this tells it which lanes there are. A process that joins again has lost its old lane.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any
 
 import msgspec
 
 from zpipe.core import wire
-from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
+from zpipe.core.actions import Action, Admit, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
+from zpipe.core.awaited import awaited
 from zpipe.core.chunk import Chunk
 from zpipe.core.claim import provided
 from zpipe.core.gate import Gate
 from zpipe.core.ledger import Ledger
+from zpipe.core.lifecycle import INTERRUPTED, Lifecycle
 from zpipe.core.policy import Policy
 from zpipe.core.rejoin import Outcome, meet
 from zpipe.core.roster import AnyJoin, Node, Roster, name_of
@@ -23,19 +24,7 @@ from zpipe.core.seat import Seat, Wants
 from zpipe.core.sieve import Sieve
 from zpipe.core.suspects import Verdict
 
-__all__ = ["INTERRUPTED", "Director", "Phase"]
-
-INTERRUPTED = 130
-"""Exit status of a job that a person has ended."""
-
-
-class Phase(Enum):
-    """Where the job is: gathering its nodes, running, waiting for the sink to finish, over."""
-
-    GATHERING = "gathering"
-    RUNNING = "running"
-    CLOSING = "closing"
-    OVER = "over"
+__all__ = ["Director"]
 
 
 class _Counts(msgspec.Struct):
@@ -62,41 +51,24 @@ class Director:
         fingerprint: dict[str, str] | None = None,
         base: int = 0,
     ) -> None:
-        self.job, self.policy, self.ledger = job, policy, ledger
+        self.policy, self.ledger = policy, ledger
         self.fingerprint = fingerprint or {}
-        self.phase = Phase.GATHERING
         self.counts = _Counts()
-        self.finished: wire.Finished | None = None
         self.gate = Gate(policy)
-        self.sink = Seat(local)
+        self.sink = Seat(job, local)
         self._roster = Roster(base)
+        self.lifecycle = Lifecycle(ledger, self.sink, self._roster, policy.halt)
         self._fit = False
         self._unexplained: dict[int, Lost] = {}
-        self._drain: tuple[str, int] | None = None
-        self._before = 0, 0
-        """How many items had failed, and were done, before this process came: none of them is a reason to halt."""
-        self.paused = False
-        """Nothing is sent; what workers have they finish."""
-        self._bye: wire.Bye | None = wire.Bye()
         self.sieve: Sieve | None = None
         """What sets aside items that need not be run, if there is any such thing."""
 
     # what the shell asks
 
     @property
-    def may_issue(self) -> bool:
-        """Whether chunks may go out."""
-        return self.phase is Phase.RUNNING and not self.paused
-
-    @property
-    def begun(self) -> bool:
-        """Whether chunks went out."""
-        return self.phase is not Phase.GATHERING
-
-    @property
-    def draining(self) -> bool:
-        """Whether the job ends once what is in flight is done."""
-        return self._drain is not None
+    def job(self) -> str:
+        """What the job is called."""
+        return self.sink.job
 
     @property
     def workers(self) -> int:
@@ -126,14 +98,15 @@ class Director:
         """A control message came."""
         if not self.gate.hears(identity):
             return []
-        if self.phase is Phase.OVER:
-            return [Reply(identity, self._bye)] if self._bye is not None else []
+        if self.lifecycle.over:
+            bye = self.lifecycle.bye
+            return [Reply(identity, bye)] if bye is not None else []
         if isinstance(message, wire.Join | wire.SinkJoin):
             return self._on_join(identity, message, now)
         if isinstance(message, wire.Receipts):
             return self.on_receipts(message, now) if self.sink.is_of(identity) and message.job == self.job else []
         if isinstance(message, wire.Finished):
-            return self.on_finished(message) if self.sink.is_of(identity) and message.job == self.job else []
+            return self.lifecycle.on_finished(message) if self.sink.is_of(identity) and message.job == self.job else []
         if isinstance(message, wire.Doubt):
             asked = self.sink.is_of(identity) and message.job == self.job
             return self.on_issuing(message.number) if asked else []
@@ -155,7 +128,7 @@ class Director:
             return self._on_ready(node, now)
         if isinstance(message, wire.Wide):
             self.ledger.on_wide(node.lane, message.task, message.items, busy=message.busy)
-            return self._refill()
+            return self.lifecycle.refill()
         if isinstance(message, wire.Returned):
             return self._on_returned(node, message, now)
         if isinstance(message, wire.Leave):
@@ -164,7 +137,7 @@ class Director:
 
     def _on_returned(self, node: Node, message: wire.Returned, now: float) -> list[Action]:
         if self.ledger.on_returned(node.lane, message.after, message.upto, message.cut):
-            return self._refill()
+            return self.lifecycle.refill()
         # There is nothing for others, of which there may be a thousand; but another lane may have something.
         return [Fill([node.lane]), *(self.on_hungry(now) if self.ledger.recalls.dry else [])]
 
@@ -172,20 +145,16 @@ class Director:
         """A person asks for the state of the job, or for another one; the answer is the state that comes of it."""
         answer = Report(identity)
         if wish == "cancel":
-            return [answer, *self.on_failed("cancelled", INTERRUPTED)]
+            return [answer, *self.lifecycle.on_failed("cancelled", INTERRUPTED)]
         if wish == "drain":
             why, status = ("its sink was interrupted", 1) if self.sink.is_of(identity) else ("cancelled", INTERRUPTED)
-            told = [] if self.draining else [Tell(f"{why}: finishing what is in flight", error=True)]
-            return [*told, answer, *self.on_drain(why, status)]
-        if wish == "pause" and not self.draining:
-            self.paused = True
-        elif wish == "unpause" and self.paused:
-            return [answer, *self._unpause()]
+            told = [] if self.lifecycle.draining else [Tell(f"{why}: finishing what is in flight", error=True)]
+            return [*told, answer, *self.lifecycle.on_drain(why, status)]
+        if wish == "pause" and not self.lifecycle.draining:
+            self.lifecycle.paused = True
+        elif wish == "unpause" and self.lifecycle.paused:
+            return [answer, *self.lifecycle.unpause()]
         return [answer]
-
-    def _unpause(self) -> list[Action]:
-        self.paused = False
-        return self._refill()
 
     # joining
 
@@ -228,10 +197,13 @@ class Director:
         if meeting.outcome is Outcome.REFUSE:
             return self.gate.refuse(identity, join, meeting.why, now)
         if meeting.outcome is Outcome.FAIL:
-            return [Reply(identity, wire.Refuse(meeting.why)), *self.on_failed(meeting.why)]
+            return [Reply(identity, wire.Refuse(meeting.why)), *self.lifecycle.on_failed(meeting.why)]
         if meeting.outcome in (Outcome.GIVE_WAY, Outcome.BEGIN_ANEW):
             status = 2 if meeting.outcome is Outcome.GIVE_WAY else 1
-            return [Reply(identity, wire.Hold(meeting.why)), *self._give_way(f"{name_of(join)}: {meeting.why}", status)]
+            return [
+                Reply(identity, wire.Hold(meeting.why)),
+                *self.lifecycle.give_way(f"{name_of(join)}: {meeting.why}", status),
+            ]
         actions: list[Action] = []
         if join.session != self.sink.session:
             # What workers have sent may have reached it before it knew the job, and been dropped: all of it again.
@@ -240,36 +212,30 @@ class Director:
         self.sink.session = join.session
         self.sink.node = self._roster.seat(identity, join, now)
         actions.append(Admit(identity, self.sink.node.lane))
-        return [*actions, *self._resume(join.held, met=met), *self._refill(), *self._closing()]
+        return [*actions, *self._resume(join.held, met=met), *self.lifecycle.refill(), *self.lifecycle.closing()]
 
     def on_local_sink(self, wants: Wants, held: wire.Held) -> list[Action]:
         """A sink of this very process takes part, which may have a part of the job already."""
         self.sink.local = wants
         meeting = meet(held, self.job, self.fingerprint, met=False, done=0)
         if meeting.outcome is Outcome.GIVE_WAY:
-            return self._give_way(f"the journal: {meeting.why}", 2)
+            return self.lifecycle.give_way(f"the journal: {meeting.why}", 2)
         return self._resume(held)
 
     def _resume(self, held: wire.Held, *, met: bool = False) -> list[Action]:
         """Go on with what a sink has."""
         ledger = self.ledger
         if held.job:
-            self.job = held.job
+            self.sink.job = held.job
         if held.limit is not None:
             ledger.on_limit(held.limit)
         ledger.on_done(held.ranges)
         if self.sieve is not None:
             self.sieve.on_held(list(held.ranges))
         if not met:
-            self._before = held.failed, held.ranges.count
+            self.lifecycle.on_held(held.failed, held.ranges.count)
         ledger.failed = max(ledger.failed, held.failed)
-        return [Skip()] if ledger.skippable and not ledger.exhausted else self._shrunk()
-
-    def _give_way(self, error: str, status: int) -> list[Action]:
-        """End here, and leave the nodes to wait for the next ventilator."""
-        self._bye = None
-        self.phase = Phase.OVER
-        return [End(error, status)]
+        return [Skip()] if ledger.skippable and not ledger.exhausted else self.lifecycle.shrunk()
 
     def _verdict(self, join: wire.Join) -> list[Action]:
         """A slot's new process tells how its last one ended: known now is whose fault the loss was."""
@@ -282,8 +248,8 @@ class Director:
         self.ledger.on_verdict(lane, Verdict(join.crashed, join.item, join.late, how, killed, fate))
         lost = self._unexplained.pop(lane, None)
         if lost is not None and join.late:
-            return [Tell(f"killed {name} over item {join.item}: {join.ended}"), *self._refill()]
-        told = [*self._tell_lost(lost), *self._refill()] if lost is not None else []
+            return [Tell(f"killed {name} over item {join.item}: {join.ended}"), *self.lifecycle.refill()]
+        told = [*self._tell_lost(lost), *self.lifecycle.refill()] if lost is not None else []
         return [*told, Tell(f"{name} had ended: {join.ended}")] if join.ended else told
 
     def _tell_lost(self, lost: Lost) -> list[Action]:
@@ -298,16 +264,15 @@ class Director:
             if self.sieve is not None:
                 self.sieve.tell_again()
             actions: list[Action] = self.sink.issued(self.job, self.ledger.next, anew=True)
-            actions += self._total() + self._copied(self.ledger.speculation.doubles())
+            actions += self.lifecycle.total() + self._copied(self.ledger.speculation.doubles())
             for identity, join in self._roster.release().items():
                 actions += self._admit(identity, join, now)
             return actions
         self.counts.joined += 1
         labels = provided(node.join.labels) if isinstance(node.join, wire.Join) else frozenset[str]()
         self.ledger.on_ready(node.lane, labels)
-        if self.phase is Phase.GATHERING and self.workers >= self.policy.expect:
-            self.phase = Phase.RUNNING
-            return self._refill()
+        if not self.lifecycle.begun and self.workers >= self.policy.expect:
+            return self.lifecycle.begin()
         return [Fill([node.lane])]
 
     # going
@@ -318,13 +283,13 @@ class Director:
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        ledger = None if self.paused else self.ledger.deadline()
+        ledger = None if self.lifecycle.paused else self.ledger.deadline()
         dates = [date for date in (self._roster.deadline(), ledger) if date is not None]
         return min(dates, default=None)
 
     def on_hungry(self, now: float) -> list[Action]:
         """There is a worker without a chunk, and nothing to issue."""
-        if self.paused:
+        if self.lifecycle.paused:
             return []
         return self._recall(self.ledger.recalls.hungry(now), items=True) + self._copy(now)
 
@@ -335,7 +300,7 @@ class Director:
     def on_pressed(self, now: float) -> list[Action]:
         """What goes by a schedule has been shared out: something may be urgent for which there is no room."""
         plan = self.ledger.plan
-        return self._recall(plan.overtaken(now), items=True) if plan is not None and not self.paused else []
+        return self._recall(plan.overtaken(now), items=True) if plan is not None and not self.lifecycle.paused else []
 
     def _copy(self, now: float) -> list[Action]:
         """Have slow chunks copied, if there are any and it is wanted. The sink hears of it ahead of any result."""
@@ -363,10 +328,10 @@ class Director:
             how = "joined but never connected to its lane: is its port open to it? See --lane-ports"
             told += self.gate.tell_of(node.join, "late", f"{node.name} {how}", now)
         told += [action for node in late for action in self._drop(node, "it never connected to its lane")]
-        if self.paused:
+        if self.lifecycle.paused:
             return told
         if self.ledger.due(now):
-            told += self._refill()
+            told += self.lifecycle.refill()
             for lane in [lane for lane in self._unexplained if not self.ledger.waits(lane)]:
                 told += self._tell_lost(self._unexplained.pop(lane))
         told += self._recall(self.ledger.recalls.overdue(now), items=self.ledger.recalls.dry) + self.on_pressed(now)
@@ -385,9 +350,9 @@ class Director:
             return [Retire(node.lane), told] if node.ready else [Retire(node.lane)]
         requeued = self.ledger.on_lost(node.lane, verdict=node.ready and not node.leaving)
         # Even if it held nothing: what its lane refused when it was gone already waits for another, too.
-        actions: list[Action] = [Retire(node.lane), *self._refill()]
+        actions: list[Action] = [Retire(node.lane), *self.lifecycle.refill()]
         if not node.ready or (node.leaving and not requeued):
-            return [*actions, *self._closing()]
+            return [*actions, *self.lifecycle.closing()]
         lost = Lost(node.name, how, requeued)
         if self.ledger.waits(node.lane):  # what its slot's next process says may be all that need be told
             self._unexplained[node.lane] = lost
@@ -397,26 +362,24 @@ class Director:
             self._roster.remember(node)
             early = self._roster.successor(node)
             actions += self._verdict(early) if early is not None else []
-        return [*actions, *self._closing()]
-
-    def _refill(self) -> list[Action]:
-        """Chunks wait to be sent again: whoever has credit may have them."""
-        lanes = [number for number, lane in self.ledger.lanes.items() if lane.credit > 0]
-        return [Fill(lanes)] if lanes else []
+        return [*actions, *self.lifecycle.closing()]
 
     def on_released(self) -> list[Action]:
         """What was set aside is to be run after all."""
-        return self._refill() if self.ledger.waiting else []
+        return self.lifecycle.refill() if self.ledger.waiting else []
 
     def _on_leave(self, node: Node, message: wire.Leave) -> list[Action]:
         node.leaving = True
         back = self.ledger.on_leave(node.lane, message.taken, message.cut)
         told: list[Action] = []
         if back and message.replaced:
-            told = self._refill()
+            told = self.lifecycle.refill()
         elif back:
             self.ledger.requeued += back
-            told = [Tell(f"{node.name} leaves; {back} chunks it had not started go to others"), *self._refill()]
+            told = [
+                Tell(f"{node.name} leaves; {back} chunks it had not started go to others"),
+                *self.lifecycle.refill(),
+            ]
         return told + self._release(node)
 
     def _release(self, node: Node) -> list[Action]:
@@ -430,11 +393,11 @@ class Director:
         node.leaving = True
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
         if not self._fit and not self.ledger.lanes:
-            return [*actions, *self.on_failed(reason, status=2)]
+            return [*actions, *self.lifecycle.on_failed(reason, status=2)]
         left_out = f"{node.name} can't load the task and is left out: {reason}"
         return [*actions, *self.gate.tell_of(node.join, "unfit", left_out, now)]
 
-    # receipts and the end
+    # receipts
 
     def on_receipts(self, message: wire.Receipts, now: float) -> list[Action]:
         """The sink has these. Lanes with new credit are the ledger's to tell; leaving workers may go now."""
@@ -455,110 +418,20 @@ class Director:
             if self.ledger.waiting:
                 free.update(dict.fromkeys(lane for lane in self.ledger.lanes))
         if was_full and not message.full:
-            actions += self._refill()
+            actions += self.lifecycle.refill()
         elif free:
             actions.append(Fill(list(free)))
         if self.policy.speculate:
             actions += self._recall(self.ledger.speculation.take_losers(now), items=True)
         self._fit = self._fit or bool(message.receipts)
-        return actions + self._halted() + self._closing()
-
-    def _halted(self) -> list[Action]:
-        halt, ledger = self.policy.halt, self.ledger
-        failed, done = ledger.failed - self._before[0], ledger.done - self._before[1]
-        if halt is None or self._drain is not None or not halt.reached(failed, done):
-            return []
-        why = f"halted: {failed:,} of {done:,} items have failed"
-        return self.on_failed(why) if halt.now else self.on_drain(why, 1)
-
-    def on_exhausted(self) -> list[Action]:
-        """The source has ended: the total is known."""
-        self.ledger.on_exhausted()
-        return self._shrunk() or self._total() + self._closing()
-
-    def _shrunk(self) -> list[Action]:
-        ledger = self.ledger
-        if not ledger.exhausted or not ledger.ahead.count:
-            return []
-        return self._give_way(
-            f"the source has {ledger.next:,} items now, and {ledger.ahead.count:,} behind them are done already: it is "
-            "not the one the job began with. Give it the same items in the same order, or start the job anew",
-            2,
-        )
-
-    def _total(self) -> list[Action]:
-        return self.sink.tell(wire.Total(self.job, self.ledger.next)) if self.ledger.exhausted else []
-
-    def on_drain(self, error: str, status: int) -> list[Action]:
-        """End the job once what is in flight is done, with this error; nothing new is issued."""
-        if self.phase is Phase.OVER or self._drain is not None:
-            return []
-        self._drain = (error, status)
-        self.ledger.close()
-        # What is in flight may wait for another worker.
-        return (self._unpause() if self.paused else []) + self._closing()
-
-    def _closing(self) -> list[Action]:
-        if self.phase not in (Phase.GATHERING, Phase.RUNNING):
-            return []
-        if self.ledger.finished:
-            self.phase = Phase.CLOSING
-        elif self._drain is not None and (not self.ledger.in_flight or not self.ledger.lanes):
-            return self.on_failed(*self._drain)
-        return []
-
-    def on_finished(self, message: wire.Finished) -> list[Action]:
-        """The sink has written everything, or can't."""
-        if self.phase is Phase.OVER:
-            return []
-        self.finished = message
-        if message.error:
-            return self.on_failed(message.error)
-        return self._over("")
-
-    def on_failed(self, error: str, status: int = 1) -> list[Action]:
-        """The job can't go on: end it here, with what is done kept."""
-        if self.phase is Phase.OVER:
-            return []
-        stop = self.sink.tell(wire.Stop(self.job, error)) if self.finished is None else []
-        return [*stop, *self._over(error, status)]
-
-    def _over(self, error: str, status: int = 1) -> list[Action]:
-        self.phase = Phase.OVER
-        self._bye = bye = wire.Bye(error)
-        actions: list[Action] = [Reply(node.identity, bye) for node in self._roster]
-        actions += [Reply(identity, bye) for identity in self._roster.release()]
-        return [*actions, End(error, status if error else 0)]
+        return actions + self.lifecycle.on_receipts()
 
     # a person's question
 
     def waiting(self, url: str) -> str:
         """What the job waits for, as a sentence; empty when it does not wait for a node."""
-        if self.phase is Phase.OVER:
-            return ""
-        if not self.sink.taken:
-            return self.sink.missing()
-        if self.phase is Phase.CLOSING:
-            return "all results are in; waiting for the sink to finish its output"
-        if self.paused:
-            return f"paused; to go on: zpipe unpause {url}"
-        linking = sum(not node.ready and not node.sink for node in self._roster)
-        if linking and not self.workers:
-            sink = self.sink.wants.endpoint if self.sink.wants is not None else ""
-            return (
-                f"{linking} workers have joined but are not ready: they can't reach their lanes, or the sink at {sink}"
-            )
-        if not self.workers:
-            have = "no worker has joined yet" if not self.counts.joined else "all workers are gone"
-            return f"{have}; start one with: zpipe worker {url}"
-        if self.phase is Phase.GATHERING:
-            here = f"{self.workers} of the {self.policy.expect} expected workers are here"
-            return f"{here}; start more with: zpipe worker {url}"
-        unmet = self.ledger.plan.agenda.unmet() if self.ledger.plan is not None else []
-        if unmet:
-            labels = " ".join(f"--label {label}" for label in unmet[0].split(", "))
-            return f"waiting for a worker with label {' and one with '.join(unmet)}: zpipe worker {url} {labels}"
-        return ""
+        life, sink, expect, joined = self.lifecycle, self.sink, self.policy.expect, self.counts.joined
+        return awaited(url, life, sink, self._roster, self.ledger, expect=expect, joined=joined)
 
     def check(self) -> None:
         """Assert that nodes, lanes and ledger agree."""

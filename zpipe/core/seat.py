@@ -28,7 +28,9 @@ class Wants(msgspec.Struct, frozen=True):
 class Seat:
     """Who sits here: a `local` sink of this very process, or a `node` of that `session`, which outlasts the node."""
 
-    def __init__(self, local: Wants | None = None) -> None:
+    def __init__(self, job: str, local: Wants | None = None) -> None:
+        self.job = job
+        """What the job is called, as its sink has it once there is one that has a part of it."""
         self.local = local
         self.node: Node | None = None
         self.session = ""
