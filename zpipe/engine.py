@@ -510,9 +510,9 @@ class Engine:
 
 
 def _identify(made: Callable[..., Any], call: Call) -> bytes:
-    from zpipe import digests
+    from zpipe import identity
 
-    return digests.of_function(made, call)
+    return identity.of_function(made, call)
 
 
 def _is_open(fd: int) -> bool:

@@ -20,7 +20,16 @@ from typing import Any, ClassVar
 
 from zpipe.core.wire import MAX_FRAMES, Buffer
 
-__all__ = ["dump_function", "dump_record", "dump_whole", "dumps", "load_function", "loads", "release"]
+__all__ = [
+    "dump_compared",
+    "dump_function",
+    "dump_record",
+    "dump_whole",
+    "dumps",
+    "load_function",
+    "loads",
+    "release",
+]
 
 OUT_OF_BAND = 4096
 """Bytes from which a buffer is worth a frame of its own."""
@@ -273,6 +282,32 @@ def dump_whole(value: Any) -> bytes:
     """
     head = _try_plain(value, None)
     return head if head is not None else _dump_by_value(value)
+
+
+def dump_compared(value: Any, stand_in: Callable[[Any], Any], reduce: Callable[[Any], Any]) -> bytes:
+    """Return a pickle of `value` that is only good for being compared with others.
+
+    `stand_in` is called with each part of it and returns what stands for that, None for the part itself; `reduce`
+    with those that are no plain data, and returns what a `__reduce__` would, or NotImplemented. Raises whatever pickle
+    raises for a value that can't be pickled.
+    """
+    import io
+
+    stream = io.BytesIO()
+    _Compared(stream, stand_in, reduce).dump(value)
+    return stream.getvalue()
+
+
+class _Compared(pickle.Pickler):
+    def __init__(self, stream: Any, stand_in: Callable[[Any], Any], reduce: Callable[[Any], Any]) -> None:
+        super().__init__(stream, protocol=5)
+        self._stand_in, self._reduce = stand_in, reduce
+
+    def persistent_id(self, thing: Any) -> Any:
+        return self._stand_in(thing)
+
+    def reducer_override(self, thing: Any) -> Any:
+        return self._reduce(thing)
 
 
 def dump_function(function: Callable[..., Any]) -> bytes:
