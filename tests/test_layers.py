@@ -63,7 +63,7 @@ LEVELS = [
     {"repertoire"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"sink_node", "slot", "plans", "inline"},
-    {"slots", "stageoutlet"},
+    {"slots", "stageoutlet", "calls"},
     {"local", "helm", "staging"},
     {"foreground", "steering"},
     {"drive", "drive_sink", "engine"},

@@ -18,9 +18,10 @@ from functools import partial, reduce
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from zpipe.calls import MISSING, probe
 from zpipe.core.wire import Buffer
 from zpipe.maps import MapCall
-from zpipe.pipeline import MISSING, Pipeline, _probe
+from zpipe.pipeline import Pipeline
 from zpipe.progress import Snapshot
 from zpipe.results import OnError, check_on_error, unpacked
 
@@ -200,7 +201,7 @@ class AsyncPipeline:
         chunksize: int | None = None,
     ) -> T:
         """Return the first of `fn`'s results that satisfies `predicate`, called in a worker; see `Pipeline.first`."""
-        async with aclosing(self._chunks(partial(_probe, fn, predicate), items, chunksize, None, ordered)) as chunks:
+        async with aclosing(self._chunks(partial(probe, fn, predicate), items, chunksize, None, ordered)) as chunks:
             async for count, found in chunks:
                 for value in chain.from_iterable(unpacked(count, found, "raise")):
                     return cast("T", value)

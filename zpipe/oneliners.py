@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from zpipe.pipeline import MISSING, Pipeline
+from zpipe.calls import MISSING
+from zpipe.pipeline import Pipeline
 from zpipe.progress import Snapshot
 from zpipe.results import OnError, Results
 
