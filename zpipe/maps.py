@@ -17,11 +17,13 @@ from typing import Any
 from zpipe import serialize
 from zpipe.condition import Condition
 from zpipe.core.chunking import Chunker
+from zpipe.core.foresight import Foresight
 from zpipe.core.wire import Buffer
 from zpipe.functions import Function
 from zpipe.handover import Receiver
+from zpipe.zipped import Zipped
 
-__all__ = ["MapCall", "Zipped"]
+__all__ = ["MapCall"]
 
 BUFFERED_BYTES = 64 << 20
 """Results that wait to be taken, from which on a call's items are held back."""
@@ -29,28 +31,11 @@ BUFFERED_BYTES = 64 << 20
 WEIGHT = 512
 """Bytes that the outcomes of a chunk take here besides their own."""
 
-AHEAD = 64
-"""Items pulled from a lazy iterable before anything is known of how long they take."""
+LIGHT = WEIGHT + 1024
+"""Bytes that a result has at most which is returned with others."""
 
-AHEAD_SECONDS, AHEAD_ITEMS, AHEAD_BYTES = 0.01, 4096, 1 << 20
-"""Later at least as many as the workers do in such a time, but no more items and bytes than these."""
-
-
-class Zipped:
-    """The items of several sequences side by side, sliced as they are needed; the shortest one ends them."""
-
-    def __init__(self, sequences: Sequence[Sequence[Any]]) -> None:
-        self._sequences = sequences
-        self._length = min(map(len, sequences))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, part: slice) -> list[tuple[Any, ...]]:
-        return list(zip(*(sequence[part] for sequence in self._sequences), strict=False))
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return zip(*self._sequences, strict=False)
+BURST = 0.002
+"""Seconds of pulling after which is looked again how much room there is."""
 
 
 class MapCall:
@@ -75,7 +60,7 @@ class MapCall:
         width: int = 1,
         news: Condition | None = None,
     ) -> None:
-        self._width = width
+        self._foresight = Foresight(bound, width)
         self.function, self.chunker = function, chunker
         self._wake, self._slots, self._ordered, self._bound = wake, slots, ordered, bound
         self._sequence: Sequence[Any] | None = None
@@ -90,7 +75,7 @@ class MapCall:
         self._news = news or Condition()
         self._ready: deque[tuple[int, Sequence[Buffer] | BaseException, int]] = deque()
         self._early: dict[int, tuple[int, Sequence[Buffer] | BaseException, int]] = {}
-        self._buffered = 0
+        self._buffered = self._freed = 0
         self._next = 0
         self._taken = 0
         self._returned = 0
@@ -108,7 +93,7 @@ class MapCall:
     def ready(self) -> int:
         """How many items could be taken now."""
         sequence = self._sequence
-        if self._closed or (self._buffered > BUFFERED_BYTES and not self._lifted):
+        if self._closed or (self._buffered - self._freed > BUFFERED_BYTES and not self._lifted):
             return 0
         if sequence is None:
             return len(self._blocks)  # none is empty
@@ -239,17 +224,27 @@ class MapCall:
                 if room <= 0:
                     break
                 pulling = True
-                block: list[Any] = []
-                try:
-                    block.extend(islice(iterator, min(size, room)))  # keeps what came before an exception
-                except Exception as error:  # noqa: BLE001 - the iterable's own code
-                    self.put_in(block)
-                    self.cut(error)
-                else:
-                    if not block:
-                        self._iterator = None
-                        self._wake()  # this may have been all that was waited for
-                    self.put_in(block)
+                self._pull_some(iterator, size, room)
+
+    def _pull_some(self, iterator: Iterator[Any], size: int, room: int) -> None:
+        """Put in blocks of `size` items until there is no room, or some time has passed."""
+        until = time.monotonic() + BURST
+        while room > 0 and not self._closed and self._cut is None:
+            block: list[Any] = []
+            try:
+                block.extend(islice(iterator, min(size, room)))  # keeps what came before an exception
+            except Exception as error:  # noqa: BLE001 - the iterable's own code
+                self.put_in(block)
+                self.cut(error)
+                return
+            if not block:
+                self._iterator = None
+                self._wake()  # this may have been all that was waited for
+                return
+            self.put_in(block)
+            room -= len(block)
+            if time.monotonic() >= until:
+                return
 
     def put_in(self, block: list[Any]) -> None:
         """Put items in, unless no more are wanted."""
@@ -260,19 +255,9 @@ class MapCall:
         self._wake()
 
     def _room(self, size: int, pulling: bool = True) -> int:
-        """Return how many items may be pulled now: once begun, all there is room for.
-
-        Pulling begins when there is room worth it. Else blocks, and with them chunks, would become as small as what is
-        taken at a time, and the pipeline's thread be woken for each.
-        """
-        bound, least = self._bound, size
-        if bound is None:
-            slots = max(self._slots(), 1)
-            many = min(slots * self.chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
-            bound = max(AHEAD, size * (4 * slots + 4), many, 2 * slots * self._width)
-            least = bound
-        room = self._returned + bound - self._pulled
-        return room if pulling or room >= min(least, max(bound // 4, 1)) else 0
+        """Return how many items may be pulled now."""
+        self._foresight.look(size, self._slots, self.chunker)
+        return self._foresight.room(self._returned, self._pulled, begun=pulling)
 
     @property
     def ended(self) -> bool:
@@ -289,9 +274,40 @@ class MapCall:
         """
         self.started = True
         self.release()
-        self.pull()
+        if not self._ready or self._foresight.room(self._returned, self._pulled):
+            self.pull()
         if self._bound is not None:
             self._wake()
+        return self._pop() if self._ready or self._await_any(timeout) else None
+
+    @property
+    def few(self) -> int:
+        """How many results may be returned at a time, should they come in smaller chunks."""
+        return self._foresight.few
+
+    def another(self, most: int) -> tuple[int, Sequence[Buffer] | BaseException] | None:
+        """As `next`, of what is there already, if it is `most` outcomes at most and they are small.
+
+        They count as returned with those that `next` has returned.
+        """
+        ready = self._ready
+        return self._pop() if ready and ready[0][0] <= most and ready[0][2] <= LIGHT else None
+
+    def _pop(self) -> tuple[int, Sequence[Buffer] | BaseException] | None:
+        try:
+            count, found, size = self._ready[0]
+        except IndexError:  # it was closed meanwhile
+            return None
+        held = self._buffered - self._freed > BUFFERED_BYTES
+        self._freed += size
+        self._taken += count
+        self._ready.popleft()
+        if held:
+            self._wake()
+        return count, found
+
+    def _await_any(self, timeout: float | None) -> bool:
+        """Wait for outcomes; return whether there are any, or else this is the end."""
         end = None if timeout is None else time.monotonic() + timeout
         with self._news:
             while not self._ready:
@@ -300,17 +316,10 @@ class MapCall:
                 if self.ended:
                     if self._cut is not None and not self._closed:
                         raise self._cut
-                    return None
+                    return False
                 if not self._news.wait(end and end - time.monotonic()):
                     raise FuturesTimeoutError
-            count, found, size = self._ready[0]
-            held = self._buffered > BUFFERED_BYTES
-            self._buffered -= size
-            self._taken += count
-            self._ready.popleft()
-        if held:
-            self._wake()
-        return count, found
+        return True
 
     def release(self) -> None:
         """The results returned last have been used."""
@@ -327,7 +336,7 @@ class MapCall:
             self._blocks.clear()
             self._ready.clear()
             self._early.clear()
-            self._buffered = 0
+            self._freed = self._buffered
             self._iterator = self._sequence = None
             self._news.notify_all()
         self._wake()
@@ -355,7 +364,7 @@ class MapCall:
         with self._news:
             self._ready.clear()
             self._early.clear()
-            self._buffered = 0
+            self._freed = self._buffered
             self._unread = True
         if self._lifted or self._bound is not None:
             self.cut(RuntimeError("nobody is left to pull"))

@@ -176,8 +176,21 @@ class _Chunks:
             self._busy.release()
         if entry is None:
             raise StopIteration
-        self._inner = unpacked(*entry, self.on_error, flat=self.flat)
+        count, found = entry
+        values, errors = decoded(count, found, flat=self.flat)
+        if count < self.call.few:
+            self._add_more(values, errors)
+        self._inner = handed_out(values, errors, self.on_error, held=_is_light(count, found))
         return self._inner
+
+    def _add_more(self, values: list[Any], errors: dict[int, BaseException]) -> None:
+        """Add what else is there, if that came in small chunks: each by itself takes much longer."""
+        call = self.call
+        while (left := call.few - len(values)) > 0 and (entry := call.another(left)) is not None:
+            more, faults = decoded(*entry, flat=self.flat)
+            for position, error in faults.items():
+                errors[len(values) + position] = error
+            values += more
 
     def parts(self, count: int, found: Any) -> Iterator[list[Any] | BaseException]:
         """Yield what has come, as runs of values and the exceptions between them: for the next stage."""
@@ -266,7 +279,17 @@ def check_on_error(on_error: str) -> None:
 
 def unpacked(count: int, found: Any, on_error: OnError, *, flat: bool = False) -> Iterator[Any]:
     """Return the outcomes of a chunk as an iterator that lets go of each as it hands it out, unless they are small."""
-    values, errors = decoded(count, found, flat=flat)
+    return handed_out(*decoded(count, found, flat=flat), on_error, held=_is_light(count, found))
+
+
+def _is_light(count: int, found: Any) -> bool:
+    return count >= MANY and not isinstance(found, BaseException) and len(found) == 1 and len(found[0]) <= SMALL
+
+
+def handed_out(
+    values: list[Any], errors: dict[int, BaseException], on_error: OnError, *, held: bool = False
+) -> Iterator[Any]:
+    """Return an iterator of values with exceptions among them. It lets go of each value, unless all may be `held`."""
     if errors:
         if on_error == "raise":
             return _Raising(values, errors)
@@ -274,7 +297,7 @@ def unpacked(count: int, found: Any, on_error: OnError, *, flat: bool = False) -
             values[position] = error
         if on_error == "skip":
             values = [value for position, value in enumerate(values) if position not in errors]
-    if not errors and count >= MANY and len(found) == 1 and len(found[0]) <= SMALL:
+    elif held:
         return iter(values)
     values.reverse()
     pop: Callable[[list[Any]], Any] = list.pop
