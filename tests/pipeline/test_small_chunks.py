@@ -12,7 +12,7 @@ import pytest
 import zpipe
 from zpipe import outcomes
 from zpipe.core.chunking import Chunker
-from zpipe.core.wire import TaskSpec
+from zpipe.core.spec import TaskSpec
 from zpipe.functions import Function
 from zpipe.maps import LIGHT, MapCall
 from zpipe.results import Results
