@@ -36,7 +36,7 @@ from zpipe.ventilator import Ventilator
 if TYPE_CHECKING:
     from zpipe.sifting import Plan
 
-__all__ = ["conclude", "finish_job", "run_job", "run_ventilator", "spin"]
+__all__ = ["conclude", "finish_job", "prepare", "run_job", "run_ventilator", "spin"]
 
 GRACE = 1.0
 """Seconds local workers have to leave after the job's end before they are killed."""
@@ -112,7 +112,7 @@ def run_job(
         )
         stack.callback(sink.close)
         slots: LocalSlots | None = None
-        allowed = implied(spec) if staging is None else _prepare(ventilator, staging.specs)
+        allowed = implied(spec) if staging is None else prepare(ventilator, staging.specs)
         if workers and bind is None:
             # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
             slots = LocalSlots(front.loop, Config(url, workers, heartbeat, terse=True, allowed=allowed), front.say)
@@ -145,7 +145,7 @@ def run_job(
                 slots.stop(GRACE)
 
 
-def _prepare(ventilator: Ventilator, specs: Sequence[JobSpec]) -> Allowed | None:
+def prepare(ventilator: Ventilator, specs: Sequence[JobSpec]) -> Allowed | None:
     """Have a ventilator know of all its job's stages; return what its own workers are to allow."""
     allowed = implied(*specs)
     ventilator.allow = allowed.options() if allowed is not None else ""

@@ -8,7 +8,7 @@ import sys
 from zpipe.access import Access
 from zpipe.core.policy import Policy
 from zpipe.core.spec import JobSpec
-from zpipe.drive import conclude, spin
+from zpipe.drive import conclude, prepare, spin
 from zpipe.foreground import Foreground
 from zpipe.inline import InlineSink, InlineVentilator
 from zpipe.outlet import give_up_on_error
@@ -17,6 +17,7 @@ from zpipe.progress import Progress
 from zpipe.recorder import Recorder
 from zpipe.sifting import Plan
 from zpipe.sources import Source
+from zpipe.staging import Staging
 from zpipe.summary import Summary
 
 __all__ = ["run_inline"]
@@ -36,8 +37,11 @@ def run_inline(
     fingerprint: dict[str, str] | None = None,
     recorder: Recorder | None = None,
     plan: Plan | None = None,
+    staging: Staging | None = None,
 ) -> Summary:
     """Run a whole pipeline here, each item of an ordinary function in this thread.
+
+    With `staging` in its stages, of which `spec` is the first one's.
 
     What tasks print goes to stderr. Whatever goes wrong is told in the summary.
     """
@@ -49,6 +53,10 @@ def run_inline(
             why = "stopped by a second interrupt" if isinstance(error, KeyboardInterrupt) else "left from the debugger"
             ventilator.abort(why, 130)
 
+        outlet = None
+        if staging is not None:
+            outlet = staging.outlet(front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder)
+            source = outlet.flow
         ventilator = InlineVentilator(
             front.loop,
             source,
@@ -59,7 +67,11 @@ def run_inline(
             chunk=chunk,
             fingerprint=fingerprint,
             plan=plan,
+            tasks=outlet.flow if outlet is not None else None,
         )
+        if staging is not None:
+            prepare(ventilator, staging.specs)
+            ventilator.known = range(1, len(staging.specs) + 1)
         stack.callback(ventilator.close)
         if recorder is not None:
             stack.callback(recorder.close)
@@ -73,12 +85,17 @@ def run_inline(
             letters=letters,
             joblog=joblog,
             recorder=recorder,
+            outlet=outlet,
         )
         stack.callback(sink.close)
         before = sink.collector.counted
         front.begin()
+        if outlet is not None:
+            outlet.start(front.loop, sink, ventilator.director)
+            sink.collector.issued = ventilator.issued
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         ventilator.start(sink)
         sink.settle()  # it may have been done but for its end
-        spin(front, ventilator, None)
-        return conclude(front, ventilator, sink, before)
+        spin(front, ventilator, None, outlet)
+        summary = conclude(front, ventilator, sink, before)
+        return summary if outlet is None else outlet.summary(summary)

@@ -109,7 +109,8 @@ class Engine:
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
         self.lock = threading.RLock()
         self._chunk = chunk
-        self.functions = Functions(chunk, terms.spec.max_tasks or None, _identify if wishes.any else None)
+        self._identify = _identify if wishes.any else None
+        self.functions = Functions(chunk, terms.spec.max_tasks or None, self._identify)
         self.broken: BaseException | None = None
         self.closed = ""
         """Why nothing more may be handed over."""

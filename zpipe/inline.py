@@ -259,6 +259,8 @@ class InlineVentilator(Ventilator):
             loop, None, source, spec, later, say=say, chunk=chunk, tasks=tasks, fingerprint=fingerprint, plan=plan
         )
         self._broken = broken
+        self.known: Sequence[int] = () if tasks is not None else (0,)
+        """The tasks that are there from the beginning: one that can't be run here ends the job before it has begun."""
         self._hands = _Hands(loop, given)
         self._lanes = _Lanes(self._hands, self._task)
         if policy.schedule is not None:
@@ -274,9 +276,9 @@ class InlineVentilator(Ventilator):
     def start(self, sink: LocalSink | None = None) -> None:
         """Begin, and have the worker join."""
         super().start(sink)
-        why = self._hands.why_not(self._task(0)) if self._job_has_one_task() else ""
-        if why:
-            self.abort(why, 2)
+        for number in self.known:
+            if self.ended is None and (why := self._hands.why_not(self._task(number))):
+                self.abort(why, 2)
         if self.ended is not None:
             return
         now = time.monotonic()
@@ -286,9 +288,6 @@ class InlineVentilator(Ventilator):
         if welcome is not None:
             self.director.on_linked(welcome.lane)
             self._perform(self.director.on_message(_ME, wire.Ready(welcome.lane), now))
-
-    def _job_has_one_task(self) -> bool:
-        return self._tasks is None and self.ended is None
 
     def _reply(self, _identity: bytes, message: wire.Control) -> None:
         self._hands.hear(message)

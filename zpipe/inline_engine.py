@@ -32,8 +32,8 @@ GLANCE = 0.02
 class _Functions(Functions):
     """The functions themselves: none is pickled. Two that are equal are the same."""
 
-    def __init__(self, chunk: int | None) -> None:
-        super().__init__(chunk)
+    def __init__(self, chunk: int | None, identify: Callable[[Callable[..., Any], Call], bytes] | None) -> None:
+        super().__init__(chunk, None, identify)
         self.by_number: dict[int, Callable[..., Any]] = {}
         self._known: OrderedDict[tuple[Any, Call], Function] = OrderedDict()
 
@@ -49,6 +49,8 @@ class _Functions(Functions):
             name = getattr(made, "__qualname__", None) or type(made).__qualname__
             function = self._known[key] = Function(self._last, TaskSpec("pickle", name, call=call), self._chunk)
             self.by_number[function.number] = made
+            if self._identify is not None:
+                function.identity = self._identify(made, call)
         else:
             self._known.move_to_end(key)
         return function
@@ -133,7 +135,10 @@ class InlineEngine(Engine):
         self._loop = Loop()
         self._stack.callback(self._loop.close)
         work = self._work
-        self.functions = self._own = _Functions(self._chunk)
+        self.functions = self._own = _Functions(self._chunk, self._identify)
+        plan = self._plan()
+        if plan is not None:
+            self._stack.callback(plan.close)
         ventilator = self._ventilator = InlineVentilator(
             self._loop,
             work,
@@ -143,6 +148,7 @@ class InlineEngine(Engine):
             broken=self._on_break,
             tasks=work,
             given=self._given,
+            plan=plan,
         )
         self._stack.callback(ventilator.close)
         self._sink = InlineSink(

@@ -152,8 +152,6 @@ class Pipeline(Calls, Executor):
             key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
             insecure=insecure,
         )
-        if inline and spared.any:
-            raise ValueError("inline=True runs everything it is given: unique and cache take workers")
         setup = None
         if initializer is not None:
             data = b"" if inline else dump_function(partial(initializer, *initargs))
@@ -162,7 +160,14 @@ class Pipeline(Calls, Executor):
         if inline:
             start = None if initializer is None else partial(initializer, *initargs)
             self._engine: Engine = InlineEngine(
-                start, setup=setup, chunk=chunk, progress=_progress(progress), access=Access(), terms=made
+                start,
+                setup=setup,
+                chunk=chunk,
+                progress=_progress(progress),
+                access=Access(),
+                terms=made,
+                wishes=spared,
+                key=unique if callable(unique) else None,
             )
             weakref.finalize(self, self._engine.close, AFTER).atexit = False
             return

@@ -239,19 +239,22 @@ class SiftedSupply(Supply):
         found.clear()
 
     def sift(self, room: int, send: Outgoing | None) -> bool:
-        """Set aside what comes next, up to `room` items at a time, and tell what is known; return whether any was.
+        """Set aside what comes next, up to `room` items at a time, and tell what is known; return if there is news.
 
-        `send`: where to, if that is known. For some time only: `eager` says whether there is more to do.
+        That is whether any was set aside, or read: it may be to be run. `send`: where to, if that is known. For some
+        time only: `eager` says whether there is more to do.
         """
         self._store()
         until = time.monotonic() + SLICE
-        passed = 0
+        news = False
         self._more_to_do = self._stuck = False
         while room > 0:
-            if not self.sieve.waiting and not self._load(AHEAD):
-                break
+            if not self.sieve.waiting:
+                if not self._load(AHEAD):
+                    break
+                news = True
             count = self.sieve.set_aside(room)
-            passed += count
+            news = news or count > 0
             if send is not None and not self._tell_all(send):
                 break
             if not count:
@@ -267,7 +270,7 @@ class SiftedSupply(Supply):
         for cache in (self._plan.past, self._plan.cache):
             if cache is not None:
                 cache.flush()
-        return passed > 0
+        return news
 
     def _tell_all(self, send: Outgoing) -> bool:
         """Tell what can be; False: no more can be sent now."""

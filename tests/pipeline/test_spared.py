@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,14 @@ def note(path: str, item: int, more: int = 0) -> int:
     return item * item + more
 
 
-def test_equal_calls_run_once(tmp_path: Path) -> None:
+HOW = pytest.mark.parametrize("how", [{"workers": 2}, {"inline": True}], ids=["workers", "inline"])
+
+
+@HOW
+def test_equal_calls_run_once(tmp_path: Path, how: dict[str, Any]) -> None:
     """Of a map and of submit, whatever comes of them; another function is another matter."""
     path = str(tmp_path / "ran")
-    with zpipe.Pipeline(2, unique=True) as pipe:
+    with zpipe.Pipeline(unique=True, **how) as pipe:
         found = list(pipe.starmap(note, [(path, n % 3 - 1) for n in range(60)], on_error="collect"))
         futures = [pipe.submit(note, path, 5, more=2) for _ in range(9)]
         assert {future.result() for future in futures} == {27}
@@ -31,28 +36,42 @@ def test_equal_calls_run_once(tmp_path: Path) -> None:
     assert sorted((tmp_path / "ran").read_text().splitlines()) == ["-1 0", "0 0", "1 0", "5 2"]
 
 
-def test_a_key_says_what_is_equal() -> None:
+@HOW
+def test_a_key_says_what_is_equal(how: dict[str, Any]) -> None:
     """It is called as the function is."""
-    with zpipe.Pipeline(2, unique=lambda number: number % 3) as pipe:
+    with zpipe.Pipeline(unique=lambda number: number % 3, **how) as pipe:
         assert list(pipe.map(abs, range(9))) == [0, 1, 2] * 3
 
 
-def test_a_cache_outlives_its_pipeline(tmp_path: Path) -> None:
+@HOW
+def test_a_cache_outlives_its_pipeline(tmp_path: Path, how: dict[str, Any]) -> None:
     """Failures are not kept."""
     path, items = str(tmp_path / "ran"), [3, 4, -5]
     for wanted in (3, 4):
-        with zpipe.Pipeline(1, cache=tmp_path / "c", cache_ttl=600) as pipe:
+        with zpipe.Pipeline(cache=tmp_path / "c", cache_ttl=600, **how) as pipe:
             found = list(pipe.starmap(note, [(path, n) for n in items], on_error="collect"))
         assert found[:2] == [9, 16]
         assert isinstance(found[2], ValueError)
         assert len((tmp_path / "ran").read_text().splitlines()) == wanted
 
 
+@HOW
+def test_a_chain_runs_each_stages_equal_items_once(tmp_path: Path, how: dict[str, Any]) -> None:
+    """A stage's items are told apart from another's, and single calls go on between them."""
+    path = str(tmp_path / "ran")
+    with zpipe.Pipeline(unique=True, **how) as pipe:
+        stages = pipe.starmap(note, [(path, n % 4) for n in range(40)]).map(str).flat_map(list)
+        assert pipe.submit(note, path, 7, more=1).result() == 50
+        assert list(stages) == ["0", "1", "4", "9"] * 10
+        assert pipe.submit(note, path, 7, more=1).result() == 50
+    assert sorted((tmp_path / "ran").read_text().splitlines()) == ["0 0", "1 0", "2 0", "3 0", "7 1"]
+
+
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     """At once."""
     with pytest.raises(TypeError, match="unique"):
         zpipe.Pipeline(1, unique="x")  # type: ignore[arg-type]
-    for given in ({"cache_ttl": 1.0}, {"cache": "c", "cache_ttl": 0}, {"cache": "c", "inline": True}):
+    for given in ({"cache_ttl": 1.0}, {"cache": "c", "cache_ttl": 0}):
         with pytest.raises(ValueError, match="cache"):
             zpipe.Pipeline(**given)  # type: ignore[arg-type]
     (tmp_path / "c").write_text("x")

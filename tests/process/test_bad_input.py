@@ -66,7 +66,6 @@ USAGE = [
     (("jobs:same", "--range", "0:3", "--bind", "tcp://192.0.2.1:5557", "--insecure"), "is no address of this host"),
     (("jobs:same", "--range", "0:3", "--bind", "ipc://no/such/folder/x"), "there is no folder"),
     (("jobs:same", "--range", "0:3", "--workers", "0", "--max-memory", "1G"), "--max-memory and --workers 0"),
-    (("jobs:same", "--range", "0:3", "--workers", "0", "--then", "jobs:same"), "--then and --workers 0"),
     (("jobs:same", "--range", "0:3", "--workers", "-1"), "-1"),
     (("jobs:same", "--range", "0:3", "--max-result", "lots"), "'lots' is no size"),
     (("jobs:same", "--range", "0:3", "--lane-ports", "9-1"), "'9-1' is no range of ports"),

@@ -21,6 +21,8 @@ INLINE = ("--workers", "0")
         ("jobs:same", "--range", "30", "--delay", "0.01", "--ordered"),
         ("builtins:bool", "--range", "1000000000", "--first", "--ordered"),
         ("--command", "echo {}", "--range", "5", "--ordered"),
+        ("jobs:same", "--range", "300", "--then", "jobs:double,workers=1", "--then", "builtins:str", "--ordered"),
+        ("jobs:fail_on_seven", "--range", "20", "--then", "jobs:double", "--reduce", "operator:add"),
     ],
     ids=lambda job: job[0],
 )
@@ -47,7 +49,8 @@ def test_nothing_is_started(zpipe: Zpipe) -> None:
     assert "printed" in node.err
 
 
-def test_a_job_that_was_killed_goes_on(zpipe: Zpipe) -> None:
+@pytest.mark.parametrize("stages", [(), ("--then", "jobs:double")], ids=["one stage", "two stages"])
+def test_a_job_that_was_killed_goes_on(zpipe: Zpipe, stages: tuple[str, ...]) -> None:
     """Its journal has what is done; the rest is run in another process."""
     (zpipe.folder / "deadly.py").write_text(
         "import os, pathlib, signal\n"
@@ -58,10 +61,10 @@ def test_a_job_that_was_killed_goes_on(zpipe: Zpipe) -> None:
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return item\n"
     )
-    job = ("run", "deadly.py:task", "--range", "100", "--chunk", "5", "--ordered", "--journal", "journal", *INLINE)
+    job = ("run", "deadly.py:task", *stages, "--range", "100", "--chunk", "5", "--ordered", "--journal", "j", *INLINE)
     assert zpipe.start(*job, "--output", "out").end() == -signal.SIGKILL
     zpipe.run(*job, "--output", "out")
-    assert values((zpipe.folder / "out").read_text()) == list(range(100))
+    assert values((zpipe.folder / "out").read_text()) == list(range(0, 200, 2) if stages else range(100))
 
 
 def test_what_needs_a_process_is_refused(zpipe: Zpipe) -> None:
@@ -70,7 +73,8 @@ def test_what_needs_a_process_is_refused(zpipe: Zpipe) -> None:
         (("--timeout", "3"), "can't be stopped in this process"),
         (("--max-memory", "1G"), "give -w 1"),
         (("--max-tasks-per-worker", "3"), "give -w 1"),
-        (("--then", "jobs:same"), "give -w 1"),
+        (("--then", "jobs:same,timeout=3"), "can't be stopped in this process"),
+        (("--then", "jobs:nothing_like_it"), "nothing_like_it"),
         (("--expect-workers", "2"), "--expect-workers 2 can't come true"),
     ):
         node = zpipe.run("run", "jobs:same", "--range", "3", *INLINE, *options, status=2)

@@ -112,6 +112,7 @@ def command(**given: Any) -> None:
                 fingerprint=fingerprint,
                 recorder=recorder,
                 plan=plan,
+                staging=staging,
             )
         else:
             summary = run_job(
@@ -144,8 +145,6 @@ def _check_inline(given: dict[str, Any]) -> None:
     """Raise UsageError for what only the end of a worker's process can bring about."""
     from zpipe.errors import UsageError
 
-    if given["then"]:
-        raise UsageError("--then and --workers 0: stages run side by side, in workers; give -w 1")
     for option in ("--max-memory", "--max-tasks-per-worker"):
         if given[option[2:].replace("-", "_")] is not None:
             raise UsageError(
