@@ -149,7 +149,7 @@ def prepare(ventilator: Ventilator, specs: Sequence[JobSpec]) -> Allowed | None:
     """Have a ventilator know of all its job's stages; return what its own workers are to allow."""
     allowed = implied(*specs)
     ventilator.allow = allowed.options() if allowed is not None else ""
-    ventilator.ledger.limited = any(spec.limited for spec in specs)
+    ventilator.ledger.returns.limited = any(spec.limited for spec in specs)
     return allowed
 
 
@@ -205,8 +205,8 @@ def spin(
         total, exact = ventilator.total()
         ledger = ventilator.ledger
         now = Snapshot(
-            done=ledger.done,
-            failed=ledger.failed,
+            done=ledger.account.done,
+            failed=ledger.account.failed,
             total=total,
             exact=exact,
             workers=ventilator.director.workers,
@@ -242,8 +242,8 @@ def conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befor
     assert ended is not None
     finished = director.lifecycle.finished
     collector = sink.collector if sink is not None else None
-    done = collector.counted if collector is not None else finished.done if finished else ledger.done
-    failed = collector.failed if collector is not None else finished.failed if finished else ledger.failed
+    done = collector.counted if collector is not None else finished.done if finished else ledger.account.done
+    failed = collector.failed if collector is not None else finished.failed if finished else ledger.account.failed
     seconds = front.elapsed
     total = ventilator.total()[0] if not ledger.exhausted else ledger.next
     hit = finished.hit if finished is not None else None
@@ -257,11 +257,11 @@ def conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befor
         items_per_second=(done - before) / seconds if seconds > 0 else 0.0,
         workers=director.counts.joined,
         lost=director.counts.lost,
-        requeued=ledger.requeued,
+        requeued=ledger.returns.requeued,
         retried=ledger.retries.count,
         duplicates=collector.duplicates if collector is not None else finished.duplicates if finished else 0,
         strays=collector.strays if collector is not None else finished.strays if finished else 0,
-        unowned=ledger.unowned,
+        unowned=ledger.account.unowned,
         cached=ventilator.spared[0],
         repeated=ventilator.spared[1],
         copies=ledger.speculation.copies,

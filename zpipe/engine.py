@@ -177,7 +177,7 @@ class Engine:
             hint=self._access.hint,
             plan=plan,
         )
-        ventilator.ledger.limited = work.terms.limited
+        ventilator.ledger.returns.limited = work.terms.limited
         stack.callback(ventilator.close)
         if bind is None:
             self._start_slots(url)
@@ -461,8 +461,8 @@ class Engine:
         known = [call.left for call in self.maps()]
         left = None if None in known else sum(n for n in known if n is not None) + len(self._work.submits.queue)
         return Snapshot(
-            done=ledger.done,
-            failed=ledger.failed,
+            done=ledger.account.done,
+            failed=ledger.account.failed,
             total=None if left is None else ledger.next + left,
             exact=True,
             workers=self.workers,

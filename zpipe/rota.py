@@ -86,7 +86,7 @@ class Rota:
         plan, ledger, tasks = self._plan, self._ledger, self._tasks
         first = True
         while True:
-            if ledger.ahead.count and not self._supply.skip():
+            if ledger.account.ahead.count and not self._supply.skip():
                 return
             room = plan.room()
             if room < 1 or (first and plan.trickles and tasks is None):

@@ -138,7 +138,7 @@ class SiftedSupply(Supply):
             if not self.sieve.waiting:
                 self._more_to_do = True  # what comes next may be as this was, and others are to have their turn
                 return None
-            if self._ledger.ahead.count and not self.skip():
+            if self._ledger.account.ahead.count and not self.skip():
                 return None
             wanted = self._ledger.wanted(self.remaining(), self.taken[1])
         return None
@@ -259,7 +259,7 @@ class SiftedSupply(Supply):
                 break
             if not count:
                 break
-            if self._ledger.ahead.count and not self.skip():
+            if self._ledger.account.ahead.count and not self.skip():
                 break
             room = self._ledger.wanted(self.remaining(), self.any)
             if time.monotonic() >= until:

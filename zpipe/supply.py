@@ -125,7 +125,7 @@ class Supply:
         return False
 
     def _on_more(self) -> None:
-        if self._ledger.ahead.count:
+        if self._ledger.account.ahead.count:
             self.skip()  # even if there is no worker: all may be done
         self._more()
 

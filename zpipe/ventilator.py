@@ -81,7 +81,7 @@ class Ventilator:
         """What the command lines of workers need to allow."""
         chunker = Chunker(chunk, most=spec.max_tasks or None)
         self.ledger = Ledger(chunker, policy.max_crashes, speculate=policy.speculate)
-        self.ledger.limited = spec.limited
+        self.ledger.returns.limited = spec.limited
         base = int.from_bytes(os.urandom(4), "big") << LANE_BITS
         self.director = Director(os.urandom(8).hex(), policy, self.ledger, fingerprint=fingerprint, base=base)
         self.ended: End | None = None
@@ -444,7 +444,7 @@ class Ventilator:
                 self._supply.wait()
                 return None
             task, chunker = current
-            if self.ledger.ahead.count and not self._supply.skip():
+            if self.ledger.account.ahead.count and not self._supply.skip():
                 return None
             wanted = self.ledger.wanted(self._supply.remaining(), chunker)
             batch = self._supply.take(wanted) if wanted else None
@@ -498,8 +498,8 @@ class Ventilator:
         return wire.State(
             director.job,
             director.lifecycle.phase.value,
-            ledger.done,
-            ledger.failed,
+            ledger.account.done,
+            ledger.account.failed,
             total,
             exact,
             director.workers,

@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
+from zpipe.core.account import Account
 from zpipe.core.agenda import Agenda
 from zpipe.core.chunk import Chunk
 from zpipe.core.collector import Collector
 from zpipe.core.horizon import Horizon
 from zpipe.core.intake import Intake
-from zpipe.core.ledger import Ledger
 from zpipe.core.lifecycle import Lifecycle
 from zpipe.core.pending import Pending
 from zpipe.core.plan import Plan
 from zpipe.core.ranges import RangeSet
+from zpipe.core.returns import Returns
 from zpipe.core.speculation import Speculation
 from zpipe.core.suspects import Suspects
 
@@ -51,10 +52,10 @@ BUGS = {
     "the dedupe lets all through": Bug(RangeSet, "overlaps", "return i", "return False and i"),
     "a requeue loses the chunk": Bug(Pending, "add", "heappush(self._heap, chunk.start)", "pass", "kills"),
     "a requeue loses it from the books, too": Bug(
-        Ledger,
+        Returns,
         "_pass_on",
         "self._pending.add(chunk)",
-        "del self._outstanding[chunk.start]; self.done += len(chunk) - (chunk.got.count if chunk.got else 0)",
+        "del self._outstanding[chunk.start]; self._account.done += len(chunk) - (chunk.got.count if chunk.got else 0)",
     ),
     "a receipt goes ahead of the decision": Bug(
         Collector,
@@ -106,7 +107,7 @@ BUGS = {
     "the bisection stops short": Bug(Suspects, "add", "len(chunk) > 1", "len(chunk) > 2", "poison in big chunks"),
     "an item is given up without proof": Bug(Suspects, "_is_guilty", "chunk.proven >= proof and", "", "one is deadly"),
     "an item that overruns has crashed its worker": Bug(
-        Ledger, "on_verdict", "if verdict.late:", "if False:", "overruns, calm"
+        Returns, "on_verdict", "if verdict.late:", "if False:", "overruns, calm"
     ),
     "what is behind an item that overruns is forgotten": Bug(
         Pending, "single_out", "self.add_new(rest)", "pass", "overruns, calm"
@@ -122,16 +123,16 @@ BUGS = {
         Chunk, "part", "self.skip + start", "start", "poison in big chunks"
     ),
     "a late failure is tried again twice": Bug(
-        Ledger, "_on_word", "or chunk.attempt != receipt.attempt", "", "retries, sink cut"
+        Account, "_on_word", "or chunk.attempt != receipt.attempt", "", "retries, sink cut"
     ),
     "a sink that comes back is not believed": Bug(
-        Ledger, "on_done", "list(self._outstanding.values())", "[]", "sink cut"
+        Account, "on_done", "list(self._outstanding.values())", "[]", "sink cut"
     ),
     "the running chunk is handed back": Bug(
-        Ledger, "_hand_back", "after < chunk.order", "after <= chunk.order", "calm, one by one"
+        Returns, "_hand_back", "after < chunk.order", "after <= chunk.order", "calm, one by one"
     ),
     "chunks under way are handed back": Bug(
-        Ledger, "_hand_back", "chunk.order <= upto", "chunk.order", "calm, one by one"
+        Returns, "_hand_back", "chunk.order <= upto", "chunk.order", "calm, one by one"
     ),
     "a key is free while its item waits for another try": Bug(
         Plan, "survey", "*ledger.retries.chunks.values(), ", "", "planned, retries"

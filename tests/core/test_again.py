@@ -18,11 +18,11 @@ def test_a_later_try_is_not_hastened_by_an_earlier_one() -> None:
     """When an earlier one need wait for another worker no longer, the item may be waiting for its next one already."""
     ledger = Ledger(Chunker(1))
     ledger.on_ready(1)
-    ledger.on_receipt(failed(ledger.issue(1, 1, "lines", [b"x"], 0.0), 0.0), 0.0)
+    ledger.account.on_receipt(failed(ledger.issue(1, 1, "lines", [b"x"], 0.0), 0.0), 0.0)
     assert ledger.due(0.0)
     second = ledger.again(1, 0.0)
     assert second is not None
-    ledger.on_receipt(failed(second, 10.0), 0.5)
+    ledger.account.on_receipt(failed(second, 10.0), 0.5)
     ledger.due(CHOOSY)
     assert ledger.again(1, CHOOSY) is None
     assert ledger.deadline() == 10.5

@@ -53,7 +53,9 @@ class Desk:
     def done(self, chunk: Chunk, again: float | None = None) -> None:
         """A chunk has its receipt, or is to be tried again."""
         lane = chunk.lane
-        self.ledger.on_receipt(Receipt(chunk.start, chunk.stop, lane, 0.01, 0, 1, again, chunk.attempt), self.now)
+        self.ledger.account.on_receipt(
+            Receipt(chunk.start, chunk.stop, lane, 0.01, 0, 1, again, chunk.attempt), self.now
+        )
         self.ledger.check()
 
     def order(self, number: int = 1) -> list[int]:
@@ -109,7 +111,7 @@ def test_what_was_not_started_in_time_is_only_told_of() -> None:
     assert told is not None
     assert told.expired
     assert (told.start, told.doom) == (1, "it expired: it was not started within 10 s")
-    desk.ledger.on_lost(1)
+    desk.ledger.returns.on_lost(1)
     desk.ledger.on_ready(2)
     desk.now = 122.0
     told = desk.take(2)
@@ -164,7 +166,7 @@ def test_what_was_not_begun_has_not_used_its_token() -> None:
     desk.ledger.on_refused(first)
     assert [desk.start(1), desk.start(2), desk.start(1)] == [0, 1, None]
     desk.ledger.lanes[2].recall(desk.now)
-    desk.ledger.on_returned(2, 0, 1)
+    desk.ledger.returns.on_returned(2, 0, 1)
     assert desk.start(1) == 1
 
 
@@ -215,7 +217,7 @@ def test_of_one_key_one_item_is_under_way() -> None:
     second = desk.take(2)
     assert second is not None
     assert second.start == 0
-    desk.ledger.on_lost(2)
+    desk.ledger.returns.on_lost(2)
     assert desk.start(1) == 0
     desk.done(desk.ledger.lanes[1].held[0])
     assert desk.start(1) == 1 or desk.start(1) == 2
@@ -331,7 +333,7 @@ def test_an_urgent_item_calls_back_what_waits_on_lanes() -> None:
     assert desk.plan.overtaken(desk.now) in ([1], [2])
     assert desk.plan.overtaken(desk.now) == []
     lane = next(lane for lane in desk.ledger.lanes.values() if lane.recalled)
-    desk.ledger.on_returned(lane.number, 1, 2, lane.running.start + 1 if lane.running is not None else 0)
+    desk.ledger.returns.on_returned(lane.number, 1, 2, lane.running.start + 1 if lane.running is not None else 0)
     assert desk.start(lane.number) == 8
 
 
@@ -428,7 +430,7 @@ class Twin:
                 if [i for _, i in self.sent].count(index) == 1:
                     del self.started[index]
                 self.sent.remove(max(entry for entry in self.sent if entry[1] == index))
-            ledger.on_returned(number, next(iter(lane.held.values())).order, lane.sent)
+            ledger.returns.on_returned(number, next(iter(lane.held.values())).order, lane.sent)
 
     def fill(self, lane: int) -> None:
         """Give a lane what it has room for; see that it is the best of what may go."""
@@ -501,8 +503,8 @@ def test_an_item_that_expired_is_not_to_blame_for_a_crash() -> None:
     told = desk.take(1)
     assert told is not None
     assert (len(told), told.expired) == (4, True)
-    desk.ledger.on_lost(1)
-    assert not desk.ledger.on_verdict(1, Verdict(crashed=True, how="it crashed"))
+    desk.ledger.returns.on_lost(1)
+    assert not desk.ledger.returns.on_verdict(1, Verdict(crashed=True, how="it crashed"))
     told = desk.take(2)
     assert told is not None
     assert (told.start, told.stop, told.crashes, told.expired) == (0, 4, 0, True)

@@ -176,9 +176,9 @@ def test_a_strangers_receipts_are_ignored() -> None:
     forged = wire.Receipts("job", [wire.Receipt(0, 1, lane, 0.1, 0, 1)])
     assert director.on_message(b"w1", forged, 0.0) == []
     assert director.on_message(b"w1", wire.Finished("job", 1, 0), 0.0) == []
-    assert director.ledger.done == 0
+    assert director.ledger.account.done == 0
     director.on_message(b"s", forged, 0.0)
-    assert director.ledger.done == 1
+    assert director.ledger.account.done == 1
 
 
 def test_a_leaving_worker_is_let_go_when_its_work_is_receipted() -> None:
@@ -264,7 +264,7 @@ def test_a_sink_that_is_gone_is_waited_for_and_taken_back() -> None:
     director.on_link_lost(1)
     assert "the sink is gone" in director.waiting("url")
     director.on_message(b"s2", sink(turn=2, held=wire.Held("job", {}, [0, 1])), 0.0)
-    assert director.ledger.done == 1
+    assert director.ledger.account.done == 1
     director.on_link_lost(3)
     actions = director.on_message(b"s3", sink(1), 0.0)
     assert "--journal" in of(End, actions)[0].error
@@ -283,7 +283,7 @@ def test_a_ventilator_started_anew_goes_on_with_the_sinks_job() -> None:
     held = wire.Held("old", {"task": "f"}, [0, 7, 1, 2], 3)
     assert director.on_message(b"s", sink(held=held), 0.0) == [Admit(b"s", 1001), Skip()]
     assert director.welcome(1001, "tcp://*:9") == wire.Welcome("old", 1, 1001, "tcp://*:9", fingerprint={"task": "f"})
-    assert (director.job, director.ledger.done, director.ledger.failed) == ("old", 9, 3)
+    assert (director.job, director.ledger.account.done, director.ledger.account.failed) == ("old", 9, 3)
     assert director.on_message(b"s", wire.Ready(1001), 0.0) == [Admit(b"w1", 1002)]
     assert director.welcome(1002, "tcp://*:9").job == "old"
     director.check()
@@ -490,7 +490,7 @@ def test_failures_of_an_earlier_start_halt_nothing() -> None:
         receipts = wire.Receipts("old", [wire.Receipt(n, n + 1, lane, 0.1, 1, 1)])
         ends = of(End, director.on_receipts(receipts, 0.0))
         assert [end.error for end in ends] == (["halted: 2 of 2 items have failed"] if n == 11 else [])
-    assert director.ledger.failed == 7
+    assert director.ledger.account.failed == 7
 
 
 def ask(director: Director, wish: str) -> list[Any]:
@@ -577,7 +577,7 @@ def test_joins_without_end_take_no_memory_without_end() -> None:
 def test_a_worker_killed_over_an_item_is_told_as_that() -> None:
     """Its loss is not told until its slot's next process says what it was; one of whom nothing is heard was lost."""
     director = make()
-    director.ledger.limited = True
+    director.ledger.returns.limited = True
     first, second = enter(director, 1), enter(director, 2)
     issue(director, first)
     issue(director, second)
@@ -598,14 +598,14 @@ def test_a_worker_killed_over_an_item_is_told_as_that() -> None:
 def test_how_a_worker_ended_may_be_told_before_its_loss_is_noticed() -> None:
     """What its slot's next process says is kept until then."""
     director = make()
-    director.ledger.limited = True
+    director.ledger.returns.limited = True
     lane = enter(director, 1)
     issue(director, lane)
     director.on_message(b"w2", join(2, previous=101, ended="it ran for 5 s", item=0, late=True), 0.0)
     assert director.ledger.lanes[lane].held
     told = of(Tell, director.on_link_lost(lane))
     assert [tell.text for tell in told] == ["killed worker host/101 slot 1 over item 0: it ran for 5 s"]
-    assert not director.ledger.waits(lane)
+    assert not director.ledger.returns.waits(lane)
 
 
 def test_a_worker_that_is_replaced_goes_without_a_word() -> None:
@@ -616,7 +616,7 @@ def test_a_worker_that_is_replaced_goes_without_a_word() -> None:
     actions = director.on_message(b"w1", wire.Leave(lane, 0, replaced=True), 0.0)
     assert of(Tell, actions) == []
     assert of(Reply, actions) == [Reply(b"w1", wire.Bye())]
-    assert (director.ledger.requeued, director.ledger.waiting) == (0, True)
+    assert (director.ledger.returns.requeued, director.ledger.waiting) == (0, True)
 
 
 def test_ready_alone_is_no_connection() -> None:

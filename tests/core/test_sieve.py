@@ -45,7 +45,7 @@ def issue(ledger: Ledger, sieve: Sieve, most: int = 4) -> tuple[int, int] | None
 def receipted(ledger: Ledger, sieve: Sieve, start: int, stop: int, *kept: bytes, lane: int = 1) -> None:
     """The sink has these."""
     receipt = Receipt(start, stop, lane, 0.1, 0, 1, kept=list(kept))
-    ledger.on_receipt(receipt, 1.0)
+    ledger.account.on_receipt(receipt, 1.0)
     sieve.on_receipts([receipt])
     sieve.check()
     ledger.check()

@@ -29,7 +29,7 @@ def make(*lanes: int, wanted: bool = True, chunk: int = 1) -> Ledger:
     ledger = Ledger(Chunker(chunk), speculate=wanted)
     for number in lanes:
         ledger.on_ready(number)
-        ledger.on_receipt(receipt(issue(ledger, number, chunk, 98.0), seconds=USUAL * chunk), 99.0)
+        ledger.account.on_receipt(receipt(issue(ledger, number, chunk, 98.0), seconds=USUAL * chunk), 99.0)
     ledger.recalls.dry = True
     return ledger
 
@@ -89,21 +89,21 @@ def test_what_is_not_copied(why: str) -> None:
     """Nothing while there is other work, or nobody idle who is quick; nor what may be what ends workers."""
     ledger = make(1, 2, 3)
     slow = issue(ledger, 1)
-    ledger.on_lost(3)
+    ledger.returns.on_lost(3)
     if why == "pending":
         ledger.on_ready(4)
         issue(ledger, 4)
-        ledger.on_lost(4)
+        ledger.returns.on_lost(4)
     elif why == "busy":
         issue(ledger, 2, now=LATE)
     elif why == "alone":
-        ledger.on_lost(2)
+        ledger.returns.on_lost(2)
     elif why == "unknown":
         slow.chunker = Chunker(1)
     elif why == "suspect":
         slow.crashes = 1
     elif why == "leaving":
-        ledger.on_leave(2, 1)
+        ledger.returns.on_leave(2, 1)
     else:
         ledger.lanes[2].typical = 4 * USUAL
         ledger.on_ready(4)
@@ -147,7 +147,7 @@ def test_the_longest_first_and_not_too_many() -> None:
     for number in planned:
         ledger.again(number, 200.0)
     assert ledger.speculate(201.0) == {}, "and those that run"
-    ledger.on_receipt(receipt(slow[3]), 202.0)
+    ledger.account.on_receipt(receipt(slow[3]), 202.0)
     assert list(ledger.speculate(202.0).values()) == [slow[1]]
 
 
@@ -156,15 +156,15 @@ def test_the_first_result_wins() -> None:
     for winner, loser in ((1, 2), (2, 1)):
         ledger, slow, _ = copied()
         ledger.on_exhausted()
-        assert ledger.on_receipt(receipt(slow, winner), 200.0) is ledger.lanes[winner]
+        assert ledger.account.on_receipt(receipt(slow, winner), 200.0) is ledger.lanes[winner]
         ledger.check()
         assert ledger.finished, "the job does not wait for the one that has lost"
         assert ledger.lanes[winner].credit > 0
         assert ledger.lanes[loser].credit == 0
         assert ledger.speculation.won == (winner == 2)
-        assert ledger.on_receipt(receipt(slow, loser), 300.0) is ledger.lanes[loser]
+        assert ledger.account.on_receipt(receipt(slow, loser), 300.0) is ledger.lanes[loser]
         assert ledger.lanes[loser].credit > 0
-        assert ledger.done == ledger.next
+        assert ledger.account.done == ledger.next
 
 
 @pytest.mark.parametrize("winner", [1, 2])
@@ -172,12 +172,14 @@ def test_a_loser_is_asked_to_leave_what_it_has_not_begun(winner: int) -> None:
     """A chunk of several items is cut short; what was cut off is nobody's any more."""
     ledger, slow, _ = copied(chunk=4)
     loser = 3 - winner
-    ledger.on_receipt(receipt(slow, winner), 200.0)
+    ledger.account.on_receipt(receipt(slow, winner), 200.0)
     assert ledger.speculation.take_losers(200.0) == [loser]
     assert ledger.speculation.take_losers(200.0) == []
-    ledger.on_returned(loser, after=2, upto=2, cut=slow.start + 2)
+    ledger.returns.on_returned(loser, after=2, upto=2, cut=slow.start + 2)
     assert not ledger.waiting
-    assert ledger.on_receipt(Receipt(slow.start, slow.start + 2, loser, 1.0, 0, 1), 201.0) is ledger.lanes[loser]
+    assert (
+        ledger.account.on_receipt(Receipt(slow.start, slow.start + 2, loser, 1.0, 0, 1), 201.0) is ledger.lanes[loser]
+    )
     ledger.check()
 
 
@@ -185,8 +187,8 @@ def test_a_loser_is_asked_to_leave_what_it_has_not_begun(winner: int) -> None:
 def test_a_copy_that_dies_is_charged_to_nobody(crashed: bool) -> None:
     """The first run goes on, and there is no other copy."""
     ledger, slow, _ = copied()
-    assert ledger.on_lost(2) == 0
-    assert ledger.on_verdict(2, Verdict(crashed)) is None
+    assert ledger.returns.on_lost(2) == 0
+    assert ledger.returns.on_verdict(2, Verdict(crashed)) is None
     assert (slow.crashes, slow.losses, slow.attempt, slow.lane) == (0, 0, 1, 1)
     ledger.on_ready(3)
     assert ledger.speculate(900.0) == {}
@@ -196,12 +198,12 @@ def test_a_copy_that_dies_is_charged_to_nobody(crashed: bool) -> None:
 def test_a_copy_takes_the_place_of_a_run_that_dies() -> None:
     """It need not be run a third time, and the job goes on; a later crash of it is no longer a copy's."""
     ledger, slow, _ = copied()
-    assert ledger.on_lost(1) == 0
+    assert ledger.returns.on_lost(1) == 0
     assert not ledger.waiting
     assert slow.lane == 2
     ledger.check()
-    ledger.on_lost(2)
-    assert ledger.on_verdict(2, Verdict(True)) is slow
+    ledger.returns.on_lost(2)
+    assert ledger.returns.on_verdict(2, Verdict(True)) is slow
     ledger.on_ready(3)
     assert ledger.again(3, 300.0) is slow
 
@@ -209,9 +211,9 @@ def test_a_copy_takes_the_place_of_a_run_that_dies() -> None:
 def test_a_loser_that_dies_is_charged_to_nobody() -> None:
     """What it ran is done."""
     ledger, slow, _ = copied()
-    ledger.on_receipt(receipt(slow, 2), 200.0)
-    assert ledger.on_lost(1) == 0
-    assert ledger.on_verdict(1, Verdict(True)) is None
+    ledger.account.on_receipt(receipt(slow, 2), 200.0)
+    assert ledger.returns.on_lost(1) == 0
+    assert ledger.returns.on_verdict(1, Verdict(True)) is None
     assert (slow.crashes, slow.losses) == (0, 0)
 
 
@@ -221,21 +223,21 @@ def test_a_run_that_fails_leaves_it_to_the_other(number: int, word: dict[str, An
     """It is not tried again while the other runs; that is then the only one, whose failure is the chunk's."""
     ledger, slow, _ = copied()
     other = 3 - number
-    assert ledger.on_receipt(receipt(slow, number, attempt=1, **word), 200.0) is ledger.lanes[number]
+    assert ledger.account.on_receipt(receipt(slow, number, attempt=1, **word), 200.0) is ledger.lanes[number]
     assert (ledger.retries.count, ledger.waiting, slow.lane, slow.twin) == (0, False, other, 0)
     ledger.check()
-    ledger.on_receipt(receipt(slow, other, attempt=1, again=1.0), 201.0)
+    ledger.account.on_receipt(receipt(slow, other, attempt=1, again=1.0), 201.0)
     assert ledger.retries.count == 1
 
 
 def test_a_copy_whose_result_is_dropped_holds_its_lane_no_more() -> None:
     """The sink says so of the items that were new, which need not be the last ones; the first run goes on."""
     ledger, slow, _ = copied(chunk=4)
-    ledger.on_receipt(Receipt(slow.start + 2, slow.stop, 9, 1.0, 0, 1), 200.0)
+    ledger.account.on_receipt(Receipt(slow.start + 2, slow.stop, 9, 1.0, 0, 1), 200.0)
     word = Receipt(slow.start, slow.start + 2, 2, 0.0, 0, 0, 0.0, 1, void=True)
-    assert ledger.on_receipt(word, 201.0) is ledger.lanes[2]
+    assert ledger.account.on_receipt(word, 201.0) is ledger.lanes[2]
     assert (slow.lane, slow.twin, ledger.waiting) == (1, 0, False)
-    assert ledger.on_receipt(word, 202.0) is None, "a word heard twice changes nothing"
+    assert ledger.account.on_receipt(word, 202.0) is None, "a word heard twice changes nothing"
     ledger.check()
 
 
@@ -244,9 +246,11 @@ def test_items_of_a_longer_chunk_that_fail(number: int) -> None:
     """Those of the first run are tried again as ever; those of the copy are the first run's to do."""
     ledger, slow, _ = copied(chunk=4)
     word = Receipt(slow.start, slow.start + 1, number, 0.0, 0, 0, 1.0, 1)
-    assert ledger.on_receipt(word, 200.0) is None
+    assert ledger.account.on_receipt(word, 200.0) is None
     assert ledger.retries.count == (number == 1)
-    assert ledger.on_receipt(Receipt(slow.start + 1, slow.stop, number, 1.0, 0, 1), 201.0) is ledger.lanes[number]
+    assert (
+        ledger.account.on_receipt(Receipt(slow.start + 1, slow.stop, number, 1.0, 0, 1), 201.0) is ledger.lanes[number]
+    )
     assert (slow.twin, slow.lane) == (0, 1)
     ledger.check()
 
@@ -256,17 +260,19 @@ def test_what_failed_in_a_copy_counts_if_that_is_the_only_run_left(how: str) -> 
     """It is tried again as if that had been the first run: it was told only once."""
     ledger, slow, _ = copied(chunk=4)
     first, second = (Receipt(slow.start + n, slow.start + n + 1, 2, 0.0, 0, 0, 1.0, 1) for n in (0, 1))
-    ledger.on_receipt(first, 200.0)
-    ledger.on_receipt(second, 201.0)
-    ledger.on_receipt(Receipt(slow.start + 1, slow.start + 2, 1, 1.0, 0, 1), 202.0)  # this one the first run did
+    ledger.account.on_receipt(first, 200.0)
+    ledger.account.on_receipt(second, 201.0)
+    ledger.account.on_receipt(
+        Receipt(slow.start + 1, slow.start + 2, 1, 1.0, 0, 1), 202.0
+    )  # this one the first run did
     if how == "the first run dies":
-        ledger.on_lost(1)
+        ledger.returns.on_lost(1)
     elif how == "it hands its items back":
-        ledger.on_leave(1, taken=1)
+        ledger.returns.on_leave(1, taken=1)
     else:
-        ledger.on_receipt(Receipt(slow.start + 2, slow.start + 3, 1, 0.0, 0, 0, 0.0, 1, void=True), 203.0)
+        ledger.account.on_receipt(Receipt(slow.start + 2, slow.start + 3, 1, 0.0, 0, 0, 0.0, 1, void=True), 203.0)
     assert (slow.lane, slow.twin, ledger.retries.count) == (2, 0, 1)
-    assert ledger.on_receipt(Receipt(slow.start + 2, slow.stop, 2, 1.0, 0, 1), 204.0) is ledger.lanes[2]
+    assert ledger.account.on_receipt(Receipt(slow.start + 2, slow.stop, 2, 1.0, 0, 1), 204.0) is ledger.lanes[2]
     ledger.check()
     assert ledger.due(204.0)
     retry = ledger.again(2, 206.0)
@@ -277,10 +283,10 @@ def test_what_failed_in_a_copy_counts_if_that_is_the_only_run_left(how: str) -> 
 def test_what_failed_in_a_copy_that_goes_is_the_first_runs_to_do() -> None:
     """Whatever becomes of that one later."""
     ledger, slow, _ = copied(chunk=4)
-    ledger.on_receipt(Receipt(slow.start, slow.start + 1, 2, 0.0, 0, 0, 1.0, 1), 200.0)
-    ledger.on_lost(2)
+    ledger.account.on_receipt(Receipt(slow.start, slow.start + 1, 2, 0.0, 0, 0, 1.0, 1), 200.0)
+    ledger.returns.on_lost(2)
     assert (slow.lane, slow.twin, ledger.retries.count) == (1, 0, 0)
-    ledger.on_lost(1)
+    ledger.returns.on_lost(1)
     ledger.on_ready(3)
     whole = ledger.again(3, 210.0)
     assert whole is slow
@@ -290,15 +296,15 @@ def test_what_failed_in_a_copy_that_goes_is_the_first_runs_to_do() -> None:
 def test_a_copy_hands_back_items_that_are_tried_again_already() -> None:
     """They failed in the first run, and have a chunk of their own: they were taken out of the books."""
     ledger, slow, _ = copied(chunk=4)
-    ledger.on_receipt(Receipt(slow.start + 1, slow.start + 2, 1, 0.0, 0, 0, 0.0, 1), 200.0)
-    ledger.on_lost(1)
+    ledger.account.on_receipt(Receipt(slow.start + 1, slow.start + 2, 1, 0.0, 0, 0, 0.0, 1), 200.0)
+    ledger.returns.on_lost(1)
     ledger.on_ready(3)
     assert ledger.due(200.0)
     retry = ledger.again(3, 201.0)
     assert retry is not None
     assert retry.start == slow.start + 1
     ledger.lanes[2].recall(201.0)
-    ledger.on_returned(2, after=slow.order, upto=slow.order, cut=slow.start + 1)
+    ledger.returns.on_returned(2, after=slow.order, upto=slow.order, cut=slow.start + 1)
     ledger.check()
     assert (slow.stop, retry.lane, ledger.lanes[3].held) == (slow.start + 1, 3, {retry.start: retry})
     rest = ledger.again(3, 202.0)
@@ -313,7 +319,7 @@ def test_a_copy_that_never_left_may_be_made_again() -> None:
     assert (ledger.lanes[2].sent, slow.copied, ledger.speculation.copies) == (1, False, 0)
     assert ledger.speculate(300.0) == {2: slow}
     ledger.again(2, 300.0)
-    ledger.on_leave(2, taken=1)
+    ledger.returns.on_leave(2, taken=1)
     assert (slow.twin, slow.copied) == (0, False)
     ledger.check()
 
@@ -321,10 +327,10 @@ def test_a_copy_that_never_left_may_be_made_again() -> None:
 def test_words_that_were_lost_hold_no_lane_for_ever() -> None:
     """A sink that comes back says what it has; with a limit nothing behind it is heard of."""
     ledger, slow, _ = copied()
-    ledger.on_done(RangeSet([(0, slow.stop)]))
+    ledger.account.on_done(RangeSet([(0, slow.stop)]))
     assert all(lane.credit > 0 for lane in ledger.lanes.values())
     ledger, slow, _ = copied()
-    ledger.on_limit(slow.start)
+    ledger.account.on_limit(slow.start)
     assert all(not lane.busy for lane in ledger.lanes.values())
     ledger.check()
 
@@ -343,7 +349,7 @@ def director(local: Wants | None) -> tuple[Director, Chunk]:
         made.on_linked(n + (local is None))
         made.on_message(b"w%d" % n, wire.Ready(n + (local is None)), 0.0)
     for lane in ledger.lanes:
-        ledger.on_receipt(receipt(issue(ledger, lane, now=98.0)), 99.0)
+        ledger.account.on_receipt(receipt(issue(ledger, lane, now=98.0)), 99.0)
     return made, issue(ledger, next(iter(ledger.lanes)))
 
 

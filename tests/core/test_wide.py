@@ -44,7 +44,7 @@ def test_parts_make_room() -> None:
     made = ledger(10, chunk=10)
     fill(made, 1, size=10)
     assert made.lanes[1].credit == 0
-    lane = made.on_receipt(receipt(2, 5, seconds=0.9), 1.0)
+    lane = made.account.on_receipt(receipt(2, 5, seconds=0.9), 1.0)
     assert lane is made.lanes[1]
     assert lane.credit == 3
     made.check()
@@ -55,7 +55,7 @@ def test_quick_items_wait_there_for_room() -> None:
     made = ledger(10)
     fill(made, 1)
     for index in range(10):
-        made.on_receipt(receipt(index, index + 1, seconds=0.001), 0.1)
+        made.account.on_receipt(receipt(index, index + 1, seconds=0.001), 0.1)
     assert 10 < len(fill(made, 1)) <= 20
 
 
@@ -75,9 +75,9 @@ def test_a_crash_of_which_nothing_is_known_makes_all_that_ran_suspects() -> None
     """Each is run by itself; what had not begun is not suspected."""
     made = ledger(3, lanes=2)
     chunks = fill(made, 1, size=2)
-    assert made.on_lost(1, verdict=True) == 2
-    assert made.waits(1)
-    made.on_verdict(1, Verdict(crashed=True))
+    assert made.returns.on_lost(1, verdict=True) == 2
+    assert made.returns.waits(1)
+    made.returns.on_verdict(1, Verdict(crashed=True))
     assert [chunk.crashes for chunk in chunks] == [1, 1]
     assert len(fill(made, 2)) == 1
     assert made.lanes[2].solo
@@ -88,13 +88,13 @@ def test_a_crash_over_a_known_item_is_its_fault_alone() -> None:
     """The others are run again as if nothing had been, beside each other."""
     made = ledger(8, lanes=2)
     fill(made, 1)
-    made.on_lost(1, verdict=True)
-    charged = made.on_verdict(1, Verdict(crashed=True, item=5))
+    made.returns.on_lost(1, verdict=True)
+    charged = made.returns.on_verdict(1, Verdict(crashed=True, item=5))
     assert charged is not None
     assert (charged.start, charged.crashes, charged.proven) == (5, 1, 1)
     [alone] = fill(made, 2)
     assert alone is charged
-    made.on_receipt(receipt(5, 6, lane=2), 1.0)
+    made.account.on_receipt(receipt(5, 6, lane=2), 1.0)
     assert sorted(chunk.start for chunk in fill(made, 2, most=7)) == [0, 1, 2, 3, 4, 6, 7]
     made.check()
 
@@ -105,6 +105,6 @@ def test_a_worker_that_is_busy_with_an_earlier_lane_proves_nothing() -> None:
     made.on_wide(1, 0, 3, busy=True)
     [chunk] = fill(made, 1, most=1)
     made.lanes[1].solo = True
-    made.on_lost(1, verdict=True)
-    made.on_verdict(1, Verdict(crashed=True))
+    made.returns.on_lost(1, verdict=True)
+    made.returns.on_verdict(1, Verdict(crashed=True))
     assert (chunk.crashes, chunk.proven) == (1, 0)

@@ -74,7 +74,7 @@ def test_an_item_that_overruns_is_charged_for_it_and_no_other() -> None:
 def test_worlds_are_hostile() -> None:
     """The mishaps do happen: work is lost and redone, and duplicates reach the sink."""
     worlds = [World(seed, SCENARIOS["both"]).run() for seed in range(SEEDS)]
-    assert sum(world.vent.director.ledger.requeued for world in worlds) > SEEDS
+    assert sum(world.vent.director.ledger.returns.requeued for world in worlds) > SEEDS
     assert sum(world.sink.collector.duplicates for world in worlds) > SEEDS
     assert sum(count > 1 for world in worlds for count in world.executions.values()) > SEEDS
 

@@ -8,8 +8,8 @@ import pytest
 from world import SCENARIOS, Crash, World
 from world.sink import SimSink
 
+from zpipe.core.account import Account
 from zpipe.core.director import Director
-from zpipe.core.ledger import Ledger
 from zpipe.core.ranges import RangeSet
 
 SEEDS = 40
@@ -47,26 +47,26 @@ def eager(self: SimSink) -> None:
 
 def forgetful(self: Director, held: Any) -> list[Any]:
     """A ventilator that takes the job over, and nothing of what is done."""
-    self.job = held.job or self.job
+    self.sink.job = held.job or self.job
     return []
 
 
-def blind(self: Ledger, done: RangeSet, chunks: list[Any], now: float | None) -> Any:
+def blind(self: Account, done: RangeSet, chunks: list[Any], now: float | None, sender: int = 0) -> Any:
     """A ledger that does not note what is done before it is issued."""
-    self.next, at = 1 << 60, self.next
+    issued, self._issued = self._issued, lambda: 1 << 60
     try:
-        return FOUND(self, done, chunks, now)
+        return FOUND(self, done, chunks, now, sender)
     finally:
-        self.next = at
+        self._issued = issued
 
 
 TAKEN = SimSink.taken
-FOUND = Ledger._on_found
+FOUND = Account._on_found
 BUGS = {
     "a receipt before the commit": (SimSink, "taken", eager, "journal"),
     "the same, with ventilators that die": (SimSink, "taken", eager, "all die"),
     "nothing is seeded": (Director, "_resume", forgetful, "ventilator dies often"),
-    "late results are not noted": (Ledger, "_on_found", blind, "ventilator dies often"),
+    "late results are not noted": (Account, "_on_found", blind, "ventilator dies often"),
 }
 
 

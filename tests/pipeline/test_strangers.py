@@ -211,7 +211,7 @@ def test_only_the_sink_gives_receipts(fort: zpipe.Pipeline, key: Path, context: 
     ledger = director.ledger
     call = fort.submit(chores.held, gate)
     wait_until(lambda: ledger.in_flight == 1, "the call to be sent")
-    before = ledger.done
+    before = ledger.account.done
     forger, taken = shake(context, zmq.DEALER, ports(fort)["control"], with_key(key))
     assert taken
     forged = wire.Receipt(ledger.next - 1, ledger.next, 1, 0.0, 0, 1)
@@ -219,7 +219,7 @@ def test_only_the_sink_gives_receipts(fort: zpipe.Pipeline, key: Path, context: 
     forger.send_multipart(coding.encode(wire.Finished(director.job, 1, 0)))
     forger.send_multipart(coding.encode(join_message()))
     assert forger.poll(PATIENCE * 1000), "no answer to what came last"
-    assert (ledger.in_flight, ledger.done) == (1, before)
+    assert (ledger.in_flight, ledger.account.done) == (1, before)
     Path(gate).touch()
     assert call.exception(PATIENCE) is None
     exact(fort)

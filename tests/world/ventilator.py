@@ -45,7 +45,7 @@ class Vent(Process):
             fingerprint={"task": "f"},
             base=1000 * number,
         )
-        self.director.ledger.limited = bool(s.overruns or s.known)
+        self.director.ledger.returns.limited = bool(s.overruns or s.known)
         if s.planned:
             self.director.ledger.follow(schedule_of(world))
         self.controls: dict[int, Connection] = {}

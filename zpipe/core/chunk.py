@@ -10,7 +10,10 @@ from zpipe.core.ranges import RangeSet
 from zpipe.core.spec import ItemKind
 from zpipe.core.wire import Buffer, Fate, Receipt
 
-__all__ = ["Chunk"]
+__all__ = ["ASIDE", "Chunk"]
+
+ASIDE = -1
+"""In place of a lane's number: no lane is to have it."""
 
 
 class Chunk:

@@ -136,7 +136,7 @@ class Director:
         return self._on_unfit(node, message.reason, now) if node.ready else []
 
     def _on_returned(self, node: Node, message: wire.Returned, now: float) -> list[Action]:
-        if self.ledger.on_returned(node.lane, message.after, message.upto, message.cut):
+        if self.ledger.returns.on_returned(node.lane, message.after, message.upto, message.cut):
             return self.lifecycle.refill()
         # There is nothing for others, of which there may be a thousand; but another lane may have something.
         return [Fill([node.lane]), *(self.on_hungry(now) if self.ledger.recalls.dry else [])]
@@ -193,7 +193,7 @@ class Director:
             # Not refused: it may be the successor of one whose death has not been noticed yet. It asks again.
             return [Reply(identity, wire.Hold(rival))]
         met = bool(self.sink.session)
-        meeting = meet(join.held, self.job, self.fingerprint, met=met, done=self.ledger.done)
+        meeting = meet(join.held, self.job, self.fingerprint, met=met, done=self.ledger.account.done)
         if meeting.outcome is Outcome.REFUSE:
             return self.gate.refuse(identity, join, meeting.why, now)
         if meeting.outcome is Outcome.FAIL:
@@ -228,13 +228,13 @@ class Director:
         if held.job:
             self.sink.job = held.job
         if held.limit is not None:
-            ledger.on_limit(held.limit)
-        ledger.on_done(held.ranges)
+            ledger.account.on_limit(held.limit)
+        ledger.account.on_done(held.ranges)
         if self.sieve is not None:
             self.sieve.on_held(list(held.ranges))
         if not met:
             self.lifecycle.on_held(held.failed, held.ranges.count)
-        ledger.failed = max(ledger.failed, held.failed)
+        ledger.account.failed = max(ledger.account.failed, held.failed)
         return [Skip()] if ledger.skippable and not ledger.exhausted else self.lifecycle.shrunk()
 
     def _verdict(self, join: wire.Join) -> list[Action]:
@@ -245,7 +245,7 @@ class Director:
         how = f"{join.ended} ({name})" if join.late else join.ended
         fate = msgspec.structs.replace(join.fate, worker=name.removeprefix("worker "))
         killed = fate.code == wire.KILLED and not (join.crashed or join.late)
-        self.ledger.on_verdict(lane, Verdict(join.crashed, join.item, join.late, how, killed, fate))
+        self.ledger.returns.on_verdict(lane, Verdict(join.crashed, join.item, join.late, how, killed, fate))
         lost = self._unexplained.pop(lane, None)
         if lost is not None and join.late:
             return [Tell(f"killed {name} over item {join.item}: {join.ended}"), *self.lifecycle.refill()]
@@ -332,7 +332,7 @@ class Director:
             return told
         if self.ledger.due(now):
             told += self.lifecycle.refill()
-            for lane in [lane for lane in self._unexplained if not self.ledger.waits(lane)]:
+            for lane in [lane for lane in self._unexplained if not self.ledger.returns.waits(lane)]:
                 told += self._tell_lost(self._unexplained.pop(lane))
         told += self._recall(self.ledger.recalls.overdue(now), items=self.ledger.recalls.dry) + self.on_pressed(now)
         return told + (self._copy(now) if now >= self.ledger.speculation.look else [])
@@ -348,13 +348,13 @@ class Director:
             self.sink.node = None
             told = Tell(f"{node.name} is gone ({how}); waiting for it to come back", error=True)
             return [Retire(node.lane), told] if node.ready else [Retire(node.lane)]
-        requeued = self.ledger.on_lost(node.lane, verdict=node.ready and not node.leaving)
+        requeued = self.ledger.returns.on_lost(node.lane, verdict=node.ready and not node.leaving)
         # Even if it held nothing: what its lane refused when it was gone already waits for another, too.
         actions: list[Action] = [Retire(node.lane), *self.lifecycle.refill()]
         if not node.ready or (node.leaving and not requeued):
             return [*actions, *self.lifecycle.closing()]
         lost = Lost(node.name, how, requeued)
-        if self.ledger.waits(node.lane):  # what its slot's next process says may be all that need be told
+        if self.ledger.returns.waits(node.lane):  # what its slot's next process says may be all that need be told
             self._unexplained[node.lane] = lost
         else:
             actions += self._tell_lost(lost)
@@ -370,12 +370,12 @@ class Director:
 
     def _on_leave(self, node: Node, message: wire.Leave) -> list[Action]:
         node.leaving = True
-        back = self.ledger.on_leave(node.lane, message.taken, message.cut)
+        back = self.ledger.returns.on_leave(node.lane, message.taken, message.cut)
         told: list[Action] = []
         if back and message.replaced:
             told = self.lifecycle.refill()
         elif back:
-            self.ledger.requeued += back
+            self.ledger.returns.requeued += back
             told = [
                 Tell(f"{node.name} leaves; {back} chunks it had not started go to others"),
                 *self.lifecycle.refill(),
@@ -402,13 +402,13 @@ class Director:
     def on_receipts(self, message: wire.Receipts, now: float) -> list[Action]:
         """The sink has these. Lanes with new credit are the ledger's to tell; leaving workers may go now."""
         was_full, self.ledger.full = self.ledger.full, message.full
-        self.ledger.lag = message.lag
+        self.ledger.account.lag = message.lag
         if message.limit is not None:
-            self.ledger.on_limit(message.limit)
+            self.ledger.account.on_limit(message.limit)
         actions: list[Action] = []
         free: dict[int, None] = {}
         for receipt in message.receipts:
-            lane = self.ledger.on_receipt(receipt, now)
+            lane = self.ledger.account.on_receipt(receipt, now)
             if lane is not None:
                 free[lane.number] = None
                 if lane.leaving and (node := self._roster.get(lane.number)) is not None:

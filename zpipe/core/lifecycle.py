@@ -91,8 +91,8 @@ class Lifecycle:
         return self._halted() + self.closing()
 
     def _halted(self) -> list[Action]:
-        halt, ledger = self._halt, self._ledger
-        failed, done = ledger.failed - self._before[0], ledger.done - self._before[1]
+        halt, account = self._halt, self._ledger.account
+        failed, done = account.failed - self._before[0], account.done - self._before[1]
         if halt is None or self._drain is not None or not halt.reached(failed, done):
             return []
         why = f"halted: {failed:,} of {done:,} items have failed"
@@ -105,12 +105,12 @@ class Lifecycle:
 
     def shrunk(self) -> list[Action]:
         """Give way if the source has ended ahead of items that are done."""
-        ledger = self._ledger
-        if not ledger.exhausted or not ledger.ahead.count:
+        items, beyond = self._ledger.next, self._ledger.account.ahead.count
+        if not self._ledger.exhausted or not beyond:
             return []
         return self.give_way(
-            f"the source has {ledger.next:,} items now, and {ledger.ahead.count:,} behind them are done already: it is "
-            "not the one the job began with. Give it the same items in the same order, or start the job anew",
+            f"the source has {items:,} items now, and {beyond:,} behind them are done already: it is not the one the "
+            "job began with. Give it the same items in the same order, or start the job anew",
             2,
         )
 

@@ -55,10 +55,11 @@ class Plan:
         if ledger.closed or ledger.exhausted:
             return 0
         room = max(0, self._spare(self._most(most)))
-        beyond = ledger.ahead.room(ledger.next)
+        beyond = ledger.account.ahead.room(ledger.next)
         if beyond is not None:
             room = min(room, beyond)
-        return room if ledger.limit is None else max(0, min(room, ledger.limit - ledger.next))
+        limit = ledger.account.limit
+        return room if limit is None else max(0, min(room, limit - ledger.next))
 
     @property
     def trickles(self) -> bool:
@@ -72,10 +73,15 @@ class Plan:
     def _spare(self, most: int) -> int:
         """Return how many of `most` items are not there, those aside that lanes hold."""
         ledger = self._ledger
-        undone = ledger.next + ledger.ahead.count - ledger.done
+        undone = self._undone()
         if TRICKLE * (most - undone) < most:
             undone -= sum(len(chunk) for lane in ledger.lanes.values() for chunk in lane.held.values())
         return most - undone
+
+    def _undone(self) -> int:
+        """Return how many items have been read that are not done."""
+        account = self._ledger.account
+        return self._ledger.next + account.ahead.count - account.done
 
     def admit(
         self,
@@ -108,7 +114,7 @@ class Plan:
         To be called before lanes are filled: what happened since the last time may have made room.
         """
         agenda, ledger = self.agenda, self._ledger
-        agenda.left = None if left is None else left + ledger.next + ledger.ahead.count - ledger.done
+        agenda.left = None if left is None else left + self._undone()
         if ledger.full or agenda.wants_to_know:
             held = chain.from_iterable(lane.held.values() for lane in ledger.lanes.values())
             agenda.on_flight(held, [*ledger.retries.chunks.values(), *self._suspects.resting()])
@@ -133,7 +139,7 @@ class Plan:
         lane.release(chunk)
         lane.solo = False
         del self._outstanding[chunk.start]
-        ledger.done += len(chunk)
+        ledger.account.done += len(chunk)
         self.agenda.on_unsent(chunk)
 
     def overtaken(self, now: float) -> list[int]:
