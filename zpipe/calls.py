@@ -12,8 +12,9 @@ from typing import Any, TypeVar, cast
 
 from zpipe.awaitables import is_awaitable
 from zpipe.core.spec import Call
-from zpipe.maps import MapCall, Zipped
+from zpipe.maps import MapCall
 from zpipe.results import OnError, Results, check_on_error
+from zpipe.zipped import Zipped
 
 __all__ = ["MISSING", "Calls", "probe"]
 

@@ -29,7 +29,6 @@ from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.serialize import dump_function
 from zpipe.slots import cores
 from zpipe.terms import RetryOn, terms, wishes
-from zpipe.zipped import Zipped
 
 __all__ = ["Pipeline"]
 
