@@ -32,8 +32,11 @@ __all__ = ["Supervisor", "cores", "ended", "main"]
 STEADY = 10.0
 """Seconds after which a process counts as having started well."""
 
-HASTY, PATIENCE = 1.0, 7
-"""A slot whose processes crash within HASTY seconds of their start, PATIENCE times in a row, is given up."""
+HASTY = 1.0
+"""Seconds within which a process that ends has not started well, however it ended."""
+
+PATIENCE = 7
+"""A slot whose processes crash before they have loaded a task, so many times in a row, is given up."""
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 """Signals a process brings on itself; any other comes from outside and is nobody's fault here."""
@@ -50,7 +53,7 @@ class _Slot(msgspec.Struct, eq=False):
     lifeline: int = -1
     started: float = 0.0
     due: float | None = 0.0
-    hasty: int = 0
+    vain: int = 0
     crashes: int = 0
     ready: bool = False
     dismissed: bool = False
@@ -264,22 +267,22 @@ class Supervisor:
         slot.follows = slot.warden.killed
         lived = now - slot.started
         if slot.warden.killed:  # over what it ran, which says nothing of the slot
-            slot.hasty = slot.crashes = 0
+            slot.vain = slot.crashes = 0
         else:
-            slot.hasty = slot.hasty + 1 if crashed and lived < HASTY and not slot.ready else 0
+            slot.vain = slot.vain + 1 if crashed and not slot.ready else 0
             slot.crashes = slot.crashes + 1 if (crashed or lived < HASTY) and lived < STEADY else 0
         text = f"worker {pid} of slot {slot.number} ended: {how}"
         if self._signals or slot.dismissed:
             self._say(text)
-        elif slot.hasty >= PATIENCE:
+        elif slot.vain >= PATIENCE:
             self._refused = True
-            self._say(f"{text}, {slot.hasty} times within {HASTY:g} s of its start: slot {slot.number} is given up")
+            self._say(f"{text}, {slot.vain} times before it had loaded a task: slot {slot.number} is given up")
         else:
             # One that is killed from outside, again and again, is not to blame: its slot is needed.
             most = 30.0 if crashed and not slot.ready else 0.5
             wait = min(most, 0.05 * 2.0**slot.crashes) if slot.crashes else 0.0
             slot.due = now + wait
-            if slot.hasty > 1 or not self._config.terse:
+            if slot.vain > 1 or not self._config.terse:
                 self._say(f"{text}; a new one starts {f'in {wait:.1f} s' if wait >= 0.1 else 'at once'}")
 
     def _end_group(self, slot: _Slot) -> None:

@@ -3,51 +3,69 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
-from process.tools import LOCAL, Zpipe, free_port
+from process.tools import LOCAL, Node, Zpipe, free_port
 
-QUICK = ("--seconds", "0.6", "--payload", "0")
+
+def measured(bench: Callable[[str], Node]) -> Node:
+    """Measure for a moment; for long if the machine is so busy that nothing came back, as the message then says."""
+    node = bench("0.6")
+    if node.end() == 1 and "came back within 0.2 s: give more --seconds" in node.err:
+        node = bench("12")
+    return node.ended(0)
+
+
+def unsaid(node: Node) -> list[str]:
+    """What it said, but for waiting for its workers, which a busy machine is slow to start."""
+    return [line for line in node.err.splitlines() if not line.startswith("zpipe: waiting for workers: ")]
 
 
 def test_a_table_and_an_object(zpipe: Zpipe) -> None:
     """On this machine, over Unix sockets or TCP: tables on stdout or an object there, and nothing else anywhere."""
-    shown = zpipe.start("bench", "--workers", "2", *QUICK)
-    told = zpipe.start(
-        "bench", "--workers", "1", *QUICK, "--chunk", "5", "--transport", "tcp", "--insecure", "--json"
-    ).ended(0)
+    two, one = ("bench", "--workers", "2", "--payload", "0"), ("bench", "--workers", "1", "--payload", "0")
+    one = (*one, "--chunk", "5", "--transport", "tcp", "--insecure", "--json")
+    shown = measured(lambda seconds: zpipe.start(*two, "--seconds", seconds))
+    told = measured(lambda seconds: zpipe.start(*one, "--seconds", seconds))
     found = json.loads(told.out)
     assert (found["workers"], found["workers_left"], found["lost"]) == (1, 1, 0)
     assert found["endpoint"].startswith("tcp://127.0.0.1:")
     assert [(one["payload"], one["chunk"]) for one in found["throughput"]] == [(0, 5)]
     assert found["throughput"][0]["items_per_second"] > 0
     assert found["round_trips"][0]["p50"] > 0
-    shown.ended(0)
     for text in ("zpipe ", "2 workers, ipc", "items/s", "p99.9 µs", "results was the right one"):
         assert text in shown.out, text
-    assert (shown.err, told.err) == ("", "")
+    assert (unsaid(shown), unsaid(told)) == ([], [])
 
 
 def test_with_a_key(zpipe: Zpipe) -> None:
     """One that is made for it, and gone afterwards: nothing is warned of, as nobody else gets in."""
-    told = zpipe.run("bench", "--workers", "1", *QUICK, "--chunk", "5", "--curve", "--json")
+    job = ("bench", "--workers", "1", "--payload", "0", "--chunk", "5", "--curve", "--json")
+    told = measured(lambda seconds: zpipe.start(*job, "--seconds", seconds))
     found = json.loads(told.out)
     assert found["endpoint"].startswith("tcp://127.0.0.1:")
     assert found["endpoint"].endswith(" with a key")
     assert found["throughput"][0]["items_per_second"] > 0
-    assert told.err == ""
+    assert unsaid(told) == []
 
 
 def test_workers_that_join(zpipe: Zpipe) -> None:
     """It says how workers join, waits until enough have, measures them, and lets them go."""
-    url = f"{LOCAL}:{free_port()}"
-    bench = zpipe.start("bench", "--bind", url, "--wait-workers", "3", *QUICK, "--json")
-    bench.said(f"zpipe: listening; start workers with: zpipe worker {url}")
-    workers = [zpipe.start("worker", url, "--slots", "2")]
-    bench.said(f"zpipe: waiting for workers: 2 of 3 are ready; start them with: zpipe worker {url}")
-    workers.append(zpipe.start("worker", url, "--slots", "1"))
-    assert json.loads(bench.ended(0).out)["workers"] == 3
-    for worker in workers:
-        worker.ended(0)
+
+    def bench(seconds: str) -> Node:
+        url = f"{LOCAL}:{free_port()}"
+        node = zpipe.start("bench", "--bind", url, "--wait-workers", "3", "--payload", "0", "--seconds", seconds,
+                           "--json")  # fmt: skip
+        node.said(f"zpipe: listening; start workers with: zpipe worker {url}")
+        workers = [zpipe.start("worker", url, "--slots", "2")]
+        node.said(f"zpipe: waiting for workers: 2 of 3 are ready; start them with: zpipe worker {url}")
+        workers.append(zpipe.start("worker", url, "--slots", "1"))
+        node.end()
+        for worker in workers:
+            worker.ended(0)
+        return node
+
+    assert json.loads(measured(bench).out)["workers"] == 3
 
 
 def test_what_cannot_be(zpipe: Zpipe) -> None:

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from process.tools import LINUX, LOCAL, Zpipe, free_port, values
+from process.tools import LINUX, LOCAL, Zpipe, free_port, values, wait_until
 
 ANY = "tcp://0.0.0.0"
 
@@ -98,9 +98,14 @@ def test_a_ventilator_without_a_key(zpipe: Zpipe) -> None:
     ventilator = zpipe.start("ventilator", "jobs:same", "--range", "0:3", "--bind", f"{ANY}:0", "--insecure")
     ventilator.said("warning: there is no key (--insecure): whoever can reach", " --insecure")
     url = ventilator.url()
-    worker = zpipe.start("worker", url, "--slots", "1", "--key-file", "key")
-    assert "has no key: it was started with --insecure" in worker.ended(1).err
-    ventilator.said("turned away")
+
+    def told() -> bool:
+        """Which of the two gets to know that the other has hung up is chance; the worker finds out in any case."""
+        worker = zpipe.start("worker", url, "--slots", "1", "--key-file", "key")
+        assert "has no key: it was started with --insecure" in worker.ended(1).err
+        return "turned away" in ventilator.err
+
+    wait_until(told, "the ventilator's word")
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--insecure", ZPIPE_KEY_FILE="key")
     zpipe.run("worker", url, "--slots", "1", "--insecure", ZPIPE_KEY_FILE="key")
     ventilator.ended(0)
