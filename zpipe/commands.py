@@ -28,7 +28,7 @@ from zpipe import context
 from zpipe.child import Child, seal
 from zpipe.errors import CommandFailed, TaskError
 
-__all__ = ["CommandTask"]
+__all__ = ["CommandTask", "is_numbered"]
 
 _PLACEHOLDER = r"\{(?:|\.|/|//|/\.|#)\}"
 _IN_WORDS = re.compile(f"({_PLACEHOLDER})")
@@ -167,6 +167,12 @@ def _base(value: bytes) -> bytes:
 
 def _folder(value: bytes) -> bytes:
     return posixpath.dirname(value.rstrip(b"/") or value) or b"."
+
+
+def is_numbered(template: str, shell: bool) -> bool:
+    """Tell whether a template has the item's number, so that equal items make different commands."""
+    found = (_IN_SCRIPT if shell else _IN_WORDS).finditer(template)
+    return any(match.group() == "{#}" for match in found)
 
 
 def _number(_: bytes) -> bytes:

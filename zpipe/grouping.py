@@ -14,13 +14,25 @@ from zpipe.core.spec import Encoding
 __all__ = ["Grouping", "field"]
 
 
-def field(name: str) -> Callable[[Any], Any]:
-    """Return what takes this field of a value."""
+def field(path: str) -> Callable[[Any], Any]:
+    """Return what takes this field of a value: `name`, `.name`, or `.outer.inner`.
+
+    It raises LookupError where there is none, and TypeError for what has no fields.
+    """
+    names = path[1:].split(".") if path.startswith(".") else [path]
 
     def take(value: Any) -> Any:
-        return value[name]
+        for name in names:
+            try:
+                value = value[name]
+            except KeyError:
+                raise LookupError(f"there is no field {name!r}") from None
+            except (TypeError, IndexError):
+                mend = ": lines of JSON, say, with --jsonl" if isinstance(value, str) else ""
+                raise TypeError(f"what is of type {type(value).__name__} has no field {name!r}{mend}") from None
+        return value
 
-    take.__qualname__ = f"the field {name!r}"
+    take.__qualname__ = f"the field {path!r}"
     return take
 
 

@@ -17,6 +17,7 @@ from zpipe import cache as caches
 from zpipe import digests
 from zpipe.core.spec import JobSpec
 from zpipe.errors import TaskError, UsageError
+from zpipe.grouping import field
 from zpipe.keys import load
 from zpipe.redis_cache import RedisOutcomes, is_redis
 from zpipe.sifting import Plan
@@ -80,7 +81,8 @@ def key_of(text: str) -> Callable[[int, Any], Any]:
     Raises UsageError.
     """
     if ":" not in text:
-        return lambda _, item: _field(item, text)
+        taken = field(text)
+        return lambda _, item: taken(item)
     try:
         found = import_object(text)
     except TaskError as error:
@@ -100,14 +102,6 @@ def key_of_call(made: Callable[..., object], call: Callable[[int], str]) -> Call
         return made(*item) if how == "star" else made(*item[0], **item[1])
 
     return key
-
-
-def _field(item: Any, name: str) -> Any:
-    if not isinstance(item, dict):
-        raise TypeError(f"it is of type {type(item).__name__}, which has no field {name!r}")
-    if name not in item:
-        raise KeyError(f"there is no field {name!r}")
-    return item[name]
 
 
 def past_path(journal: str | None) -> str:

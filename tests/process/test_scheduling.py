@@ -177,6 +177,7 @@ def test_a_cron_expression_feeds_a_job_that_is_cancelled(zpipe: Zpipe) -> None:
         (("--rate", "fast"), "no rate: give for instance 100/s"),
         (("--rate-per-key", "1/s"), "--rate-per-key needs --rate-key"),
         (("--rate-key", ".x"), "--rate-key goes with"),
+        (("--key", "host"), "--key host: all items would have that one key: write .host"),
         (("--delay", "1", "--eta", "5"), "give one"),
         (("--key", "jobs.py:nothing_there"), "--key jobs.py:nothing_there"),
         (("--priority", "1", "--unique"), "--priority and --unique don't go together"),

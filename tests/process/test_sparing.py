@@ -108,3 +108,5 @@ def test_what_can_not_be_is_refused(zpipe: Zpipe) -> None:
         (("--unique-by", "t.py:nothing"), "--unique-by t.py:nothing"),
     ):
         assert said in zpipe.run("run", "t.py:run", *given, text="a\n", status=2).err
+    for given in (("--unique",), ("--cache", "d"), ("--shell", "--cache", "d")):
+        assert "a command with {#}" in zpipe.run("run", "--command", "echo {#}", *given, text="a\n", status=2).err

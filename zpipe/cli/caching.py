@@ -42,7 +42,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--unique-by",
         metavar="KEY",
-        help="The same, for items with an equal KEY: the name of a field, or file.py:function of the item.",
+        help="The same, for items with an equal KEY: .name for that field of the item, or file.py:function of it.",
     ),
     click.option(
         "--cache",
@@ -82,6 +82,7 @@ def past(given: dict[str, Any]) -> str:
 def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> Any:
     """Return the plan that was asked for, None if none was. Raises UsageError."""
     from zpipe import plans
+    from zpipe.commands import is_numbered
     from zpipe.terms import Wishes
 
     if given["cache"] is None:
@@ -104,5 +105,9 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> An
         return None
     if given.get("then"):
         raise UsageError("--then goes with neither --unique nor --cache: a stage's items are not known one by one")
+    task = spec.task
+    if task.kind == "command" and is_numbered(task.name, task.shell):
+        what = "--unique" if given["cache"] is None else "--cache"
+        raise UsageError(f"{what} and a command with {{#}} don't go together: by its number no item is like another")
     key = plans.key_of(given["unique_by"]) if given["unique_by"] is not None else None
     return plans.make(wishes, plans.task_identity(spec), say, key)

@@ -27,7 +27,7 @@ _OPTIONS = [
         "--priority",
         metavar="EXPR",
         help="Items of a higher number go first, also ahead of what waits at workers. EXPR, here and below, is the "
-        "thing itself, .name for that field of the item, or file.py:function, which is called with the item.",
+        "thing itself (but for keys), .name for that field of the item, or file.py:function, which is called with the item.",
     ),
     click.option(
         "--ageing", metavar="SPAN", help="An item that has waited so long counts as one of a priority higher by 1."
@@ -103,6 +103,11 @@ def _meant(name: str, text: str) -> Any:
     if text.startswith("."):
         return claims.field(text)
     if name == "eta" or ":" not in text:
+        if name in ("key", "rate_key"):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {text}: all items would have that one key: write .{text} for that field "
+                "of each item, or file.py:function"
+            )
         return text if name != "priority" else _priority(text)
     try:
         found = tasks.import_object(text)
