@@ -87,10 +87,19 @@ def test_what_is_too_large_fails_its_item() -> None:
     assert [pickle.loads(one) for one in packing.split(outcome.frames[0])] == [[1, 0]]
 
 
+class Yielding:
+    """Is called as a generator function."""
+
+    def __call__(self, item: int) -> Iterator[int]:
+        yield item
+
+
 def test_generator_functions_are_known() -> None:
-    """By their code; partial ones and methods too; what merely returns a generator is none."""
+    """By their code; partial ones, methods and objects that are called too; what merely returns a generator is none."""
     assert tasks.yields(some)
     assert tasks.yields(partial(partial(some), 3))
+    assert tasks.yields(Yielding())
+    assert not tasks.yields(Yielding)
     assert not tasks.yields(returns)
     assert not tasks.yields(len)
     assert not tasks.yields(partial(len))

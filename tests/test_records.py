@@ -269,6 +269,11 @@ class TestPickle:
         assert "return plain data" in second["error"]["message"]
         assert "--format" not in second["error"]["message"]
 
+    def test_generators_are_no_values(self) -> None:
+        """Whoever wraps a generator function is told what a task has to be."""
+        (told,) = pickles(batch([(n for n in (1, 2))]))
+        assert "or name a function that has the yield itself" in told["error"]["message"]
+
     def test_item_that_has_no_pickle(self) -> None:
         """An item that can't be pickled any more is shown by its repr."""
         assert "Unprintable" in pickles(batch([1], items=[Unprintable()]))[0]["item"]

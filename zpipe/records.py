@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ClassVar
 
 import msgspec
@@ -104,6 +105,8 @@ def encode(
 
 def refuse(batch: Batch, index: int, value: Any, can: str, error: Exception, mend: str = _MEND) -> None:
     """Fail an item whose value can't be encoded."""
+    if isinstance(value, GeneratorType | AsyncGeneratorType):
+        mend = "return a list of what it yields, or name a function that has the yield itself (and is not async)"
     said = f"the value of item {index}, a {type(value).__name__}, can't {can}: {message_text(error)}; {mend}"
     batch.fail(index, {"type": type(error).__name__, "message": said, "traceback": ""})
 

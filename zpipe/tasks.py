@@ -116,6 +116,8 @@ def yields(task: Any) -> bool:
     while isinstance(task, partial):
         task = task.func
     code = getattr(task, "__code__", None)
+    if code is None and not isinstance(task, type):
+        code = getattr(getattr(type(task), "__call__", None), "__code__", None)  # noqa: B004 - what it is, not whether
     return bool(code is not None and code.co_flags & GENERATOR)
 
 
