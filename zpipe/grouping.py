@@ -23,17 +23,21 @@ def field(path: str) -> Callable[[Any], Any]:
 
     def take(value: Any) -> Any:
         for name in names:
-            try:
-                value = value[name]
-            except KeyError:
-                raise LookupError(f"there is no field {name!r}") from None
-            except (TypeError, IndexError):
-                mend = ": lines of JSON, say, with --jsonl" if isinstance(value, str) else ""
-                raise TypeError(f"what is of type {type(value).__name__} has no field {name!r}{mend}") from None
+            value = _take(value, name)
         return value
 
     take.__qualname__ = f"the field {path!r}"
     return take
+
+
+def _take(value: Any, name: str) -> Any:
+    try:
+        return value[name]
+    except KeyError:
+        raise LookupError(f"there is no field {name!r}") from None
+    except (TypeError, IndexError):
+        mend = ": lines of JSON, say, with --jsonl" if isinstance(value, str) else ""
+        raise TypeError(f"what is of type {type(value).__name__} has no field {name!r}{mend}") from None
 
 
 class Grouping:

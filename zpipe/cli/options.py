@@ -324,8 +324,8 @@ def output_options(function: F) -> F:
             click.option(
                 "--group-by",
                 metavar="KEY",
-                help="Bring values together by KEY, .name for that field or MODULE:FUNCTION of the value, and write a line "
-                "{key, values} for each key; with --reduce {key, value}, which takes no more memory than those.",
+                help="Bring values together by KEY, .name for that field or MODULE:FUNCTION of the value, and write a "
+                "line {key, values} for each key; with --reduce {key, value}, which takes no more memory than those.",
             ),
             click.option(
                 "--dead-letters",

@@ -27,7 +27,8 @@ _OPTIONS = [
         "--priority",
         metavar="EXPR",
         help="Items of a higher number go first, also ahead of what waits at workers. EXPR, here and below, is the "
-        "thing itself (but for keys), .name for that field of the item, or file.py:function, which is called with the item.",
+        "thing itself (but for keys), .name for that field of the item, or file.py:function, which is called with the "
+        "item.",
     ),
     click.option(
         "--ageing", metavar="SPAN", help="An item that has waited so long counts as one of a priority higher by 1."
