@@ -43,6 +43,9 @@ COPY_BYTES = 131_072
 PEER_MESSAGES = 10_000
 """Control messages to or from one peer that wait at most; those beyond are not read, or are lost."""
 
+LONGEST_TTL = 65.0
+"""Seconds of a heartbeat up to which a peer can be told to bear no more silence than that."""
+
 SLACK = 1024
 """Bytes that encryption and the handshake's commands may add to a frame."""
 
@@ -91,11 +94,14 @@ def make_context() -> Any:
     return context
 
 
-def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = True, most: int = -1) -> Any:
+def make_socket(
+    context: Any, kind: int, *, heartbeat: float, reconnect: bool = True, most: int = -1, bounded: bool = False
+) -> Any:
     """Return a socket that never blocks, and notices a silent peer after `heartbeat` s.
 
-    most: bytes that a frame to it may have (-1: any number); whoever announces more is cut off. Raises UsageError when
-    no more files may be opened.
+    most: bytes that a frame to it may have (-1: any number); whoever announces more is cut off. bounded: it takes no
+    more than some messages ahead of whoever reads them, and notices a silent peer after that one's `heartbeat`. Raises
+    UsageError when no more files may be opened.
     """
     try:
         made = context.socket(kind)
@@ -104,14 +110,20 @@ def make_socket(context: Any, kind: int, *, heartbeat: float, reconnect: bool = 
     made.set(zmq.LINGER, 0)
     # Peers that say much and hear little are to fill their own memory, not ours.
     made.set(zmq.SNDHWM, PEER_MESSAGES if kind == zmq.ROUTER else 0)
-    made.set(zmq.RCVHWM, PEER_MESSAGES if kind == zmq.ROUTER else 0 if kind == zmq.DEALER else 1000)
+    made.set(zmq.RCVHWM, PEER_MESSAGES if kind == zmq.ROUTER else 1000 if bounded or kind == zmq.PUSH else 0)
     made.set(zmq.MAXMSGSIZE, most if most < 0 else most + SLACK)
     if kind == zmq.PUSH:
         # Never queue for nobody. Not on a DEALER: there it also drops, at a cut, what has arrived and is not yet read.
         made.set(zmq.IMMEDIATE, 1)
-    made.set(zmq.HEARTBEAT_IVL, max(1, int(heartbeat * 250)))
+    # libzmq (4.3.5) aborts the process when a ping is due on a connection that broke while what it brought had no room.
+    # So who bounds that does not ping, but is pinged by those who connect, and told how long to bear silence.
+    made.set(zmq.HEARTBEAT_IVL, 0 if bounded else max(1, int(heartbeat * 250)))
     made.set(zmq.HEARTBEAT_TIMEOUT, max(1, int(heartbeat * 750)))
-    made.set(zmq.HEARTBEAT_TTL, max(100, int(heartbeat * 1000)))
+    # It also takes a TTL of 65.6 s and more for its remainder.
+    made.set(zmq.HEARTBEAT_TTL, max(100, int(heartbeat * 1000)) if heartbeat <= LONGEST_TTL else 0)
+    if bounded:
+        made.set(zmq.TCP_KEEPALIVE, 1)
+        made.set(zmq.TCP_KEEPALIVE_IDLE, max(1, int(heartbeat)))
     made.set(zmq.HANDSHAKE_IVL, max(1000, int(heartbeat * 1000)))
     if reconnect:
         made.set(zmq.RECONNECT_IVL, 50)

@@ -91,7 +91,7 @@ class Sink:
         self._unwritten: list[tuple[wire.Result, Sequence[wire.Buffer]]] = []
 
     def _open(self, context: Any, heartbeat: float) -> Any:
-        return link.make_socket(context, zmq.PULL, heartbeat=heartbeat, most=wire.MAX_BYTES)
+        return link.make_socket(context, zmq.PULL, heartbeat=heartbeat, most=wire.MAX_BYTES, bounded=True)
 
     def bind(self, endpoint: str) -> str:
         """Bind the results socket; return the endpoint, announced. Raises UsageError."""

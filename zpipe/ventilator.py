@@ -146,7 +146,8 @@ class Ventilator:
 
     def bind(self, url: str) -> str:
         """Bind the control socket; return the address workers may be given. Raises UsageError."""
-        control = link.make_socket(self._context, zmq.ROUTER, heartbeat=self._heartbeat, most=wire.MAX_CONTROL_BYTES)
+        most = wire.MAX_CONTROL_BYTES
+        control = link.make_socket(self._context, zmq.ROUTER, heartbeat=self._heartbeat, most=most, bounded=True)
         if self._guard is not None:
             self._guard.serve(control, url)
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,6 +240,50 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.002)
+
+
+HELD_UP = """
+import subprocess, sys, time, zmq
+from zpipe import link
+
+sender = \"\"\"
+import sys, time, zmq
+push = zmq.Context().socket(zmq.PUSH)
+push.set(zmq.SNDHWM, 0)
+push.connect(sys.argv[1])
+for _ in range(5000):
+    push.send(bytes(1000))
+print("sent", flush=True)
+time.sleep(600)
+\"\"\"
+context = link.make_context()
+pull = link.make_socket(context, zmq.PULL, heartbeat=2.0, bounded=True)
+at = link.bind(pull, "tcp://127.0.0.1:*")
+with subprocess.Popen([sys.executable, "-c", sender, at], stdout=subprocess.PIPE) as child:
+    child.stdout.readline()
+    assert pull.poll(60_000)
+    time.sleep(0.1)
+    child.kill()
+time.sleep(1.2)
+print(bytes(link.receive(pull)[0]) == bytes(1000))
+context.destroy(linger=0)
+"""
+
+
+def test_a_connection_that_breaks_while_nobody_reads() -> None:
+    """What has come of it is there for whoever reads later: libzmq, which then would ping it, has ended no process."""
+    done = subprocess.run([sys.executable, "-c", HELD_UP], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+@pytest.mark.parametrize("heartbeat", [66.0, 140.0])
+def test_a_long_silence_is_borne(loop: Loop, context: Any, heartbeat: float) -> None:
+    """By both sides, though libzmq can't tell the other one of so long a time."""
+    pair = Pair(loop, context, heartbeat)
+    for made in (pair.push, pair.pull):
+        assert made.get(zmq.HEARTBEAT_TTL) == 0
+        assert made.get(zmq.HEARTBEAT_IVL) == heartbeat * 250
+    pair.close()
 
 
 def test_a_socket_too_many_is_told(context: Any) -> None:
