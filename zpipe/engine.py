@@ -202,6 +202,7 @@ class Engine:
         sink.bind(endpoints.sibling(ventilator.bound, "results", 0))
         sink.collector.job = ventilator.director.job
         sink.collector.issued = ventilator.issued
+        sink.collector.together = self._work.together
         self.helm = Helm(self._loop, ventilator, sink, work)
 
     def _plan(self) -> Plan | None:

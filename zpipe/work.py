@@ -129,6 +129,17 @@ class Work:
 
     # outcomes
 
+    def together(self, start: int, stop: int) -> bool:
+        """Whether these items, which are issued and not done, were taken together."""
+        ticket = self.tickets.get(start)
+        return stop <= (ticket if ticket is not None else self.tickets[self._first(start)])[0]
+
+    def _first(self, item: int) -> int:
+        """Return the first of those that were taken together with an item."""
+        while item not in self.tickets:
+            item -= 1
+        return item
+
     def deliver(self, result: wire.Result, frames: Sequence[wire.Buffer]) -> None:
         """Hand outcomes to whoever the items were taken from."""
         start, stop = result.start, result.stop
@@ -142,9 +153,7 @@ class Work:
 
     def _deliver_part(self, start: int, stop: int, frames: Sequence[wire.Buffer]) -> None:
         """Hand on the outcomes of a part of what was sent together: a worker ended over it."""
-        first = start
-        while first not in self.tickets:
-            first -= 1
+        first = self._first(start)
         whole, receiver = self.tickets[first]
         left = self._parts.pop(first, whole - first) - (stop - start)
         if left:

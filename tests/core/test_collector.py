@@ -261,6 +261,17 @@ def test_results_of_what_was_never_sent_do_not_count() -> None:
     assert (elsewhere.strays, elsewhere.counted) == (1, 1)
 
 
+def test_results_of_what_was_not_sent_together_do_not_count() -> None:
+    """Nobody could be given them; what was sent is waited for still."""
+    collector = make()
+    collector.together = lambda start, stop: start // 5 == (stop - 1) // 5
+    assert take(collector, result(3, 7)) == []
+    assert (collector.strays, collector.done.count, collector.take_receipts()) == (1, 0, [])
+    assert take(collector, result(0, 5)) == [0, 1, 2, 3, 4]
+    assert take(collector, result(0, 6)) == []
+    assert (collector.strays, collector.duplicates, collector.done.count) == (1, 1, 5)
+
+
 def test_the_end_is_known_from_this_ventilator_alone() -> None:
     """A source that has grown since an earlier start of the job has more items than that start told of."""
     collector = Collector(job="job", done=RangeSet([(0, 2)]), total=3)

@@ -59,9 +59,11 @@ class Collector:
         self.failed = failed
         self.duplicates = 0
         self.strays = 0
-        """Results of other jobs, and of items that were not sent."""
+        """Results of other jobs, and of items that were not sent, or not together."""
         self.issued: Callable[[], int] | None = None
         """Tells how many items have been sent so far, where that is known."""
+        self.together: Callable[[int, int], bool] | None = None
+        """Tells whether items that are not done were sent together, where that is known."""
         self.horizon: Horizon | None = None
         """What is known of it where that has to be told."""
         self._over = hit is not None and not ordered
@@ -123,12 +125,7 @@ class Collector:
         if result.again is not None:
             self._ask(result, result.again)
             return ()
-        if self.done.overlaps(start, stop):
-            self.duplicates += 1
-            if self.done.covers(start, stop):
-                self._receipt(result, size)
-            else:
-                self._ask(result, 0.0, void=True)
+        if self._is_settled(result, size):
             return ()
         if self._copied and result.failures and self._may_yet_succeed(result):
             self._ask(result, 0.0, void=True)
@@ -149,6 +146,20 @@ class Collector:
         self._waiting[start] = (result, payload, size)
         self._waiting_bytes += size
         return self._in_order()
+
+    def _is_settled(self, result: Result, size: int) -> bool:
+        """Whether a result has items that are done, or none that were sent together: it is answered, or dropped."""
+        start, stop = result.start, result.stop
+        if self.done.overlaps(start, stop):
+            self.duplicates += 1
+            if self.done.covers(start, stop):
+                self._receipt(result, size)
+            else:
+                self._ask(result, 0.0, void=True)
+            return True
+        stray = self.together is not None and not self.together(start, stop)
+        self.strays += stray
+        return stray
 
     def _is_beyond(self, stop: int) -> bool:
         """Whether there are no such items, or they were not sent."""
