@@ -220,7 +220,10 @@ class Siege:
         """Ask again and again without hearing any answer; others are answered meanwhile."""
         context = zmq.Context()
         try:
-            with self._socket(context, zmq.DEALER) as made, self._socket(context, zmq.DEALER) as other:
+            with (
+                self._socket(context, zmq.DEALER, key=True) as made,
+                self._socket(context, zmq.DEALER, key=True) as other,
+            ):
                 made.set(zmq.RCVHWM, 1)
                 made.set(zmq.RCVBUF, 4096)
                 made.connect(self.ports["control"])
@@ -230,10 +233,9 @@ class Siege:
                         self.sent["questions nobody hears the answers to"] += 1
                 self.feed(10)
                 self.until_done()
-                if "--insecure" in self._given:
-                    other.connect(self.ports["control"])
-                    other.send_multipart([bytes(frame) for frame in coding.encode(wire.Ask("status"))])
-                    assert other.poll(60_000), "a question is not answered since another peer does not hear"
+                other.connect(self.ports["control"])
+                other.send_multipart([bytes(frame) for frame in coding.encode(wire.Ask("status"))])
+                assert other.poll(60_000), "a question is not answered since another peer does not hear"
                 made.setsockopt(zmq.LINGER, 0)
         finally:
             context.destroy(linger=0)
@@ -269,7 +271,7 @@ class Siege:
         context = zmq.Context()
         try:
             for port, kind in (("control", zmq.DEALER), ("results", zmq.PUSH)):
-                with self._socket(context, kind) as made:
+                with self._socket(context, kind, key=True) as made:
                     made.connect(self.ports[port])
                     for _ in range(count):
                         with contextlib.suppress(zmq.ZMQError):

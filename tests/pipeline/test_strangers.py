@@ -5,6 +5,7 @@ Each of them has a counterpart with the right key that gets through, so that a d
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import chores
 import pytest
 import zmq
+from attacks import raw
 from process.tools import PATIENCE, wait_until
 
 import zpipe
@@ -257,6 +259,8 @@ class Tap:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self.heard = b""
+        self.parts: list[tuple[bool, bytes]] = []
+        """What went by, piece by piece, and whether it came from the side that connected."""
 
     def run(self, done: Callable[[], bool]) -> None:
         """Pass on what comes, both ways, until all is done."""
@@ -273,6 +277,7 @@ class Tap:
                     except TimeoutError:
                         continue
                     self.heard += data
+                    self.parts.append((one is near, data))
                     other.sendall(data)
 
 
@@ -302,6 +307,55 @@ def test_whoever_listens_learns_nothing(key: Path, context: Any, keyed: bool) ->
     assert got[0] == secret
     assert (secret[:40] in tap.heard) is not keyed
     assert all(line.encode() not in tap.heard for line in key.read_text().splitlines())
+    guard.close()
+    loop.close()
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_what_was_heard_can_not_be_said_again(key: Path, context: Any, keyed: bool) -> None:
+    """Every byte of a connection, sent once more, is one more message without a key, and nothing with one."""
+    loop = Loop()
+    guard = security.Guard(loop, context, held(key) if keyed else None, lambda text, error: None)
+    pull = link.make_socket(context, zmq.PULL, heartbeat=10)
+    guard.serve(pull, "tcp://")
+    url = link.bind(pull, "tcp://127.0.0.1:*")
+    tap, push = Tap(url), link.make_socket(context, zmq.PUSH, heartbeat=10)
+    security.approach(push, tap.url, held(key) if keyed else None)
+    push.connect(tap.url)
+    sent = False
+
+    def came() -> bool:
+        nonlocal sent
+        loop.turn(0)
+        sent = sent or link.send(push, [b"a result"])
+        return link.receive(pull) == [b"a result"]
+
+    events: list[int] = []
+    watch = link.Watch(loop, pull, events.append, lambda host, fault: None)
+    tap.run(came)
+    with raw.connect(url) as replayer:
+        replayer.settimeout(0.01)
+        answer, due, message = b"", 0, False
+
+        def over() -> bool:
+            nonlocal answer, message
+            loop.turn(0)
+            message = message or link.receive(pull) == [b"a result"]
+            with contextlib.suppress(OSError):
+                answer += replayer.recv(65_536)
+            return message or link.FAILED in events
+
+        for ours, data in tap.parts:  # each when it is its turn, as the first one did
+            if ours:
+                with contextlib.suppress(OSError):
+                    replayer.sendall(data)
+            else:
+                due += len(data)
+                wait_until(lambda due=due: over() or len(answer) >= due, "an answer")  # type: ignore[misc]
+        wait_until(over, "an end of the handshake")
+        assert (message, link.FAILED in events) == (not keyed, keyed)
+    push.close()
+    watch.close()
     guard.close()
     loop.close()
 
