@@ -71,6 +71,7 @@ LEVELS = [
     {"drive_inline", "inline_engine"},
     {"pipeline"},
     {"oneliners", "async_pipeline", "joblib", "pool", "benchmark"},
+    {"coded"},
     {"cli"},
 ]
 FORBIDDEN = {

@@ -33,7 +33,20 @@ from zpipe.pipeline import Pipeline
 from zpipe.results import Results
 from zpipe.slots import cores
 
-__all__ = ["Plan", "await_workers", "measure", "run"]
+__all__ = [
+    "END",
+    "TRIPS",
+    "WARM",
+    "Mark",
+    "Payloads",
+    "Plan",
+    "Tell",
+    "await_workers",
+    "environment",
+    "measure",
+    "run",
+    "too_slow",
+]
 
 SHARE = 0.2
 """Seconds a measurement takes at least: with less, it would be all warm-up."""
@@ -118,12 +131,17 @@ class _Counted(MapCall):
         super().arrived(start, count, found, size)
 
 
-class _Payloads:
-    """The items that are sent, and what must come back: item `n` of any size can be told from its neighbours."""
+class Payloads:
+    """The items that are sent, and what must come back: item `n` of any size can be told from its neighbours.
 
-    def __init__(self, size: int) -> None:
+    They are bytes, or as much `text`.
+    """
+
+    def __init__(self, size: int, *, text: bool = False) -> None:
         many = max(2, min(DISTINCT, DISTINCT_BYTES // max(size, 1)))
-        whole = os.urandom(size + many)
+        whole: Any = os.urandom(size + many)
+        if text:
+            whole = whole.hex()
         self._made = [whole[n : n + size] for n in range(many)] if size else []
         self.size = size
 
@@ -210,7 +228,7 @@ def measure(pipe: Pipeline, plan: Plan, tell: Tell, *, endpoint: str = "") -> Fi
     loads: list[Throughput] = []
     trips: list[RoundTrips] = []
     for payload in plan.payloads:
-        payloads = _Payloads(payload)
+        payloads = Payloads(payload)
         name = size_text(payload) if payload else "numbers"
         tell(f"{name}: one there and back at a time", False)
         trips.append(_there_and_back(pipe, payloads, plan.share))
@@ -258,7 +276,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _there_and_back(pipe: Pipeline, payloads: _Payloads, share: float) -> RoundTrips:
+def _there_and_back(pipe: Pipeline, payloads: Payloads, share: float) -> RoundTrips:
     """Have items go there and back, one at a time."""
     began = time.monotonic()
     end, last = began + share * END, began + share
@@ -272,7 +290,7 @@ def _there_and_back(pipe: Pipeline, payloads: _Payloads, share: float) -> RoundT
         except FuturesTimeoutError:
             if took:
                 break
-            raise _too_slow(payloads.size, share) from None
+            raise too_slow(payloads.size, share) from None
         seconds = time.perf_counter() - before
         payloads.check(trip, [value])
         trip += 1
@@ -281,7 +299,7 @@ def _there_and_back(pipe: Pipeline, payloads: _Payloads, share: float) -> RoundT
     return round_trips(payloads.size, took)
 
 
-class _Mark(msgspec.Struct, frozen=True):
+class Mark(msgspec.Struct, frozen=True):
     """How far it was at some time: results taken and checked, and chunks that have come, with the items in them."""
 
     at: float
@@ -289,20 +307,20 @@ class _Mark(msgspec.Struct, frozen=True):
     came: tuple[int, int] = (0, 0)
 
 
-def _full_load(pipe: Pipeline, payloads: _Payloads, chunk: int | None, share: float) -> Throughput:
+def _full_load(pipe: Pipeline, payloads: Payloads, chunk: int | None, share: float) -> Throughput:
     """Send as much as goes through, and see how much comes back between the warm-up and the end."""
     began = time.monotonic()
     warm, end = began + share * WARM, began + share * END
     call = pipe.start_map(echo, payloads.until(end), kind=partial(_Counted, chunk))
     assert isinstance(call, _Counted)
-    zero = first = last = mark = _Mark(began)
+    zero = first = last = mark = Mark(began)
     results: Results[Any] = Results.of(call, "raise", share)
     with results:
         size = 1
         try:
             while block := list(islice(results, size)):
                 payloads.check(mark.results, block)
-                before, mark = mark, _Mark(time.monotonic(), mark.results + len(block), call.came)
+                before, mark = mark, Mark(time.monotonic(), mark.results + len(block), call.came)
                 size = _next_size(size, mark.at - before.at)
                 if first.at < warm:
                     first = last = mark
@@ -313,7 +331,7 @@ def _full_load(pipe: Pipeline, payloads: _Payloads, chunk: int | None, share: fl
     if last is first:
         first = zero
     if last is zero:
-        raise _too_slow(payloads.size, share)
+        raise too_slow(payloads.size, share)
     items = last.results - first.results
     chunks, held = (then - before for before, then in zip(first.came, last.came, strict=True))
     return Throughput(
@@ -333,7 +351,8 @@ def _next_size(size: int, seconds: float) -> int:
     return max(size // 2, 1) if seconds > SLOW else size
 
 
-def _too_slow(payload: int, share: float) -> ZpipeError:
+def too_slow(payload: int, share: float) -> ZpipeError:
+    """Return the error for a measurement of `share` seconds in which nothing came back."""
     what = f"item of {size_text(payload)}" if payload else "item"
     return ZpipeError(f"not one {what} came back within {share:.1f} s: give more --seconds, or a smaller --payload")
 

@@ -8,8 +8,9 @@ import pytest
 from pipeline import chores
 
 import zpipe
-from zpipe import benchmark
-from zpipe.benchmark import Plan, await_workers, measure
+from zpipe import benchmark, coded, data
+from zpipe.benchmark import Payloads, Plan, await_workers, measure
+from zpipe.core.spec import Codec
 from zpipe.errors import UsageError, ZpipeError
 
 
@@ -74,3 +75,21 @@ def test_plans_that_cannot_be(plan: tuple[float, tuple[int, ...]], said: str) ->
     """What can't be measured is refused before anything is started."""
     with pytest.raises(UsageError, match=said):
         Plan(*plan)
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_wrong_values_of_jobs_without_pickles(codec: Codec) -> None:
+    """They end it, too, whichever of both measurements they are in."""
+    payloads = Payloads(100, text=codec == "json")
+    load = coded._Load(payloads, codec, 1.0)
+    right = [payloads[n] for n in range(3)]
+    load.write([data.dump(right, codec)])
+    load.write([])
+    assert load.mark.results == 3
+    with pytest.raises(ZpipeError, match="wrong result: item 3 of 100 bytes came back"):
+        load.write([data.dump(right, codec)])
+    trips = coded._Trips(payloads, codec, 1.0)
+    assert trips.take(5) is not None
+    assert trips.take(5) is None
+    with pytest.raises(ZpipeError, match="wrong result: item 0"):
+        trips.write([data.dump(right[1:2], codec)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
 from process.tools import LOCAL, Node, Zpipe, free_port
 
 
@@ -49,6 +50,29 @@ def test_with_a_key(zpipe: Zpipe) -> None:
     assert unsaid(told) == []
 
 
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_without_pickles(zpipe: Zpipe, codec: str) -> None:
+    """Jobs whose items and values are data, over Unix sockets or with a key."""
+    job = ("bench", "--workers", "1", "--payload", "0,1K", "--chunk", "7", "--codec", codec, "--json")
+    job = (*job, "--curve") if codec == "json" else job
+    told = measured(lambda seconds: zpipe.start(*job, "--seconds", seconds if seconds != "0.6" else "2"))
+    found = json.loads(told.out)
+    assert (
+        found["endpoint"]
+        == {
+            "json": "tcp with a key, items and values as JSON",
+            "msgpack": "ipc, items and values as MessagePack",
+        }[codec]
+    )
+    assert (
+        [one["payload"] for one in found["throughput"]] == [one["payload"] for one in found["round_trips"]] == [0, 1024]
+    )
+    for one in found["throughput"]:
+        assert (one["chunk"], found["lost"]) == (7, 0)
+        assert one["items_per_second"] > 0
+    assert all(one["p50"] > 0 for one in found["round_trips"])
+
+
 def test_workers_that_join(zpipe: Zpipe) -> None:
     """It says how workers join, waits until enough have, measures them, and lets them go."""
 
@@ -79,6 +103,8 @@ def test_what_cannot_be(zpipe: Zpipe) -> None:
         (("--workers", "1", "--wait-workers", "2"), "--wait-workers 2 can't come true with 1 workers"),
         (("--bind", f"{LOCAL}:0", "--transport", "tcp"), "--transport tcp is for workers of this machine"),
         (("--bind", "tcp://0.0.0.0:0"), "or add --insecure"),
+        (("--codec", "json", "--bind", f"{LOCAL}:0"), "--codec json is for workers of this machine"),
+        (("--codec", "json", "--workers", "0"), "--workers 0 leaves nobody to work"),
         (("--curve", "--insecure"), "--curve makes a key of its own"),
     ]
     found = zpipe.forked(*(("bench", *args) for args, _ in cases))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zpipe.cli import options
+from zpipe.core.spec import Codec
 from zpipe.errors import UsageError
 
 __all__ = ["command"]
@@ -48,6 +49,7 @@ class _Chunks(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 Examples:
   zpipe bench
   zpipe bench --transport tcp --payload 0,1M --chunk auto,1,100 --seconds 30
+  zpipe bench --codec msgpack --payload 0,64K
   zpipe bench --bind tcp://0.0.0.0:5557 --wait-workers 64 --json
 and there, on as many hosts as there are
   zpipe worker tcp://HOST:5557
@@ -98,6 +100,14 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
     metavar="S",
     help="How long it all takes, once the workers are ready.",
 )
+@click.option(
+    "--codec",
+    type=click.Choice(["pickle", "json", "msgpack"]),
+    default="pickle",
+    show_default=True,
+    help="How items and values travel. With json or msgpack they are data, in jobs of the command line with workers of "
+    "this machine, which start anew for each measurement; payloads are text with json.",
+)
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="The figures as a JSON object.")
 @options.heartbeat_option()
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the figures and errors.")
@@ -112,6 +122,7 @@ def command(
     payload: tuple[int, ...],
     chunk: tuple[int | None, ...],
     seconds: float,
+    codec: Codec,
     json_: bool,
     heartbeat: float,
     quiet: bool,
@@ -127,6 +138,8 @@ def command(
         raise UsageError(f"--transport {transport} is for workers of this machine; --bind {bind} says it already")
     if curve and (bind is not None or transport == "ipc" or key_file is not None or insecure):
         raise UsageError("--curve makes a key of its own, for workers of this machine over TCP: leave the others out")
+    if codec != "pickle" and (bind is not None or wait_workers is not None):
+        raise UsageError(f"--codec {codec} is for workers of this machine: leave out --bind and --wait-workers")
     show = not quiet and sys.stderr is not None and sys.stderr.isatty()
 
     def tell(text: str, lasting: bool) -> None:
@@ -136,16 +149,18 @@ def command(
             click.echo(f"zpipe: {text}", err=True)
 
     plan = Plan(seconds, payload, chunk)
-    found = run(
-        plan,
-        tell,
-        workers=workers,
-        bind=bind,
-        tcp=transport == "tcp",
-        curve=curve,
-        key_file=key_file,
-        insecure=insecure,
-        wanted=wait_workers,
-        heartbeat=heartbeat,
-    )
+    how: dict[str, Any] = {
+        "workers": workers,
+        "tcp": transport == "tcp",
+        "curve": curve,
+        "key_file": key_file,
+        "insecure": insecure,
+        "heartbeat": heartbeat,
+    }
+    if codec == "pickle":
+        found = run(plan, tell, bind=bind, wanted=wait_workers, **how)
+    else:
+        from zpipe.coded import run_coded
+
+        found = run_coded(plan, tell, codec, **how)
     click.echo(found.json() if json_ else found.text())
