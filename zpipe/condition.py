@@ -54,6 +54,11 @@ class Condition(_Lock, threading.Condition):  # type: ignore[misc]
                     self._waiters.remove(waiter)
         return told
 
+    def notify_all(self) -> None:
+        """Wake all who wait."""
+        if self._waiters:
+            super().notify_all()
+
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Take the lock, with signals held back until what was so taken is released."""
         _many.add()

@@ -46,6 +46,11 @@ BRISK = 0.0005
 A core that sleeps takes up to a fifth of a round trip to be up again. Who looks makes room for all others each time.
 """
 
+CROWDED, RESPITE = 0.00005, 0.05
+"""Seconds that others take of the room made for them, from which on nobody looks like that for a while: who makes room
+waits for its next turn, and who sleeps is woken ahead of others.
+"""
+
 
 class Helm:
     """Keeps apart those who touch the ventilator and the sink of one loop. Used by any thread, but where it says so.
@@ -72,7 +77,8 @@ class Helm:
         """How often one has; and when the pipeline's last looked."""
         self._wanted = False
         self._unsettled = False
-        self._brisk = True
+        self._brisk = 0.0
+        """From when on to keep looking."""
         self._bell: int | None = None
         self._poll: Any = None
 
@@ -204,13 +210,19 @@ class Helm:
     def _await(self, milliseconds: int | None) -> bool:
         """Wait for results; return whether there may be some."""
         poll, now = self._poll.poll, time.monotonic
-        until = now() + BRISK
+        looked = began = now()
         events = poll(0)
-        while not events and self._brisk and now() < until:
+        while not events and self._brisk <= looked < began + BRISK:
             os.sched_yield()
+            came, looked = looked, now()
             events = poll(0)
+            if looked - came > CROWDED:
+                self._brisk = looked + RESPITE
         events = events or poll(milliseconds)
-        self._brisk = now() < until
+        if now() > began + BRISK:
+            self._brisk = math.inf
+        elif self._brisk == math.inf:
+            self._brisk = 0.0
         found = False
         for fd, _ in events:
             if fd == self._bell:

@@ -99,7 +99,7 @@ class Lane:
 
     def put(self, chunk: Chunk) -> None:
         """Have a chunk sent: at once if it is large, else with the others of this turn, when it is `flush`ed."""
-        if not self.introduce(chunk.task):
+        if chunk.task not in self._tasks and not self.introduce(chunk.task):
             self._refused(chunk)
             return
         body = coding.inline(chunk.payload)

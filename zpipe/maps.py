@@ -388,8 +388,7 @@ class _Part:
         self._start = start
 
     def deliver(self, offset: int, count: int, frames: Sequence[Buffer]) -> None:
-        size = sum(len(frame) if isinstance(frame, bytes) else memoryview(frame).nbytes for frame in frames)
-        self.settle(offset, count, frames, size + WEIGHT)
+        self._call.arrived(self._start + offset, count, frames, sum(map(len, frames)) + WEIGHT)
 
     def settle(self, offset: int, count: int, found: Sequence[Buffer] | BaseException, size: int) -> None:
         self._call.arrived(self._start + offset, count, found, size)

@@ -447,7 +447,8 @@ class Ventilator:
             task, chunker = current
             if self.ledger.account.ahead.count and not self._supply.skip():
                 return None
-            wanted = self.ledger.wanted(self._supply.remaining(), chunker)
+            remaining = self._supply.remaining() if chunker.fixed is None else None
+            wanted = self.ledger.wanted(remaining, chunker)
             batch = self._supply.take(wanted) if wanted else None
             if batch is not None:
                 if self._sifted is not None:

@@ -53,7 +53,8 @@ class Work:
         if chosen is None:
             return None
         self._chosen = chosen
-        return self._known(chosen.function), chosen.chunker
+        function = chosen.function
+        return function.number if function.number in self._specs else self._known(function), chosen.chunker
 
     def _known(self, function: Function) -> int:
         """Return a function's number, of which it is then known what it stands for."""

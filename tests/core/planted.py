@@ -49,7 +49,7 @@ class Bug:
 
 
 BUGS = {
-    "the dedupe lets all through": Bug(RangeSet, "overlaps", "return i", "return False and i"),
+    "the dedupe lets all through": Bug(RangeSet, "overlaps", "return self._starts[", "return False and self._starts["),
     "a requeue loses the chunk": Bug(Pending, "add", "heappush(self._heap, chunk.start)", "pass", "kills"),
     "a requeue loses it from the books, too": Bug(
         Returns,

@@ -52,7 +52,7 @@ class Chunker:
     """
 
     __slots__ = (
-        "_bytes", "_fixed", "_floor", "_items", "_largest", "_least", "_most", "_seconds", "_target", "_variance",
+        "_bytes", "_floor", "_items", "_largest", "_least", "_most", "_seconds", "_target", "_variance", "fixed",
     )  # fmt: skip
 
     def __init__(
@@ -65,7 +65,7 @@ class Chunker:
         most: int | None = None,
     ) -> None:
         self._most = MAX_ITEMS if most is None else min(most, MAX_ITEMS)
-        self._fixed, self._target, self._floor, self._least = fixed, target, floor, least
+        self.fixed, self._target, self._floor, self._least = fixed, target, floor, least
         self._items = 0.0
         self._seconds = 0.0
         self._bytes = 0.0
@@ -82,7 +82,8 @@ class Chunker:
         self._items = self._items * DECAY + items
         self._seconds = self._seconds * DECAY + seconds
         self._bytes = self._bytes * DECAY + size
-        self._largest = max(self._largest, items)
+        if items > self._largest:
+            self._largest = items
 
     @property
     def known(self) -> bool:
@@ -95,8 +96,8 @@ class Chunker:
 
     def size(self, remaining: int | None, slots: int) -> int:
         """Items for the next chunk; `remaining` in the source if known, `slots` workers to share them."""
-        if self._fixed is not None:
-            return self._fixed
+        if self.fixed is not None:
+            return self.fixed
         if not self._items:
             return self._least
         items = min(self._most, self._largest * GROWTH)

@@ -35,10 +35,13 @@ class RangeSet:
         high = bisect_right(starts, stop)
         new = stop - start
         if low < high:
-            old = sum(min(stop, stops[i]) - max(start, starts[i]) for i in range(low, high))
+            first, last = starts[low], stops[high - 1]
+            old = last - first if high - low == 1 else sum(stops[low:high]) - sum(starts[low:high])
+            if first < start:
+                old, start = old - (start - first), first
+            if last > stop:
+                old, stop = old - (last - stop), last
             new -= old
-            start = min(start, starts[low])
-            stop = max(stop, stops[high - 1])
         starts[low:high] = [start]
         stops[low:high] = [stop]
         self.count += new
@@ -51,8 +54,10 @@ class RangeSet:
 
     def overlaps(self, start: int, stop: int) -> bool:
         """Whether any of `[start, stop)` is in the set."""
-        i = bisect_right(self._stops, start)
-        return i < len(self._starts) and self._starts[i] < stop
+        stops = self._stops
+        if not stops or start >= stops[-1]:  # most are of what comes next
+            return False
+        return self._starts[bisect_right(stops, start)] < stop
 
     def within(self, start: int, stop: int) -> RangeSet | None:
         """Return what of the set is in `[start, stop)`, or None for nothing."""
