@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import LANE_SECONDS, window
 
@@ -92,7 +94,7 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether its worker could do more at this moment."""
-        return not self.busy
+        return not self.held and self.spare is None
 
     @property
     def suspects(self) -> list[Chunk]:
@@ -130,10 +132,11 @@ class Lane:
     def check(self) -> None:
         """Assert that what is counted is what there is: nothing is."""
 
-    def has_items_to_share(self, now: float) -> bool:
-        """Whether the running chunk has run for so long that its items are worth giving to others."""
+    @property
+    def shareable(self) -> float:
+        """When the running chunk has run for so long that its items are worth giving to others; never: infinity."""
         running = self.running
-        return running is not None and len(running) > 1 and self.since + PATIENCE <= now
+        return self.since + PATIENCE if running is not None and running.stop - running.start > 1 else inf
 
     def observe(self, seconds: float, size: int, lag: float = 0.0) -> None:
         """Smooth the chunk service time and weight, and set the window by them and the sink's `lag`.

@@ -17,6 +17,10 @@ AT_ONCE = 16
 """Lanes that are recalled at once for having waited too long: where more are late, the ventilator itself is."""
 
 
+SEARCH = 3e-5
+"""Seconds for each lane that pass, where there are many, from a search of all that was in vain to the next."""
+
+
 class Recalls:
     """What is to be had back of a ledger's `outstanding` chunks on its `lanes`."""
 
@@ -25,12 +29,14 @@ class Recalls:
         """There was nothing to issue when a worker last had credit."""
         self.look = inf
         """When `overdue` is next worth asking."""
+        self._again = -inf
+        """When all lanes are to be searched again at the earliest."""
         self._outstanding = outstanding
         self._lanes = lanes
 
     def idle(self) -> int:
         """Return how many workers have nothing to do, or could do more."""
-        return sum(lane.idle and not lane.leaving for lane in self._lanes.values())
+        return sum([lane.idle and not lane.leaving for lane in self._lanes.values()])
 
     def on_ready(self) -> None:
         """Another worker is about to be ready: what waits on the others could not go anywhere until now."""
@@ -70,19 +76,27 @@ class Recalls:
         self.dry = True
         if not self._outstanding:
             return []
-        lanes = self._lanes.values()
-        wanting = self.idle() - sum(lane.recalled for lane in lanes)
-        if wanting <= 0:
+        if now < self._again:
+            self.look = min(self.look, self._again)
             return []
+        lanes = self._lanes.values()
+        wanting = self.idle() - sum([lane.recalled for lane in lanes])
+        found = self._laden(now)[:wanting] if wanting > 0 else []
+        if not found and len(lanes) > AT_ONCE:
+            self._again = now + SEARCH * len(lanes)
+        for lane in found:
+            lane.recall(now)
+        return [lane.number for lane in found]
+
+    def _laden(self, now: float) -> list[Lane]:
+        """Return the lanes from which there is something to be had, first of all where it is worth most."""
         laden = []
-        for lane in lanes:
+        for lane in self._lanes.values():
             if lane.recalled or lane.leaving or lane.solo or lane.shared or not lane.held:
                 continue
-            if (lane.backlog > 0 and lane.typical >= QUICK) or lane.has_items_to_share(now):
+            if (lane.typical >= QUICK and lane.backlog > 0) or (at := lane.shareable) <= now:
                 laden.append(lane)
-            elif lane.has_items_to_share(inf):
-                self.look = min(self.look, lane.since + PATIENCE)
+            elif at < self.look:
+                self.look = at
         laden.sort(key=lambda lane: lane.since)  # with a heavy tail, what has run longest will run longest
-        for lane in laden[:wanting]:
-            lane.recall(now)
-        return [lane.number for lane in laden[:wanting]]
+        return laden

@@ -121,9 +121,10 @@ class WideLane(Lane):
         """Never: few wait, and each item that ends makes room for one."""
         return inf
 
-    def has_items_to_share(self, now: float) -> bool:
-        """Whether items have waited for so long that they are worth giving to others."""
-        return self.backlog > 0 and self.since + PATIENCE <= now
+    @property
+    def shareable(self) -> float:
+        """When items have waited for so long that they are worth giving to others; never: infinity."""
+        return self.since + PATIENCE if self.backlog > 0 else inf
 
     def check(self) -> None:
         """Assert that what is counted is what there is."""

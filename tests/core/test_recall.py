@@ -1,0 +1,48 @@
+"""From which lanes chunks are called back: how often all of them are searched, where there are many."""
+
+from __future__ import annotations
+
+import pytest
+
+from zpipe.core.chunk import Chunk
+from zpipe.core.chunking import Chunker
+from zpipe.core.lane import PATIENCE, Lane
+from zpipe.core.recall import AT_ONCE, SEARCH, Recalls
+
+
+def recalls(lanes: int) -> tuple[Recalls, dict[int, Lane]]:
+    """Return what is to be had back from so many lanes, of which the first alone holds a chunk, since 100 s."""
+    made = {number: Lane(number, []) for number in range(1, lanes + 1)}
+    chunk = Chunk(0, 10, "lines", [b"x"], 0, Chunker())
+    made[1].hold(chunk)
+    made[1].since = 100.0
+    return Recalls({0: chunk}, made), made
+
+
+def test_a_search_in_vain_is_repeated_after_a_while() -> None:
+    """Not for each message: where lanes are many, it takes time. When it is due is told."""
+    lanes = AT_ONCE + 4
+    made, _ = recalls(lanes)
+    now, due = 100.0 + PATIENCE - 1e-4, 100.0 + PATIENCE
+    assert made.hungry(now) == []
+    assert made.look == due
+    assert made.hungry(due) == made.overdue(due) == [], "there would be something now"
+    assert due < made.look <= now + SEARCH * lanes
+    assert made.overdue(made.look) == [1]
+
+
+@pytest.mark.parametrize("lanes", [2, AT_ONCE])
+def test_a_few_lanes_are_searched_each_time(lanes: int) -> None:
+    """As soon as there is something to be had, it is."""
+    made, _ = recalls(lanes)
+    assert made.hungry(100.0 + PATIENCE - 1e-4) == []
+    assert made.look == 100.0 + PATIENCE
+    assert made.hungry(100.0 + PATIENCE) == [1]
+
+
+def test_what_was_found_does_not_put_the_next_search_off() -> None:
+    """There may be more for others who want it."""
+    made, lanes = recalls(AT_ONCE + 4)
+    assert made.hungry(100.0 + PATIENCE) == [1]
+    lanes[1].recalled = False
+    assert made.hungry(100.0 + PATIENCE) == [1]
