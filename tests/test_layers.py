@@ -13,6 +13,7 @@ LEVELS = [
     {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile", "core.claim"},
     {"core.chunk", "core.horizon", "core.bucket", "core.coding", "fingerprint", "grouping", "core.foresight"},
     {"core.lane", "core.suspects", "core.budget"},
+    {"core.budgets", "core.turns"},
     {"core.agenda"},
     {"core.again", "core.pending", "core.recall", "core.speculation", "core.wide"},
     {"core.account", "core.plan"},

@@ -12,6 +12,7 @@ import pytest
 
 from zpipe.core.account import Account
 from zpipe.core.agenda import Agenda
+from zpipe.core.budgets import Budgets
 from zpipe.core.chunk import Chunk
 from zpipe.core.collector import Collector
 from zpipe.core.horizon import Horizon
@@ -138,14 +139,14 @@ BUGS = {
         Plan, "survey", "*ledger.retries.chunks.values(), ", "", "planned, retries"
     ),
     "nobody calls the next of a key": Bug(Agenda, "on_flight", "self._expose(key)", "key and None", "planned, calm"),
-    "what was not begun stays in flight": Bug(Agenda, "on_flight", "self._job.out = job", "pass", "planned"),
+    "what was not begun stays in flight": Bug(Budgets, "on_flight", "self._job.out = job", "pass", "planned"),
     "an item goes to a worker without its label": Bug(
         Agenda, "_first", "requires <= lane.labels and", "", "planned, calm"
     ),
     "an item goes ahead of its time": Bug(Agenda, "_offer", "claim.begin > -inf and", "False and", "planned, calm"),
     "the rest of a run is forgotten": Bug(Agenda, "take", "self.put(rest)", "pass", "planned, calm"),
     "what waits for room is not called": Bug(
-        Agenda, "_release", "for requires, heap in list(budget.waiting.items())", "for requires, heap in ()", "planned"
+        Budgets, "_release", "for requires, heap in list(budget.waiting.items())", "for requires, heap in ()", "planned"
     ),
     "an item that has expired is not told of": Bug(
         Agenda, "tick", "heappush(self._doomed, start)", "pass", "planned, calm"

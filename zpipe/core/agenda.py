@@ -13,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from itertools import count
 from math import inf
 from typing import Any
 
-from zpipe.core.budget import BOUNDLESS, Budget, Entry
+from zpipe.core.budget import BOUNDLESS, Entry
+from zpipe.core.budgets import Budgets
 from zpipe.core.chunk import Chunk
 from zpipe.core.claim import PLAIN, Schedule
 from zpipe.core.lane import PATIENCE, Lane
+from zpipe.core.turns import Turns
 
 __all__ = ["AHEAD", "Agenda"]
 
@@ -31,9 +34,6 @@ TOLD = 1_000
 
 STALE = 1_000
 """Entries that may be stale, besides as many as are not, before they are looked for."""
-
-REMEMBERED = 10_000
-"""Keys of which is remembered who had them last, and budgets that are kept though nobody has drawn on them lately."""
 
 
 class Agenda:
@@ -55,21 +55,15 @@ class Agenda:
         self.left: int | None = None
         """How many items are to be sent yet, as far as known."""
         self._outstanding, self._lanes, self._requeue = outstanding, lanes, requeue
-        self._serial = 0
+        self._serials = count(1)
         self._ready: dict[frozenset[str], list[Entry]] = {}
         self._later: list[Entry] = []
         self._ends: list[Entry] = []
         self._doomed: list[int] = []
         self._starts: list[int] = []
-        self._lines: dict[Any, list[tuple[int, int, Chunk]]] = {}
-        self._busy: dict[Any, float] = {}
         self._unparked: list[int] = []
-        self._homes: dict[Any, int] = {}
-        self._job = Budget(schedule.rate, schedule.max_in_flight, 0.0)
-        self._wake = inf
-        self._budgets: dict[Any, Budget] = {}
-        self._timers: list[tuple[float, int, Any]] = []
-        self._outs: dict[Any, int] = {}
+        self._turns = Turns(self._is_parked)
+        self._budgets = Budgets(schedule, self._ready, self._serials)
         self._look = inf
 
     # what is parked
@@ -84,21 +78,18 @@ class Agenda:
         if chunk.doom:
             heappush(self._doomed, start)
             if chunk.late and claim.key is not None:  # it may be tried again: those behind it wait
-                self._serial += 1
-                heappush(self._lines.setdefault(claim.key, []), (start, self._serial, chunk))
+                self._turns.put(claim.key, chunk, next(self._serials))
             return
         if claim.end < inf and not chunk.attempt:
             self._push(self._ends, claim.end, chunk)
         if claim.key is None:
             self._offer(chunk)
         else:
-            self._serial += 1
-            heappush(self._lines.setdefault(claim.key, []), (start, self._serial, chunk))
+            self._turns.put(claim.key, chunk, next(self._serials))
             self._expose(claim.key)
 
     def _push(self, heap: list[Entry], rank: float, chunk: Chunk) -> None:
-        self._serial += 1
-        heappush(heap, (rank, chunk.start, self._serial, chunk))
+        heappush(heap, (rank, chunk.start, next(self._serials), chunk))
 
     def _offer(self, chunk: Chunk) -> None:
         """Let a chunk be chosen, at once or from its time on."""
@@ -116,22 +107,9 @@ class Agenda:
 
     def _expose(self, key: Any) -> None:
         """Let the first of a key's items be chosen, if none of them is under way."""
-        first = self._first_of(key)
-        if first is not None and self._is_free(key, first):
+        first = self._turns.next(key)
+        if first is not None:
             self._offer(first)
-
-    def _is_free(self, key: Any, chunk: Chunk) -> bool:
-        """Whether none of a key's items is under way, nor one ahead of this chunk about to be again."""
-        return chunk.start < self._busy.get(key, inf)
-
-    def _first_of(self, key: Any) -> Chunk | None:
-        line = self._lines.get(key)
-        while line and (not self._is_parked(line[0][2]) or (line[0][2].doom and not line[0][2].late)):
-            heappop(line)
-        if line:
-            return line[0][2]
-        self._lines.pop(key, None)
-        return None
 
     def _is_parked(self, chunk: Chunk) -> bool:
         """Whether a chunk is parked still: it may have been settled meanwhile, or be a suspect now."""
@@ -159,7 +137,7 @@ class Agenda:
     def on_flight(self, held: Iterable[Chunk], resting: Iterable[Chunk]) -> None:
         """Lanes hold these chunks; those `resting` are neither parked nor held, but tried again later."""
         self._unparked = []
-        job, outs, busy = 0, dict.fromkeys(self._outs, 0), dict[Any, float]()
+        job, outs, busy = 0, dict[Any, int](), dict[Any, float]()
         for chunk in held:
             self._unparked.append(chunk.start)
             claim = chunk.claim or PLAIN
@@ -169,73 +147,30 @@ class Agenda:
                 continue
             count = len(chunk) - (chunk.got.count if chunk.got is not None else 0)
             job += count
-            if claim.rate_key in self._budgets:
+            if claim.rate_key is not None:
                 outs[claim.rate_key] = outs.get(claim.rate_key, 0) + count
         for chunk in resting:
             self._unparked.append(chunk.start)
             if chunk.claim is not None and (key := chunk.claim.key) is not None:
                 busy[key] = min(chunk.start, busy.get(key, inf))
-        self._job.out = job
-        for key, out in outs.items():
-            budget = self._budgets[key]
-            fewer, budget.out = out < budget.out, out
-            if fewer:
-                self._release(budget, budget.room_in_flight)
-        self._outs = {key: out for key, out in outs.items() if out}
-        before, self._busy = self._busy, busy
-        for key in [key for key, bound in before.items() if bound < busy.get(key, inf)]:
+        self._budgets.on_flight(job, outs)
+        for key in self._turns.on_flight(busy):
             self._expose(key)
 
     @property
     def wants_to_know(self) -> bool:
         """Whether `on_flight` makes a difference to what goes next, unless the sink is full: then it does."""
-        schedule = self.schedule
-        limits = schedule.max_in_flight is not None or schedule.key_max_in_flight is not None
-        return limits or bool(self._lines or self._busy)
+        return self._budgets.counts_flight or self._turns.any
 
     def on_suspect(self, chunk: Chunk) -> None:
         """A chunk that was none of the agenda's to give goes down a lane: it is in flight, room or no room."""
         if not chunk.doom:
-            self._job.out += len(chunk)
-            budget = self._budget_of(chunk)
-            if budget is not None:
-                budget.out += len(chunk)
-                self._outs[(chunk.claim or PLAIN).rate_key] = budget.out
+            self._budgets.on_suspect(chunk)
 
     def on_unsent(self, chunk: Chunk) -> None:
         """A chunk that was taken, or a part of one, was not begun: what it drew goes back."""
         if not chunk.doom:
-            self._job.give_back(len(chunk))
-            budget = self._budget_of(chunk)
-            if budget is not None:
-                budget.give_back(len(chunk))
-                self._release(budget, len(chunk))
-
-    def _budget_of(self, chunk: Chunk) -> Budget | None:
-        return self._budgets.get((chunk.claim or PLAIN).rate_key)
-
-    def _release(self, budget: Budget, room: int) -> None:
-        """Let so many be chosen of what has waited for a budget's room: who of them goes depends on the lanes."""
-        for requires, heap in list(budget.waiting.items()):
-            ready = self._ready.setdefault(requires, [])
-            for _ in range(min(len(heap), max(1, room))):
-                heappush(ready, heappop(heap))
-            if not heap:
-                del budget.waiting[requires]
-
-    def _call_next(self, budget: Budget | None, now: float, key: Any) -> None:
-        """See to what waits for a budget, of which something was chosen or let go: whatever that was, it is not ready.
-
-        So what waits has another ahead of it that is ready, or a time when it is looked at, or something in flight.
-        """
-        if budget is None or not budget.waiting:
-            return
-        if budget.room(now) >= 1:
-            self._release(budget, 1)
-        elif not budget.timed and (when := budget.when()) < inf:
-            budget.timed = True
-            self._serial += 1
-            heappush(self._timers, (when, self._serial, key))
+            self._budgets.on_unsent(chunk)
 
     # what waits on lanes
 
@@ -306,18 +241,13 @@ class Agenda:
 
     def deadline(self) -> float:
         """When `tick` is next worth calling."""
-        times = [heap[0][0] for heap in (self._later, self._ends, self._timers) if heap]
-        return min([*times, self._wake, self._look])
+        times = [heap[0][0] for heap in (self._later, self._ends) if heap]
+        return min([*times, self._budgets.deadline(), self._look])
 
     def tick(self, now: float) -> bool:
         """Time passed: return whether there may be something new to choose."""
         found = self._ripen(now)
-        if self._wake <= now:
-            self._wake, found = inf, True
-        while self._timers and self._timers[0][0] <= now:
-            budget = self._budgets[heappop(self._timers)[2]]
-            budget.timed, found = False, True
-            self._release(budget, budget.room(now))
+        found = self._budgets.tick(now) or found
         while self._ends and self._ends[0][0] <= now:
             end, start, _, chunk = heappop(self._ends)
             if self._is_parked(chunk) and not chunk.attempt and not chunk.doom:
@@ -362,7 +292,7 @@ class Agenda:
         if not chunk.doom:
             self._charge(chunk, lane, now)
         elif chunk.late and chunk.claim is not None and chunk.claim.key is not None:
-            self._busy[chunk.claim.key] = -inf
+            self._turns.take(chunk.claim.key)
         return chunk
 
     def _told(self) -> Chunk | None:
@@ -374,8 +304,7 @@ class Agenda:
         return None
 
     def _best(self, lane: Lane, now: float) -> Chunk | None:
-        if self._job.room(now) < 1:
-            self._wake = self._job.when()
+        if not self._budgets.open(now):
             return None
         aside: list[tuple[list[Entry], Entry]] = []
         found = None
@@ -388,12 +317,12 @@ class Agenda:
             elif not self._may_go(chunk, now):
                 if not self._is_parked(chunk):
                     self._pass_over(chunk)
-                self._call_next(self._budget_of(chunk), now, (chunk.claim or PLAIN).rate_key)
-            elif not self._has_room(chunk, now):
+                self._budgets.pass_on(chunk, now)
+            elif not self._budgets.has_room(chunk, self._rank(chunk), now):
                 continue
             elif self._is_for_another(chunk, lane, now):
                 aside.append((heap, entry))
-                self._call_next(self._budget_of(chunk), now, (chunk.claim or PLAIN).rate_key)
+                self._budgets.pass_on(chunk, now)
             else:
                 found = chunk
         for heap, entry in aside:
@@ -415,24 +344,7 @@ class Agenda:
         claim = chunk.claim or PLAIN
         if claim.begin > now and not chunk.attempt:
             return False
-        return claim.key is None or (self._is_free(claim.key, chunk) and self._first_of(claim.key) is chunk)
-
-    def _has_room(self, chunk: Chunk, now: float) -> bool:
-        """Whether the budget of a chunk's rate key has room; if not, the chunk waits for that."""
-        claim = chunk.claim or PLAIN
-        if claim.rate_key is None or (self.schedule.key_rate is None and self.schedule.key_max_in_flight is None):
-            return True
-        budget = self._budgets.get(claim.rate_key)
-        if budget is None:
-            if len(self._budgets) >= REMEMBERED:
-                self._budgets = {key: kept for key, kept in self._budgets.items() if not kept.idle(now)}
-            budget = Budget(self.schedule.key_rate, self.schedule.key_max_in_flight, now)
-            self._budgets[claim.rate_key] = budget
-        if budget.room(now) >= 1:
-            return True
-        self._push(budget.waiting.setdefault(claim.requires, []), self._rank(chunk), chunk)
-        self._call_next(budget, now, claim.rate_key)
-        return False
+        return claim.key is None or self._turns.next(claim.key) is chunk
 
     def _is_for_another(self, chunk: Chunk, lane: Lane, now: float) -> bool:
         """Whether this lane should leave a chunk to others: it failed here, or another has room that had its key."""
@@ -440,7 +352,7 @@ class Agenda:
         if avoided and chunk.avoid == lane.number:
             return True
         claim = chunk.claim or PLAIN
-        home = self._lanes.get(self._homes.get(claim.key, 0)) if claim.key is not None else None
+        home = self._lanes.get(self._turns.home(claim.key)) if claim.key is not None else None
         if home is None or home is lane or home.credit <= 0 or not claim.requires <= home.labels:
             return False
         return (lane.busy or not home.busy) and not (avoided and chunk.avoid == home.number)
@@ -460,12 +372,11 @@ class Agenda:
             return self._gap(lane, now)
         if chunk.doom:
             return chunk
-        if self._job.room(now) < 1:
-            self._wake = self._job.when()
+        if not self._budgets.open(now):
             return None
         if not claim.requires <= lane.labels or not self._may_go(chunk, now):
             return None
-        if not self._has_room(chunk, now):
+        if not self._budgets.has_room(chunk, self._rank(chunk), now):
             return None
         return chunk
 
@@ -475,37 +386,21 @@ class Agenda:
             return 1
         lanes = max(1, len(self._lanes))
         size = min(chunk.chunker.size(self.left, lanes), max(1, AHEAD // (2 * lanes)))
-        for budget in (self._job, self._budget_of(chunk)):
-            if budget is not None:
-                size = min(size, budget.room(now), budget.share(lanes))
-        return size
+        return min(size, self._budgets.most(chunk, lanes, now))
 
     def _charge(self, chunk: Chunk, lane: Lane, now: float) -> None:
         claim = chunk.claim or PLAIN
-        self._job.take(len(chunk))
-        budget = self._budget_of(chunk)
-        if budget is not None:
-            budget.take(len(chunk))
-            self._outs[claim.rate_key] = budget.out
-            self._call_next(budget, now, claim.rate_key)
+        self._budgets.charge(chunk, now)
         self._unparked.append(chunk.start)
         if claim.key is not None:
-            self._busy[claim.key] = -inf
-            self._homes.pop(claim.key, None)
-            self._homes[claim.key] = lane.number
-            if len(self._homes) > REMEMBERED:
-                del self._homes[next(iter(self._homes))]
+            self._turns.take(claim.key, lane.number)
 
     def check(self) -> None:
         """Assert that all that is parked will be looked at again: by somebody who chooses, or at some time."""
-        here = {id(entry[3]) for heap in (*self._ready.values(), self._later) for entry in heap}
-        keys = {(entry[3].claim or PLAIN).key for heap in (*self._ready.values(), self._later) for entry in heap}
-        for key, budget in self._budgets.items():
-            entries = {id(entry[3]) for heap in budget.waiting.values() for entry in heap}
-            ready = any((entry[3].claim or PLAIN).rate_key == key for heap in self._ready.values() for entry in heap)
-            assert not entries or budget.timed or budget.out or ready, f"nobody looks after {key!r}"
-            here |= entries
-            keys |= {(entry[3].claim or PLAIN).key for heap in budget.waiting.values() for entry in heap}
+        ready = [entry for heap in (*self._ready.values(), self._later) for entry in heap]
+        entries = [*ready, *self._budgets.check()]
+        here = {id(entry[3]) for entry in entries}
+        called = {(entry[3].claim or PLAIN).key for entry in entries}
         doomed = set(self._doomed)
         for start, chunk in self.parked.items():
             if not self._is_parked(chunk):
@@ -516,6 +411,4 @@ class Agenda:
             elif key is None:
                 assert id(chunk) in here, f"[{start}, {chunk.stop}) is forgotten"
             else:
-                line = self._lines.get(key, [])
-                assert any(entry[2] is chunk for entry in line), f"[{start}, {chunk.stop}) is not in its line"
-                assert key in self._busy or key in keys, f"nobody calls for {key!r}"
+                self._turns.check(chunk, key, called)
