@@ -61,7 +61,7 @@ LEVELS = [
     {"settling"},
     {"runner", "planned", "lines", "feeder", "maps", "submits"},
     {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "crowd", "outbox"},
-    {"sifting", "coroutines", "rota", "ticks"},
+    {"sifting", "coroutines", "rota", "sharing", "ticks"},
     {"repertoire"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"sink_node", "slot", "plans", "inline"},

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from zpipe.core.chunk import Chunk
-from zpipe.core.chunking import Chunker
 from zpipe.core.claim import PLAIN
 from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.plan import Plan
 from zpipe.lanes import Lanes
 from zpipe.parked import load
+from zpipe.parties import Tasks
 from zpipe.supply import Supply
 
 __all__ = ["Rota"]
-
-
-class Tasks(Protocol):
-    """What a job of many functions says of the items that its source gives next."""
-
-    def current(self) -> tuple[int, Chunker] | None:
-        """The number of the task that the next items are for, and what sizes their chunks; None if there are none."""
 
 
 class Rota:

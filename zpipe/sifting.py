@@ -19,6 +19,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.core.sieve import Answer, Loaded, Sieve
 from zpipe.core.spec import ItemKind, JobSpec
 from zpipe.errors import TaskError, WireError
+from zpipe.parties import Tasks
 from zpipe.sources import Batch
 from zpipe.supply import Supply
 
@@ -67,11 +68,6 @@ class Outgoing(Protocol):
         """Send them; False if they can't be sent now."""
 
 
-class _Tasks(Protocol):
-    def current(self) -> tuple[int, Chunker] | None:
-        """The task that the next items are for; None if there are none."""
-
-
 class SiftedSupply(Supply):
     """A supply with a `sieve`. Whoever drives it calls `plan_with` first, `sift` now and then, and `close`."""
 
@@ -81,7 +77,7 @@ class SiftedSupply(Supply):
         self,
         plan: Plan,
         *,
-        tasks: _Tasks | None,
+        tasks: Tasks | None,
         spec: Callable[[int], JobSpec],
         job: Callable[[], str],
         say: Callable[[str, bool], None],

@@ -19,7 +19,6 @@ from zpipe.allowed import implied
 from zpipe.callers import Callers
 from zpipe.core import coding, wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
-from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Schedule
 from zpipe.core.director import Director
@@ -34,6 +33,7 @@ from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.loop import Loop
 from zpipe.parties import LocalSink, Tasks
 from zpipe.security import Guard
+from zpipe.sharing import Sharing
 from zpipe.sources import Source
 from zpipe.supply import Supply
 from zpipe.versions import host_name
@@ -104,6 +104,8 @@ class Ventilator:
         self._sifted: SiftedSupply | None = None
         self._courier: Courier | None = None
         self._supply = self._make_supply(source, plan)
+        life, lanes, supply = self.director.lifecycle, self._lanes, self._supply
+        self._sharing = Sharing(self.ledger, life, lanes, supply, self._sifted, tasks, self._announce)
         self._began = time.monotonic()
         self._rota: Rota | None = None
         if policy.schedule is not None:
@@ -262,31 +264,9 @@ class Ventilator:
     def offer(self) -> bool:
         """Send a single item to a worker that has none, without looking further; False if that takes more thought.
 
-        For when nothing else is under way, so that nothing is to be shared or recalled: `on_wake` in fewer steps.
+        For when nothing else is under way: `on_wake` in fewer steps.
         """
-        ledger, tasks = self.ledger, self._tasks
-        if (
-            tasks is None
-            or tasks.setup is not None
-            or self._sifted is not None
-            or self._rota is not None
-            or ledger.waiting
-            or not (ledger.open and self.director.lifecycle.may_issue)
-        ):
-            return False
-        for number, lane in ledger.lanes.items():
-            if not lane.held and lane.credit > 0 and not self._lanes.open[number].cut:
-                break
-        else:
-            return False
-        single = tasks.single()
-        if single is None:
-            return False
-        task, chunker, batch = single
-        mine = self._lanes.open[number]
-        mine.put(ledger.issue(number, 1, batch.kind, batch.frames, time.monotonic(), task, chunker))
-        mine.flush()
-        return True
+        return self._rota is None and self._sharing.offer()
 
     # actions out
 
@@ -375,56 +355,12 @@ class Ventilator:
         self._share(list(self.ledger.lanes))
 
     def _share(self, numbers: list[int]) -> None:
-        """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first."""
-        ledger = self.ledger
+        """Share chunks among these lanes, or in a job with a schedule among all."""
         if self._rota is not None:
             hungry = self._rota.share(time.monotonic())
             self._announce()
-            self._after_sharing(hungry=hungry)
-            return
-        if self._is_idle():
-            self._supply.wait()
-            self._after_sharing(hungry=True)
-            return
-        lanes = self._lanes.open
-        pairs = [(lanes[n], ledger.lanes[n]) for n in numbers if n in lanes and n in ledger.lanes]
-        if self._tasks is None or self._tasks.setup is not None:
-            pairs = [pair for pair in pairs if pair[0].introduce(0)]
-        if len(pairs) > 1:
-            pairs.sort(key=lambda pair: len(pair[1].held))
-        hungry, now = False, time.monotonic()
-        while pairs and self.director.lifecycle.may_issue:
-            pairs = [pair for pair in pairs if pair[1].credit > 0 and not pair[0].cut]
-            for lane, _ in pairs:
-                chunk = ledger.again(lane.number, now) or self._issue(lane.number, now)
-                if chunk is None:
-                    hungry, pairs = True, []
-                    break
-                lane.put(chunk)
-        self._announce()
-        for number in numbers:
-            if (lane_of := lanes.get(number)) is not None:
-                lane_of.flush()
-        self._after_sharing(hungry=hungry)
-
-    def _announce(self) -> None:
-        """Tell a sink elsewhere how far has been issued; it takes no results of what lies behind."""
-        if self._sink is None:
-            self._perform(self.director.on_issuing())
-
-    def _is_idle(self) -> bool:
-        """Whether a pipeline has nothing to send, not even what sets workers up: a quick no, which is often asked."""
-        tasks = self._tasks
-        return tasks is not None and tasks.setup is None and not self.ledger.waiting and not self._current()
-
-    def _current(self) -> tuple[int, Chunker] | None:
-        """The task of the next items, and what sizes their chunks; None if there are none."""
-        if self._tasks is None:
-            return 0, self.ledger.chunker
-        return (self._sifted.waiting_for if self._sifted is not None else None) or self._tasks.current()
-
-    def _after_sharing(self, *, hungry: bool) -> None:
-        """`hungry`: there was not enough for all."""
+        else:
+            hungry = self._sharing.share(numbers)
         if hungry and len(self.ledger.lanes) > 1:
             self._perform(self.director.on_hungry(time.monotonic()))
         if self._rota is not None:
@@ -433,31 +369,14 @@ class Ventilator:
         if self._supply.source.exhausted:
             self._supply.end()
 
+    def _announce(self) -> None:
+        """Tell a sink elsewhere how far has been issued; it takes no results of what lies behind."""
+        if self._sink is None:
+            self._perform(self.director.on_issuing())
+
     def forget(self, number: int) -> None:
         """No item is for this task any more: workers may let go of it."""
         self._lanes.forget(number)
-
-    def _issue(self, number: int, now: float) -> Chunk | None:
-        """Make a chunk of what the source has for this lane."""
-        while True:
-            current = self._current()
-            if current is None:
-                self._supply.wait()
-                return None
-            task, chunker = current
-            if self.ledger.account.ahead.count and not self._supply.skip():
-                return None
-            remaining = self._supply.remaining() if chunker.fixed is None else None
-            wanted = self.ledger.wanted(remaining, chunker)
-            batch = self._supply.take(wanted) if wanted else None
-            if batch is not None:
-                if self._sifted is not None:
-                    task, chunker = self._sifted.taken
-                chunk = self.ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
-                chunk.skip = batch.skip
-                return chunk
-            if self._tasks is None or not wanted or (self._sifted is not None and self._sifted.eager):
-                return None
 
     def _on_void(self, start: int, stop: int) -> None:
         """Nobody wants these any more: they count as done."""
