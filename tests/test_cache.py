@@ -60,15 +60,40 @@ def test_what_is_too_old_is_not_found(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_oldest_go_where_it_is_too_much(tmp_path: Path) -> None:
-    """The file is bounded when it is let go of."""
+    """The file is bounded at any time."""
     shelf = Outcomes(str(tmp_path / "c"), most=200_000)
     for n in range(50):
         shelf.write([(bytes([n]) * 16, b"v" + os.urandom(10_000))])
+        assert shelf.count() < 20
     shelf.close()
     again = Outcomes(str(tmp_path / "c"))
     assert 0 < again.count() < 20
     assert again.read([bytes([49]) * 16])
     again.close()
+
+
+def test_much_that_is_to_go_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes in slices, as long as there is time; what is left, later."""
+    path = str(tmp_path / "c")
+    shelf = Outcomes(path, ttl=100.0)
+    shelf.write([(n.to_bytes(16, "big"), b"v") for n in range(2000)])
+    shelf.close()
+    now = time.time() + 101
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr("zpipe.cache.MOMENT", -1.0)
+    for left in (1500, 1000):
+        hurried = Outcomes(path)
+        assert hurried.count() == left
+        hurried.close()
+
+
+def test_large_outcomes_do_not_wait_for_many_others() -> None:
+    """Memory is bounded by bytes, too."""
+    shelf = Outcomes()
+    cache = Fallible(shelf, "X", print)
+    cache.put([(A, bytes(20 << 20))])
+    assert shelf.count() == 1
+    cache.close()
 
 
 def test_a_cache_is_its_users_own(tmp_path: Path) -> None:

@@ -39,3 +39,16 @@ def test_a_write_that_fails_keeps_no_lock(tmp_path: Path) -> None:
     assert set(other.read([b"a", b"b"])) == {b"a", b"b"}
     mine.close()
     other.close()
+
+
+def test_who_else_writes_is_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is in use is no broken one."""
+    path = str(tmp_path / "cache")
+    Outcomes(path).close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **more: connect(path, **{**more, "timeout": 0.0}))
+    with pytest.raises(UsageError, match="wait for that"):
+        Outcomes(path)
+    other.close()

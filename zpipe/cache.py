@@ -26,17 +26,23 @@ __all__ = ["Cache", "Fallible", "Outcomes", "Shelf", "Unavailable"]
 APPLICATION = 0x7A706963
 """What marks a SQLite file as a cache ("zpic")."""
 
-FORMAT = 1
+FORMAT = 2
 """Rises when the tables change their meaning; a cache of another one is refused."""
 
-TOGETHER, LATE = 1000, 0.5
-"""So many outcomes are written at a time, or those that have waited for so many seconds."""
+TOGETHER, TOGETHER_BYTES, LATE = 1000, 16 << 20, 0.5
+"""So many outcomes are written at a time, or bytes of them, or those that have waited for so many seconds."""
 
 VARIABLES = 500
 """Digests that are asked for at a time."""
 
 PURGE = 600.0
-"""Seconds between looks for outcomes that have expired, and for those that are too many."""
+"""Seconds between looks for outcomes that have expired."""
+
+MOMENT = 0.25
+"""Seconds for which outcomes that are to go are deleted before the job goes on: the rest goes the next time."""
+
+SLICE = 500
+"""Outcomes that are deleted together, between which others may write."""
 
 PAUSE = 30.0
 """Seconds for which a store that failed is left alone."""
@@ -49,6 +55,8 @@ CREATE TABLE outcomes (
     digest BLOB PRIMARY KEY, born REAL NOT NULL, expires REAL NOT NULL, outcome BLOB NOT NULL
 ) WITHOUT ROWID
 """
+
+_INDEX = "CREATE INDEX outcomes_age ON outcomes (expires, born)"
 
 MEMORY = 32 << 10
 """KiB of a file that are held in memory."""
@@ -98,6 +106,7 @@ class Fallible:
     def __init__(self, shelf: Shelf, name: str, say: Callable[[str], None]) -> None:
         self._shelf, self._name, self._say = shelf, name, say
         self._waiting: dict[bytes, bytes] = {}
+        self._bytes = 0
         self._since = 0.0
         self._shut = 0.0
         self._told = False
@@ -118,8 +127,10 @@ class Fallible:
         """Keep these."""
         if not self._waiting:
             self._since = time.monotonic()
-        self._waiting.update(entries)
-        if len(self._waiting) >= TOGETHER:
+        for digest, outcome in entries:
+            self._waiting[digest] = outcome
+            self._bytes += len(outcome)
+        if len(self._waiting) >= TOGETHER or self._bytes >= TOGETHER_BYTES:
             self._write()
 
     def flush(self) -> None:
@@ -134,7 +145,7 @@ class Fallible:
             self._shelf.close()
 
     def _write(self) -> None:
-        entries, self._waiting = list(self._waiting.items()), {}
+        entries, self._waiting, self._bytes = list(self._waiting.items()), {}, 0
         if entries and not self._is_shut():
             try:
                 self._shelf.write(entries)
@@ -155,7 +166,8 @@ class Outcomes:
     """A shelf in the SQLite file `path`, or in one without a name that ends with this process (path: empty).
 
     An outcome is fresh for `ttl` seconds from when it was written (None: for ever), and no longer than the one who
-    wrote it had it. When they take more than `most` bytes, the oldest go. Raises UsageError.
+    wrote it had it. When they take more than `most` bytes, those go that expire first, of equal ones the oldest. Raises
+    UsageError.
     """
 
     def __init__(self, path: str = "", ttl: float | None = None, most: int | None = None) -> None:
@@ -173,7 +185,10 @@ class Outcomes:
                 self._purge()
         except sqlite3.Error as error:
             self._file.close()
-            raise UsageError(f"the cache {path} can't be used: {error}; if it is none, name another file") from None
+            mend = "if it is none, name another file; if it was one, remove it"
+            if "locked" in str(error):
+                mend = "another program has been writing there for seconds; wait for that, or name another file"
+            raise UsageError(f"the cache {path} can't be used: {error}; {mend}") from None
         except BaseException:
             self._file.close()
             raise
@@ -194,6 +209,7 @@ class Outcomes:
         try:
             if self._check(path):
                 run(_TABLE)
+                run(_INDEX)
                 run(f"PRAGMA application_id={APPLICATION}")
                 run(f"PRAGMA user_version={FORMAT}")
         finally:
@@ -243,7 +259,7 @@ class Outcomes:
                 [(digest, now, expires, outcome) for digest, outcome in entries],
             )
             self._file.execute("COMMIT")
-            if time.monotonic() >= self._looked + PURGE:
+            if time.monotonic() >= self._looked + PURGE or (self._most is not None and self._size() > self._most):
                 self._purge()
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
@@ -251,17 +267,33 @@ class Outcomes:
             raise Unavailable(str(error)) from None
 
     def _purge(self) -> None:
-        """Let go of what has expired, and of the oldest where there is too much."""
+        """Let go of what has expired, and of the oldest where there is too much, as far as that takes but a moment."""
         self._looked = time.monotonic()
-        run = self._file.execute
-        run("DELETE FROM outcomes WHERE expires <= ?", (time.time(),))
-        while self._most is not None and (size := self._size()) > self._most:
-            count = self.count()
-            share = int(count * (1 - 0.9 * self._most / size))
-            found = run("SELECT born FROM outcomes ORDER BY born LIMIT 1 OFFSET ?", (share,)).fetchone()
-            if found is None:
+        until = self._looked + MOMENT
+        query = "SELECT digest, length(outcome) FROM outcomes WHERE expires <= ? LIMIT ?"
+        while self._delete(self._file.execute(query, (time.time(), SLICE)).fetchall()) == SLICE:
+            if time.monotonic() >= until:
+                return
+        if self._most is None or self._size() <= self._most:
+            return
+        while (excess := self._size() - 0.9 * self._most) > 0 and time.monotonic() < until:
+            query = "SELECT digest, length(outcome) FROM outcomes ORDER BY expires, born LIMIT ?"
+            oldest, size = [], 0
+            for entry in self._file.execute(query, (SLICE,)):
+                oldest.append(entry)
+                size += entry[1]
+                if size >= excess:
+                    break
+            if not self._delete(oldest):
                 break
-            run("DELETE FROM outcomes WHERE born <= ?", found)
+
+    def _delete(self, entries: Sequence[tuple[bytes, int]]) -> int:
+        """Let go of these; return how many there are."""
+        if entries:
+            self._file.execute("BEGIN IMMEDIATE")
+            self._file.executemany("DELETE FROM outcomes WHERE digest = ?", [(digest,) for digest, _ in entries])
+            self._file.execute("COMMIT")
+        return len(entries)
 
     def _size(self) -> int:
         """Return the bytes that pages in use take."""

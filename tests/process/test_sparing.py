@@ -102,6 +102,7 @@ def test_what_can_not_be_is_refused(zpipe: Zpipe) -> None:
     (zpipe.folder / "c").chmod(0o666)
     for given, said in (
         (("--cache", "c"), "chmod 600 c"),
+        (("--cache", ""), "--cache is empty"),
         (("--cache-ttl", "1m"), "goes with --cache"),
         (("--cache", "d", "--cache-ttl", "soon"), "is no time"),
         (("--unique", "--unique-by", "x"), "give one"),

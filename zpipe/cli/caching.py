@@ -91,6 +91,8 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> An
                 raise UsageError(f"--{name.replace('_', '-')} goes with --cache")
     if given["unique"] and given["unique_by"] is not None:
         raise UsageError("--unique and --unique-by are both given: --unique is by the whole item; give one")
+    if given["cache"] == "":
+        raise UsageError("--cache is empty: give the path of a file")
     wishes = Wishes(
         unique=given["unique"] or given["unique_by"] is not None,
         cache=given["cache"],
