@@ -75,7 +75,7 @@ def test_the_trap(trap: Trap) -> None:
     trap.clear()
     (trap.folder / "lines").write_text("1\n2\n")
     trap.start("run", "builtins:int", "--input", "lines", "--reduce", "operator:add", "--workers", "1").end()
-    assert "outputs.py" in trap.word()
+    assert "folds.py" in trap.word()
 
 
 def test_nothing_is_unpickled_among_three(trap: Trap) -> None:
