@@ -1,44 +1,41 @@
 """The pipeline's thread: a ventilator and a sink on one loop, with local workers, for as long as a script wants them.
 
-Other threads hand it work (`submit`, `add`), wake it, and wait for outcomes; whatever they share is in `calls`. It
+Other threads hand it work (`submit`, `add`), wake it, and wait for outcomes; whatever they share is its `Work`. It
 lives on until it is told to stop and everything that was handed to it has an outcome.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from zpipe import endpoints, link
+from zpipe import endpoints, exits, link
 from zpipe.access import Access
 from zpipe.broken import BrokenPipeline
 from zpipe.condition import Condition, Flag
 from zpipe.core import wire
 from zpipe.core.policy import Policy
-from zpipe.core.spec import Call, Encoding, JobSpec
+from zpipe.core.spec import Call, JobSpec
+from zpipe.crew import Crew
+from zpipe.exits import INTERRUPTED
 from zpipe.functions import Function, Functions
 from zpipe.futures import PipelineFuture
 from zpipe.held import Held
 from zpipe.helm import WATCH, Helm
-from zpipe.local import LocalSlots, private_folder
+from zpipe.local import private_folder
 from zpipe.loop import Loop
 from zpipe.maps import MapCall
+from zpipe.outputs import NoOutput
 from zpipe.progress import Progress, Snapshot
 from zpipe.security import Guard
 from zpipe.sink import Sink
-from zpipe.slot import Config
 from zpipe.terms import Terms, Wishes
 from zpipe.ventilator import Ventilator
 from zpipe.versions import our_versions
@@ -47,39 +44,11 @@ from zpipe.work import Work
 if TYPE_CHECKING:
     from zpipe.sifting import Plan
 
-__all__ = ["CUT", "INTERRUPTED", "Engine", "NoOutput"]
-
-INTERRUPTED = "interrupted"
-"""Why a pipeline was aborted whose script knows about it."""
+__all__ = ["CUT", "Engine"]
 
 CUT = "the pipeline was shut down before all of this iterator's items were pulled"
 
-GRACE = 1.0
-"""Seconds local workers have to leave at the end before they are killed."""
-
 _LOG = logging.getLogger("concurrent.futures.zpipe")
-
-
-class NoOutput:
-    """The sink has nothing to write: outcomes go to whoever waits for them."""
-
-    encoding: Encoding = "outcomes"
-
-    def write(self, frames: Sequence[wire.Buffer]) -> None:
-        """Take nothing."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def finish(self) -> None:
-        """Do nothing."""
-
-    def abandon(self) -> str:
-        """Keep nothing."""
-        return ""
-
-
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 class Engine:
@@ -103,7 +72,7 @@ class Engine:
         self._wishes, self._key = wishes, key
         self._progress, self._heartbeat, self._access = progress, heartbeat, access
         self._policy = Policy(our_versions(), speculate=speculate, max_crashes=terms.max_crashes)
-        self._workers = workers
+        self._crew = Crew(workers, heartbeat, access.keys, self._say)
         self.concurrency = terms.spec.concurrency
         """Calls of a coroutine function that each worker runs at a time; 0: as many as it finds right."""
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
@@ -122,8 +91,6 @@ class Engine:
         self._began = time.monotonic()
         self._said: list[str] = []
         self._aborted = ""
-        self._slots: LocalSlots | None = None
-        self._orders: deque[int] = deque()
         self._weeding = 0.0
         self._stack = contextlib.ExitStack()
         self.finished = Flag()
@@ -140,11 +107,11 @@ class Engine:
         try:
             self._open(bind)
         except BaseException:
-            self._stop_slots()
+            self._crew.stop()
             self._stack.close()
             raise
         self._set_off()
-        _engines.add(self)
+        exits.register(self)
 
     def _set_off(self) -> None:
         assert self._thread is not None
@@ -180,18 +147,18 @@ class Engine:
         ventilator.ledger.returns.limited = work.terms.limited
         stack.callback(ventilator.close)
         if bind is None:
-            self._start_slots(url)
+            self._crew.start(self._loop, url)
         reach = ventilator.bind(url)
         self.url = reach if bind is not None else None
         if bind is not None:
             caution = self._access.caution(ventilator.bound)
             if caution:
                 say(caution, True)
-            self._start_slots(endpoints.reachable(ventilator.bound, "127.0.0.1"))
+            self._crew.start(self._loop, endpoints.reachable(ventilator.bound, "127.0.0.1"))
         self._sink = sink = Sink(
             self._loop,
             context,
-            NoOutput(),
+            NoOutput("outcomes"),
             deliver=self._deliver,
             say=say,
             heartbeat=self._heartbeat,
@@ -214,27 +181,6 @@ class Engine:
         work = self._work
         key = plans.key_of_call(self._key, lambda number: work.spec(number).task.call) if self._key else None
         return plans.make(self._wishes, work.identities.__getitem__, lambda text: self._say(text, True), key)
-
-    def _start_slots(self, url: str) -> None:
-        self._near = url
-        if self._workers:
-            self._slots = LocalSlots(self._loop, self._config(), self._say)
-
-    def _config(self) -> Config:
-        authkey = b""
-        if "multiprocessing.process" in sys.modules:
-            authkey = bytes(sys.modules["multiprocessing.process"].current_process().authkey)
-        return Config(
-            self._near,
-            self._workers,
-            self._heartbeat,
-            terse=True,
-            stdout=1 if _is_open(1) else -1,
-            path=[entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)],
-            authkey=authkey,
-            steady=True,
-            keys=self._access.keys,
-        )
 
     def _say(self, text: str, error: bool) -> None:
         if error:
@@ -261,7 +207,7 @@ class Engine:
     @property
     def slots(self) -> int:
         """Workers that are ready now, or that there are to be of its own if those are more."""
-        return max(self.workers, self._workers)
+        return max(self.workers, self._crew.wanted)
 
     def check(self) -> None:
         """Raise unless more may be handed over; the lock is held."""
@@ -303,8 +249,7 @@ class Engine:
 
     def resize(self, workers: int) -> None:
         """Have this many workers of its own."""
-        self._orders.append(workers)
-        self._workers = workers
+        self._crew.resize(workers)
         self._loop.wake()
 
     def close(self, why: str, *, cancel: bool = False, cut: bool = False) -> None:
@@ -317,7 +262,7 @@ class Engine:
                 self.closed = why
             if cancel:
                 # Workers that are still starting would have had the first ones by now.
-                self._work.cancelling = 0 if self._work.issued else max(self._workers, 1)
+                self._work.cancelling = 0 if self._work.issued else max(self._crew.wanted, 1)
             for call in self.maps():
                 if cancel:
                     call.close()
@@ -422,9 +367,8 @@ class Engine:
             self._ventilator.on_wake()
         if self._aborted:
             self._ventilator.abort(self._aborted, 130)
-        while self._orders:
-            self._obey(self._orders.popleft())
-        if self._slots is not None and self._slots.ended and self._ventilator.ended is None and self._workers:
+        self._crew.obey()
+        if self._crew.ended and self._ventilator.ended is None:
             why = f": {'; '.join(self._said)}" if self._said else ""
             self._ventilator.abort(f"all local workers have ended{why}", 1)
 
@@ -443,13 +387,6 @@ class Engine:
             for function in forgotten:
                 self._work.forget(function.number)
                 self._ventilator.forget(function.number)
-
-    def _obey(self, workers: int) -> None:
-        if self._slots is None:
-            if workers:
-                self._slots = LocalSlots(self._loop, self._config(), self._say)
-        else:
-            self._slots.resize(workers)
 
     def _deliver(self, message: wire.Receipts | wire.Finished) -> None:
         if isinstance(message, wire.Receipts):
@@ -486,21 +423,17 @@ class Engine:
     def _end(self) -> None:
         try:
             with self._stack as stack:
-                stack.callback(self._stop_slots)
+                stack.callback(lambda: self._crew.stop(now=bool(self._aborted)))
                 stack.callback(self._ventilator.close)
                 stack.callback(self.helm.close)
                 self._progress.close(self._snapshot())
         finally:
             self.finished.set()
 
-    def _stop_slots(self) -> None:
-        if self._slots is not None:
-            self._slots.stop(0.0 if self._aborted else GRACE)
-
     def orphan(self) -> None:
         """Let go, in a forked child, of what keeps the parent's workers alive."""
-        if self._slots is not None and not self.finished.is_set():
-            self._slots.let_go()
+        if not self.finished.is_set():
+            self._crew.let_go()
         self.closed = self.closed or "cannot schedule new futures: this pipeline is the parent process's"
         self.finished = Flag()  # the other's lock may have been anybody's
         self.finished.set()
@@ -515,40 +448,3 @@ def _identify(made: Callable[..., Any], call: Call) -> bytes:
     from zpipe import identity
 
     return identity.of_function(made, call)
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
-
-
-def _at_exit() -> None:
-    """Whatever was handed over is still done; then nothing is left running."""
-    engines = list(_engines)
-    last = getattr(sys, "last_type", None)  # what ended the script, unless it is somebody's session
-    interrupted = last is not None and issubclass(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
-    try:
-        for engine in engines:
-            engine.close("cannot schedule new futures after interpreter shutdown", cut=True)
-            if interrupted:
-                engine.abort(INTERRUPTED)
-        for engine in engines:
-            engine.join()
-    except KeyboardInterrupt:  # the interpreter would say where, and nobody waits for results any more
-        for engine in engines:
-            engine.abort(INTERRUPTED)
-        for engine in engines:
-            engine.join()
-
-
-def _in_child() -> None:
-    for engine in list(_engines):
-        engine.orphan()
-    _engines.clear()
-
-
-atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_in_child)

@@ -17,11 +17,13 @@ from typing import Any
 from zpipe.awaitables import is_async
 from zpipe.condition import Condition
 from zpipe.core.spec import Call, TaskSpec
-from zpipe.engine import INTERRUPTED, Engine, NoOutput
+from zpipe.engine import Engine
+from zpipe.exits import INTERRUPTED
 from zpipe.functions import KEPT, Function, Functions
 from zpipe.futures import PipelineFuture
 from zpipe.inline import BREAKS, InlineSink, InlineVentilator
 from zpipe.loop import Loop
+from zpipe.outputs import NoOutput
 
 __all__ = ["InlineEngine"]
 
@@ -152,7 +154,7 @@ class InlineEngine(Engine):
         )
         self._stack.callback(ventilator.close)
         self._sink = InlineSink(
-            self._loop, None, NoOutput(), deliver=ventilator.deliver, say=self._say, write=work.deliver
+            self._loop, None, NoOutput("outcomes"), deliver=ventilator.deliver, say=self._say, write=work.deliver
         )
         self._sink.collector.job = ventilator.director.job
         helm: Any = _Helm(self)

@@ -30,7 +30,7 @@ from joblib.parallel import (  # type: ignore[import-untyped]
 
 from zpipe.context import current
 from zpipe.core.chunking import Chunker
-from zpipe.engine import INTERRUPTED
+from zpipe.exits import INTERRUPTED
 from zpipe.pipeline import Pipeline
 
 __all__ = ["ZpipeBackend", "shutdown"]

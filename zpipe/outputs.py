@@ -22,9 +22,9 @@ from zpipe.partials import BUFFER, is_direct, open_partial, partial_of, reason, 
 __all__ = [
     "FileOutput",
     "Format",
+    "NoOutput",
     "Output",
     "OutputClosed",
-    "StandingOutput",
     "StreamOutput",
     "is_stdout",
     "open_output",
@@ -201,11 +201,11 @@ class FileOutput(_ByteOutput):
         return f"the results so far are in {self._partial}{cut}" if size and self._partial != self._target else ""
 
 
-class StandingOutput:
-    """A file that stands already: nothing more is written."""
+class NoOutput:
+    """Nothing is written: it stands already, or goes to whoever waits for it."""
 
-    def __init__(self, encoding: Format) -> None:
-        self.encoding: Encoding = encoding
+    def __init__(self, encoding: Encoding) -> None:
+        self.encoding = encoding
 
     def write(self, frames: Sequence[Buffer]) -> None:
         """Do nothing."""

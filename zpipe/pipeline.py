@@ -19,7 +19,8 @@ from zpipe.awaitables import CONCURRENCY, is_async
 from zpipe.calls import Calls
 from zpipe.core.chunking import Chunker
 from zpipe.core.spec import Call, JobSpec, TaskSpec
-from zpipe.engine import CUT, INTERRUPTED, Engine
+from zpipe.engine import CUT, Engine
+from zpipe.exits import INTERRUPTED
 from zpipe.functions import QUICK
 from zpipe.futures import PipelineFuture
 from zpipe.inline_engine import InlineEngine

@@ -19,7 +19,7 @@ from typing import Any, cast
 from zpipe.condition import Flag
 from zpipe.core.spec import Call
 from zpipe.core.wire import Buffer
-from zpipe.engine import INTERRUPTED
+from zpipe.exits import INTERRUPTED
 from zpipe.maps import MapCall
 from zpipe.pipeline import Pipeline
 from zpipe.results import unpacked

@@ -87,10 +87,10 @@ def open_output(
         return _open(path, format_, fold, mark)
     if mark is None:
         if journal.finished and os.path.exists(path):  # noqa: PTH110 - as it was typed
-            standing = outputs.StandingOutput(format_)
+            standing = outputs.NoOutput(format_)
             return standing if fold is None else fold.into(standing)
     elif partials.stands(path, mark, final=journal.finished):
-        return outputs.StandingOutput(format_)
+        return outputs.NoOutput(format_)
     elif journal.finished:
         raise UsageError(
             f"the job of the journal {journal.path} is finished, but {path} is not what it wrote: it is gone, or was "
