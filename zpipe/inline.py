@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-
 from zpipe import outcomes
 from zpipe.awaitables import Awaiting
 from zpipe.core import wire
@@ -254,17 +252,16 @@ class InlineVentilator(Ventilator):
         given: Callable[[int], Callable[..., Any] | None] = lambda _: None,
         plan: Plan | None = None,
     ) -> None:
-        later = msgspec.structs.replace(policy, schedule=None)  # until there is a lane
+        self._hands = _Hands(loop, given)
         super().__init__(
-            loop, None, source, spec, later, say=say, chunk=chunk, tasks=tasks, fingerprint=fingerprint, plan=plan
+            loop, None, source, spec, policy, say=say, chunk=chunk, tasks=tasks, fingerprint=fingerprint, plan=plan
         )
         self._broken = broken
         self.known: Sequence[int] = () if tasks is not None else (0,)
         """The tasks that are there from the beginning: one that can't be run here ends the job before it has begun."""
-        self._hands = _Hands(loop, given)
-        self._lanes = _Lanes(self._hands, self._task)
-        if policy.schedule is not None:
-            self.follow(policy.schedule)
+
+    def _make_lanes(self, _ports: Sequence[int]) -> Lanes:
+        return _Lanes(self._hands, self._task)
 
     def deliver(self, message: wire.Receipts | wire.Finished) -> None:
         """The sink says this."""

@@ -91,16 +91,7 @@ class Ventilator:
         self._callers = Callers(None, "")
         self._watch: link.Watch | None = None
         self._sink: LocalSink | None = None
-        self._lanes = Lanes(
-            loop,
-            context,
-            self._on_lane,
-            self._task,
-            self.ledger.on_refused,
-            heartbeat=heartbeat,
-            ports=lane_ports,
-            guard=guard,
-        )
+        self._lanes = self._make_lanes(lane_ports)
         self._sifted: SiftedSupply | None = None
         self._courier: Courier | None = None
         self._supply = self._make_supply(source, plan)
@@ -112,6 +103,18 @@ class Ventilator:
             self.follow(policy.schedule)
 
     # setting up
+
+    def _make_lanes(self, ports: Sequence[int]) -> Lanes:
+        return Lanes(
+            self._loop,
+            self._context,
+            self._on_lane,
+            self._task,
+            self.ledger.on_refused,
+            heartbeat=self._heartbeat,
+            ports=ports,
+            guard=self._guard,
+        )
 
     def follow(self, schedule: Schedule) -> None:
         """From now on what goes next is chosen, by what items claim."""
