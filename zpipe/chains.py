@@ -80,6 +80,7 @@ class LinkedCall(MapCall):
                 self._begun = True
                 for part in self._upstream.rest():
                     self._put(part)
+                before.release()  # that may have been its last
             pulling = False
             while self._iterator is not None and not self._closed and self._cut is None:
                 if not whole and self._room(self.chunker.size(None, 1), pulling) <= 0:

@@ -168,7 +168,7 @@ class _Chunks:
         if not self._busy.acquire(blocking=False):
             return _BUSY  # raised here, it would end the iteration for the one who waits, too
         try:
-            entry = self.call.next(None if self._end is None else max(0.0, self._end - time.monotonic()))
+            entry = self.call.next(self.left)
         except FuturesTimeoutError:
             self.call.close()
             raise
@@ -191,6 +191,11 @@ class _Chunks:
             for position, error in faults.items():
                 errors[len(values) + position] = error
             values += more
+
+    @property
+    def left(self) -> float | None:
+        """Seconds in which the results must come, from now; None: any number."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
 
     def parts(self, count: int, found: Any) -> Iterator[list[Any] | BaseException]:
         """Yield what has come, as runs of values and the exceptions between them: for the next stage."""
@@ -266,6 +271,8 @@ def _chained(
         raise ValueError("these results go to a later stage already: go on from that one's")
     in_order = ordered if in_order is None else in_order
     kind = partial(LinkedCall, chunks)
+    if timeout is None:
+        timeout = chunks.left
     call = start(fn, made, chunksize=chunksize, buffersize=buffersize, ordered=in_order, kind=kind)
     chunks.passed_on = True
     return Results.of(call, on_error or chunks.on_error, timeout, start, ordered=in_order, flat=flat)

@@ -167,6 +167,22 @@ def test_results_that_were_taken_do_not_go_on(pipe: zpipe.Pipeline) -> None:
     assert list(results) == [str(n) for n in range(3, 100) if n % 7]
 
 
+def test_a_stage_begins_in_the_midst_of_the_last_chunk(pipe: zpipe.Pipeline) -> None:
+    """What is left of it is all there is: nothing else is waited for."""
+    for chunksize in (10, 4, 1):
+        first = pipe.map(str, range(10), chunksize=chunksize)
+        assert [next(first) for _ in range(9)] == [str(n) for n in range(9)]
+        assert list(first.map(int, timeout=60)) == [9]
+
+
+def test_time_is_limited_for_all_stages_together(pipe: zpipe.Pipeline, gate: str) -> None:
+    """Whoever takes the last one's results waits no longer than was said of the first."""
+    waiting = pipe.map(partial(steps.waits_for, gate), range(1), timeout=0.2).map(repr)
+    with pytest.raises(futures.TimeoutError):
+        next(waiting)
+    Path(gate).touch()
+
+
 def test_a_source_that_fails_is_heard_of_at_the_end(pipe: zpipe.Pipeline) -> None:
     """What came before it goes through all stages; then its exception is raised."""
 
