@@ -216,9 +216,11 @@ def nested(count: int) -> int:
 def stuck_at_first(folder: str, item: int) -> int:
     """Give the item back; with item 5 not before there is a gate, unless it has been begun before."""
     time.sleep(0.001)
-    begun = Path(folder, "begun")
-    if item == 5 and not begun.exists():
-        begun.touch()
+    if item == 5:
+        try:
+            Path(folder, "begun").mkdir()
+        except FileExistsError:
+            return item
         held(str(Path(folder, "gate")))
     return item
 
@@ -263,7 +265,9 @@ def hoard_on_three(item: int) -> int:
     """Give the item back, unless it is 3: then hold more and more memory, without end."""
     hoard = []
     while item == 3:
-        hoard.append(b"x" * 4_000_000)
+        if len(hoard) < 100:  # it may be some time until somebody looks
+            hoard.append(b"x" * 4_000_000)
+        time.sleep(0.001)
     return item
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import operator
 import os
@@ -162,16 +163,19 @@ def test_no_more_is_pulled_than_the_buffer_allows() -> None:
     within(body)
 
 
-def test_breaking_out_drops_the_rest(tmp_path: Path) -> None:
+def test_breaking_out_drops_the_rest(tmp_path: Path, gate: str) -> None:
     """Items that no worker has are not run once nobody wants their results."""
     notes = tmp_path / "notes"
 
     async def body(pipe: zpipe.AsyncPipeline) -> None:
-        async for _ in pipe.map(chores.note, [str(notes)] * 20_000, chunksize=1):
+        calls = [functools.partial(chores.note, str(notes), 0)] + [functools.partial(chores.held, gate)] * 20
+        calls += [functools.partial(chores.note, str(notes), 1)] * 20_000
+        async for _ in pipe.map(chores.call, calls, chunksize=1):
             break
+        Path(gate).touch()
 
     within(body)
-    assert 1 <= len(notes.read_text().splitlines()) < 20_000
+    assert 1 <= len(notes.read_text().splitlines()) < 20_001
 
 
 def test_cancelling_whoever_waits_cancels_what_no_worker_has(tmp_path: Path, gate: str) -> None:

@@ -195,15 +195,18 @@ def test_shutdown_runs_what_is_queued_and_leaves_nothing(mark: str) -> None:
     pipe.shutdown()
 
 
-def test_shutdown_can_cancel_what_is_queued() -> None:
+def test_shutdown_can_cancel_what_is_queued(gate: str) -> None:
     """Each call is either done or cancelled when it returns; at least one of each."""
-    pipe = zpipe.Pipeline(workers=2)
-    calls = [pipe.submit(chores.nap, number) for number in range(5_000)]
-    pipe.shutdown(cancel_futures=True)
+    pipe = zpipe.Pipeline(workers=1)
+    calls = [pipe.submit(chores.held, gate, number) for number in range(500)]
+    wait_until(calls[0].running, "a call to run")
+    pipe.shutdown(wait=False, cancel_futures=True)
+    Path(gate).touch()
+    assert not futures.wait(calls, PATIENCE).not_done
     cancelled = [call for call in calls if call.cancelled()]
     assert 0 < len(cancelled) < len(calls)
     assert all(call.result(0) == number for number, call in enumerate(calls) if not call.cancelled())
-    assert not futures.wait(cancelled, PATIENCE).not_done
+    pipe.shutdown()
 
 
 def test_shutdown_without_waiting_still_runs_what_is_queued(gate: str, mark: str) -> None:

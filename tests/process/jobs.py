@@ -152,13 +152,9 @@ def pickled_value(item: int) -> Any:
 
 
 def first_is_slow(item: int) -> int:
-    """0 ends after most of the others have."""
-    if item:
-        note("others", item)
-    else:
-        while not Path("others").exists() or len(Path("others").read_text().split()) < 3:
-            time.sleep(0.01)
-        time.sleep(0.2)
+    """0 ends once there is a file `go`."""
+    if item == 0:
+        wait_for("go")
     return item
 
 

@@ -114,9 +114,10 @@ def endless():
     n = 0
     while True:
         n += 1
-        if n % 1000 == 0:
-            with open("asked", "w") as file:
+        if n % 1000 == 1:
+            with open("asked.new", "w") as file:
                 file.write(str(n))
+            os.replace("asked.new", "asked")
         yield n
 
 

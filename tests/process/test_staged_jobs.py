@@ -145,7 +145,13 @@ def test_groups_at_the_end(zpipe: Zpipe) -> None:
 
 def test_time_limits_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
     """The one item that runs too long is given up, under its number in its stage; the others count."""
-    tasks = ("builtins:abs", "--then", "steps.py:stuck,timeout=0.5,chunk=4", "--then", "builtins:abs")
+    tasks = (
+        "builtins:abs",
+        "--then",
+        "steps.py:stuck,timeout=0.5,retries=3,retry-delay=0,chunk=4",
+        "--then",
+        "builtins:abs",
+    )
     node = zpipe.run("run", *tasks, "--range", "3:20", "--raw", "-o", "out", "--dead-letters", "failed", status=1)
     (letter,) = [json.loads(line) for line in (folder / "failed").read_text().splitlines()]
     assert (letter["item"], letter["stage"], letter["error"]["type"]) == (5, 2, "ItemTimeout")
