@@ -186,7 +186,7 @@ def test_cancelling_whoever_waits_cancels_what_no_worker_has(tmp_path: Path, gat
     async def body(pipe: zpipe.AsyncPipeline) -> None:
         first = asyncio.create_task(pipe.submit(chores.held, gate, "first"))
         await until(lambda: pipe._pipe._engine._ventilator.ledger.in_flight)
-        waiting = [asyncio.create_task(pipe.submit(chores.note, str(notes), n)) for n in range(100)]
+        waiting = [asyncio.create_task(pipe.submit(chores.note, str(notes), n)) for n in range(3000)]
         mapping = asyncio.create_task(pipe.reduce(chores.double, source, operator.add))
         await until(lambda: source.pulled)
         for task in (*waiting, mapping):
@@ -198,7 +198,7 @@ def test_cancelling_whoever_waits_cancels_what_no_worker_has(tmp_path: Path, gat
         assert await first == "first"
 
     within(body, workers=1)
-    assert "99" not in (notes.read_text().splitlines() if notes.exists() else [])
+    assert "2999" not in (notes.read_text().splitlines() if notes.exists() else [])
 
 
 def test_the_loop_goes_on_while_everything_waits(tmp_path: Path, gate: str) -> None:
@@ -305,7 +305,7 @@ def test_shutdown_can_cancel_what_waits(gate: str) -> None:
         async with zpipe.AsyncPipeline(workers=1) as pipe:
             held = asyncio.create_task(pipe.submit(chores.held, gate, "held"))
             await until(lambda: pipe._pipe._engine._ventilator.ledger.in_flight)
-            waiting = [asyncio.create_task(pipe.submit(chores.double, n)) for n in range(100)]
+            waiting = [asyncio.create_task(pipe.submit(chores.double, n)) for n in range(3000)]
             await asyncio.sleep(0)
             await pipe.shutdown(wait=False, cancel_futures=True)
             Path(gate).touch()

@@ -55,7 +55,7 @@ def test_each_has_its_own_context(way: dict[str, Any]) -> None:
 
 def test_exceptions_of_all_kinds_fail_their_call_alone(way: dict[str, Any]) -> None:
     """Those that would end a loop included; and one that runs for too long."""
-    with zpipe.Pipeline(item_timeout=2.0, **way) as pipe:
+    with zpipe.Pipeline(item_timeout=5.0, **way) as pipe:
         found = list(pipe.map(waiters.raises, range(7), on_error="collect"))
     kinds = [KeyError, SystemExit, asyncio.CancelledError, RuntimeError, zpipe.Reject, ItemTimeout]
     assert [type(error) for error in found[:6]] == kinds

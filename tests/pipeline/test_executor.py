@@ -101,13 +101,13 @@ def test_a_cancelled_call_never_runs(pipe: zpipe.Pipeline, gate: str, tmp_path: 
     """What waits behind others can be cancelled; whoever waits for it is told."""
     notes = str(tmp_path / "notes")
     first = [pipe.submit(chores.held, gate) for _ in range(8)]
-    rest = [pipe.submit(chores.note, notes, number) for number in range(200)]
+    rest = [pipe.submit(chores.note, notes, number) for number in range(5000)]  # more than are sent ahead
     assert rest[-1].cancel()
     with pytest.raises(futures.CancelledError):
         rest[-1].result(PATIENCE)
     Path(gate).touch()
     assert not futures.wait([*first, *rest], PATIENCE).not_done
-    assert sorted(Path(notes).read_text().split(), key=int) == [str(number) for number in range(199)]
+    assert sorted(Path(notes).read_text().split(), key=int) == [str(number) for number in range(4999)]
 
 
 def test_callbacks_are_called_and_can_not_break_the_pipeline(pipe: zpipe.Pipeline, gate: str) -> None:

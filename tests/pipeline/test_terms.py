@@ -15,17 +15,20 @@ import zpipe
 from zpipe.errors import ItemTimeout
 from zpipe.pool import Pool
 
+OFTEN: dict[str, Any] = {"retries": 2, "retry_delay": 0.01}
+"""A quick item, too, may be held up for longer than it has, on a busy machine; but not so often."""
+
 
 def test_an_item_that_takes_too_long_fails_alone() -> None:
     """Of a map with it in the middle of a chunk the others come out right; so do single calls."""
-    with zpipe.Pipeline(2, item_timeout=0.3, chunk=8) as pipe:
+    with zpipe.Pipeline(2, item_timeout=0.5, chunk=8, **OFTEN) as pipe:
         found = list(pipe.map(chores.hold_on_three, range(16), on_error="collect"))
         assert [value for value in found if isinstance(value, int)] == [n for n in range(16) if n != 3]
         assert isinstance(found[3], ItemTimeout)
         assert isinstance(found[3], TimeoutError)
-        assert "it ran for 0.3" in str(found[3])
+        assert "it ran for " in str(found[3])
         futures = [pipe.submit(chores.hold_on_three, item) for item in range(2, 6)]
-        with pytest.raises(ItemTimeout, match=r"its limit is 0\.3 s"):
+        with pytest.raises(ItemTimeout, match=r"its limit is 0\.5 s"):
             futures[1].result()
         assert [futures[n].result() for n in (0, 2, 3)] == [2, 4, 5]
 
@@ -76,7 +79,7 @@ def test_workers_are_replaced_after_so_many_items() -> None:
 
 def test_other_faces_have_the_same_terms(tmp_path: Path) -> None:
     """One call, and asyncio."""
-    found = list(zpipe.map(chores.hold_on_three, range(5), workers=1, item_timeout=0.2, on_error="skip"))
+    found = list(zpipe.map(chores.hold_on_three, range(5), workers=1, item_timeout=0.5, on_error="skip", **OFTEN))
     assert found == [0, 1, 2, 4]
 
     async def main() -> int:

@@ -60,17 +60,17 @@ def test_items_fail_and_are_tried_again_alone(zpipe: Zpipe, way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_an_item_that_waits_for_too_long_is_cancelled(zpipe: Zpipe, way: str) -> None:
     """Even one that will not have it fails, alone, with how long it ran; nobody is killed."""
-    node = zpipe.run("run", "waits:hang", "--range", "8", "--timeout", "2", "--ordered", *WAYS[way], status=1)
+    node = zpipe.run("run", "waits:hang", "--range", "8", "--timeout", "5", "--ordered", *WAYS[way], status=1)
     found = records(node.out)
     assert [record.get("value") for record in found] == [0, 1, 2, None, 4, 5, 6, 7]
     assert found[3]["error"]["type"] == "ItemTimeout"
-    assert "its limit is 2 s" in found[3]["error"]["message"]
+    assert "its limit is 5 s" in found[3]["error"]["message"]
     assert "killed" not in node.err
 
 
 def test_an_item_that_holds_up_the_loop_has_its_worker_killed(zpipe: Zpipe) -> None:
     """It is the one that timed out; those beside it are run again."""
-    node = zpipe.run("run", "waits:block", "--range", "8", "--timeout", "2", "--ordered", "-w", "1", status=1)
+    node = zpipe.run("run", "waits:block", "--range", "8", "--timeout", "5", "--ordered", "-w", "1", status=1)
     found = records(node.out)
     assert [record.get("value") for record in found] == [0, 1, 2, None, 4, 5, 6, 7]
     assert found[3]["error"]["type"] == "ItemTimeout"
