@@ -31,7 +31,7 @@ from zpipe.lines import Cutter, LineSource, open_lines
 from zpipe.serialize import loads
 from zpipe.sources import Batch, IterSource, Source, parse_range
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def never() -> None:

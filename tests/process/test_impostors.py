@@ -9,7 +9,7 @@ from process.tools import LOCAL, Zpipe, records, values, wait_until
 def test_two_workers_of_one_identity(zpipe: Zpipe) -> None:
     """The second has to wait, and takes the place of the first when that is gone; each item counts once."""
     zpipe.allow(150)
-    ventilator = zpipe.start("ventilator", "jobs:noted_nap", "--range", "600", "--bind", f"{LOCAL}:0", "--json")
+    ventilator = zpipe.start("ventilator", "jobs:noted_nap", "--range", "240", "--bind", f"{LOCAL}:0", "--json")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
     owner = zpipe.python("impostor.py", "twin", "worker", url, "--slots", "1")
@@ -19,19 +19,19 @@ def test_two_workers_of_one_identity(zpipe: Zpipe) -> None:
     assert len(set(zpipe.task_pids())) == 1
     owner.kill()
     wait_until(lambda: len(set(zpipe.task_pids())) == 2, "the other one to take over")
-    zpipe.allow(600)
+    zpipe.allow(240)
     for node in (sink, ventilator, twin):
         node.ended(0)
-    assert values((zpipe.folder / "out").read_text()) == list(range(600))
-    assert len(zpipe.noted()) < 700
+    assert values((zpipe.folder / "out").read_text()) == list(range(240))
+    assert len(zpipe.noted()) < 340
 
 
 @pytest.mark.parametrize("how", ["ahead", "late"])
 def test_a_worker_whose_clock_is_wrong(zpipe: Zpipe, how: str) -> None:
     """Beside one whose clock is right: both work, all is done once, nothing is late that is not, and all end."""
     url = f"{LOCAL}:0"
-    zpipe.allow(300)
-    job = ("jobs:noted_nap", "--range", "600", "--retries", "2", "--timeout", "600", "--speculate")
+    zpipe.allow(150)
+    job = ("jobs:noted_nap", "--range", "300", "--retries", "2", "--timeout", "600", "--speculate")
     ventilator = zpipe.start("ventilator", *job, "--bind", url, "--expect-workers", "2")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out", "--joblog", "log", "--ordered")
@@ -40,11 +40,11 @@ def test_a_worker_whose_clock_is_wrong(zpipe: Zpipe, how: str) -> None:
         zpipe.start("worker", url, "--slots", "1"),
     ]
     wait_until(lambda: len(set(zpipe.task_pids())) == 2, "both to work")
-    zpipe.allow(600)
+    zpipe.allow(300)
     for node in (sink, ventilator, *workers):
         node.ended(0)
-    assert values((zpipe.folder / "out").read_text()) == list(range(600))
-    assert len((zpipe.folder / "log").read_text().splitlines()) == 601
+    assert values((zpipe.folder / "out").read_text()) == list(range(300))
+    assert len((zpipe.folder / "log").read_text().splitlines()) == 301
     assert "0 failed" not in ventilator.err
     assert "killed" not in ventilator.err
 

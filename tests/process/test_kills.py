@@ -16,17 +16,17 @@ from process.tools import LINUX, LOCAL, PATIENCE, Node, Zpipe, records, values, 
 
 def test_a_worker_is_killed_again_and_again(zpipe: Zpipe) -> None:
     """With a random slot killed every 300 ms every item is in the output exactly once, and every loss is told."""
-    zpipe.allow(2999)
-    ventilator = zpipe.start("ventilator", "jobs:pid_noted_nap", "--range", "0:3000", "--bind", f"{LOCAL}:0", "--json")
+    zpipe.allow(1599)
+    ventilator = zpipe.start("ventilator", "jobs:pid_noted_nap", "--range", "0:1600", "--bind", f"{LOCAL}:0", "--json")
     url = ventilator.url()
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out")
     worker = zpipe.start("worker", url, "--slots", "4")
     killed = _kill_until_the_end(zpipe, ventilator, 8)
     for node in (ventilator, sink, worker):
         node.ended(0)
-    assert values((zpipe.folder / "out").read_text()) == list(range(3000))
+    assert values((zpipe.folder / "out").read_text()) == list(range(1600))
     told = json.loads(ventilator.out)
-    assert (told["done"], told["failed"], told["total"]) == (3000, 0, 3000)
+    assert (told["done"], told["failed"], told["total"]) == (1600, 0, 1600)
     assert told["lost"] >= len(killed) - 4, "but those killed after the job's end"
     for pid in killed[:-4]:
         assert f"worker {pid} of slot " in worker.err
@@ -36,12 +36,12 @@ def test_a_worker_is_killed_again_and_again(zpipe: Zpipe) -> None:
 
 def test_slots_of_a_run_are_killed_again_and_again(zpipe: Zpipe) -> None:
     """A fold in the items' order is exact too while its workers are killed."""
-    zpipe.allow(1999)
-    job = ("run", "jobs:pid_noted_nap", "--range", "0:2000", "--workers", "4", "--ordered")
+    zpipe.allow(999)
+    job = ("run", "jobs:pid_noted_nap", "--range", "0:1000", "--workers", "4", "--ordered")
     node = zpipe.start(*job, "--reduce", "jobs:gather", "--initial", "[]")
     killed = _kill_until_the_end(zpipe, node, 5)
     node.ended(0)
-    assert json.loads(node.out) == list(range(2000))
+    assert json.loads(node.out) == list(range(1000))
     assert node.err.count("lost worker ") >= len(killed) - 4, "but those killed after the job's end"
 
 

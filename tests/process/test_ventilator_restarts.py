@@ -19,7 +19,7 @@ def _begin(zpipe: Zpipe, url: str, command: tuple[str, ...], *more: str) -> tupl
 @pytest.mark.parametrize("source", ["--range", "--input", "--source"])
 def test_a_ventilator_that_is_killed_twice(zpipe: Zpipe, source: str) -> None:
     """The same command goes on where it was, with the same workers and sink: every item once, hardly any run twice."""
-    count, url = 1500, f"{LOCAL}:{free_port()}"
+    count, url = 560, f"{LOCAL}:{free_port()}"
     (zpipe.folder / "lines").write_text("".join(f"{n}\n" for n in range(count)))
     (zpipe.folder / "counted.py").write_text(f"def numbers():\n    return iter(range({count}))\n")
     items = {"--range": f"0:{count}", "--input": "lines", "--source": "counted.py:numbers"}[source]
@@ -64,26 +64,26 @@ def test_what_runs_while_the_ventilator_is_away_counts(zpipe: Zpipe) -> None:
 def test_another_command_is_not_mixed_with_the_job(zpipe: Zpipe) -> None:
     """It is told what differs and ends with status 2; sink and workers wait on, and the right command finishes."""
     url = f"{LOCAL}:{free_port()}"
-    command = ("jobs:noted_nap", "--range", "0:400", "--bind", url)
+    command = ("jobs:noted_nap", "--range", "0:150", "--bind", url)
     ventilator, sink, worker = _begin(zpipe, url, command)
     ventilator.kill()
     wrong = zpipe.start("ventilator", "jobs:double", "--range", "0:20", "--bind", url)
     text = wrong.ended(2).err
     sink.said("task: jobs:noted_nap there, jobs:double here")
-    for told in (f"/{sink.pid}: it has", "of another job", "task: jobs:noted_nap there", "items: --range 0:400 there"):
+    for told in (f"/{sink.pid}: it has", "of another job", "task: jobs:noted_nap there", "items: --range 0:150 there"):
         assert told in text
-    zpipe.allow(400)
+    zpipe.allow(150)
     ventilator = zpipe.start("ventilator", *command)
     for node in (ventilator, sink, worker):
         node.ended(0)
-    assert values((zpipe.folder / "out").read_text()) == list(range(400))
+    assert values((zpipe.folder / "out").read_text()) == list(range(150))
 
 
 def test_a_source_that_has_shrunk(zpipe: Zpipe) -> None:
     """Items done that are no longer there: the ventilator says so, and with the right ones the job goes on."""
     url = f"{LOCAL}:{free_port()}"
     lines = zpipe.folder / "lines"
-    lines.write_text("".join(f"{n}\n" for n in range(1000)))
+    lines.write_text("".join(f"{n}\n" for n in range(200)))
     command = ("jobs:noted_nap", "--input", "lines", "--bind", url)
     ventilator, sink, worker = _begin(zpipe, url, command)
     ventilator.kill()
@@ -91,8 +91,8 @@ def test_a_source_that_has_shrunk(zpipe: Zpipe) -> None:
     lines.write_text("1\n2\n")
     assert "the source has 2 items now, and" in zpipe.start("ventilator", *command).ended(2).err
     lines.write_text(text)
-    zpipe.allow(1000)
+    zpipe.allow(200)
     ventilator = zpipe.start("ventilator", *command)
     for node in (ventilator, sink, worker):
         node.ended(0)
-    assert values((zpipe.folder / "out").read_text()) == [str(n) for n in range(1000)]
+    assert values((zpipe.folder / "out").read_text()) == [str(n) for n in range(200)]
