@@ -41,7 +41,11 @@ COPY_BYTES = 131_072
 """Frames below this are copied into ZeroMQ's own memory; above, the caller's memory is sent as it is."""
 
 PEER_MESSAGES = 10_000
-"""Control messages to or from one peer that wait at most; those beyond are not read, or are lost."""
+"""Messages from one peer that wait at most, and control messages to one; those beyond are not read, or are lost.
+
+More than a worker has to tell, since its lane has a window, so that only floods come that far: libzmq (4.3.5) aborts
+the process as well if a peer's ping is in what has no room when its connection breaks.
+"""
 
 LONGEST_TTL = 65.0
 """Seconds of a heartbeat up to which a peer can be told to bear no more silence than that."""
@@ -110,7 +114,7 @@ def make_socket(
     made.set(zmq.LINGER, 0)
     # Peers that say much and hear little are to fill their own memory, not ours.
     made.set(zmq.SNDHWM, PEER_MESSAGES if kind == zmq.ROUTER else 0)
-    made.set(zmq.RCVHWM, PEER_MESSAGES if kind == zmq.ROUTER else 1000 if bounded or kind == zmq.PUSH else 0)
+    made.set(zmq.RCVHWM, PEER_MESSAGES if bounded else 1000 if kind == zmq.PUSH else 0)
     made.set(zmq.MAXMSGSIZE, most if most < 0 else most + SLACK)
     if kind == zmq.PUSH:
         # Never queue for nobody. Not on a DEALER: there it also drops, at a cut, what has arrived and is not yet read.

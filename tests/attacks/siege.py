@@ -288,5 +288,5 @@ ATTACKS: dict[str, Callable[[Siege, int], None]] = {
     "many frames": lambda siege, messages: siege.endless(max(2, messages // 10_000)),
     "deaf peers": lambda siege, messages: siege.deaf(max(2000, messages // 10)),
     "slow peers": lambda siege, messages: siege.slowly(30, 2.0 if messages < 10_000 else 15.0),
-    "connections left": lambda siege, messages: siege.left_open(max(100, messages // 10)),
+    "connections left": lambda siege, messages: siege.left_open(min(10_000, max(100, messages // 10))),
 }

@@ -107,3 +107,45 @@ def test_a_watch_that_nobody_looks_at_holds_nothing_up() -> None:
     process.join()
     assert not hangs
     assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("kind", [zmq.ROUTER, zmq.PULL], ids=["control", "results"])
+def test_who_says_more_than_is_taken_has_to_wait(kind: int) -> None:
+    """It fills its own memory and the system's, not that of a node."""
+    with zmq.Context() as strangers, strangers.socket(zmq.DEALER if kind == zmq.ROUTER else zmq.PUSH) as stranger:
+        context = link.make_context()
+        made = link.make_socket(context, kind, heartbeat=300.0, bounded=True)
+        stranger.set(zmq.LINGER, 0)
+        stranger.connect(link.bind(made, "tcp://127.0.0.1:*"))
+        taken = 0
+        while taken < 100_000 and stranger.poll(500, zmq.POLLOUT):
+            stranger.send(bytes(1000))
+            taken += 1
+        assert taken < 100_000
+        made.close()
+        context.term()
+
+
+def test_who_does_not_hear_is_not_talked_to_for_ever() -> None:
+    """What is for him is refused when so much waits, and others are talked to."""
+    with zmq.Context() as strangers, strangers.socket(zmq.DEALER) as deaf, strangers.socket(zmq.DEALER) as other:
+        context = link.make_context()
+        made = link.make_socket(context, zmq.ROUTER, heartbeat=300.0, bounded=True)
+        url = link.bind(made, "tcp://127.0.0.1:*")
+        deaf.set(zmq.RCVHWM, 1)
+        deaf.set(zmq.RCVBUF, 4096)
+        for peer in (deaf, other):
+            peer.set(zmq.LINGER, 0)
+            peer.connect(url)
+            peer.send(b"who am I")
+        assert made.poll(DEADLINE * 1000)
+        frames = [link.receive(made)]
+        while len(frames) < 2:
+            assert made.poll(DEADLINE * 1000)
+            frames.append(link.receive(made))
+        names = [bytes(frame[0]) for frame in frames if frame is not None]
+        refused = [sum(not link.send(made, [name, bytes(1000)]) for _ in range(40_000)) for name in names]
+        assert max(refused) > 10_000
+        assert other.poll(DEADLINE * 1000)
+        made.close()
+        context.term()
