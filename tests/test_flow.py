@@ -237,6 +237,7 @@ def test_what_no_stage_packed_ends_the_job(tmp_path: Path) -> None:
         ("a.py:f,chunk=many", "chunk=many is out of range, or no number"),
         ("a.py:f,timeout=nan", "timeout=nan is out of range"),
         ("a.py:f,chunk=1,chunk=2", "chunk is given twice"),
+        ("a.py:f,unique=maybe", "unique=maybe is neither yes nor no"),
     ],
 )
 def test_settings_that_are_none(text: str, said: str) -> None:

@@ -62,7 +62,7 @@ LEVELS = [
     {"runner", "planned", "lines", "feeder", "maps", "submits"},
     {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "crowd", "outbox"},
     {"sifting", "coroutines", "rota", "sharing", "ticks"},
-    {"repertoire"},
+    {"repertoire", "stagesifting"},
     {"ventilator", "worker", "sink", "results", "work"},
     {"sink_node", "slot", "plans", "inline"},
     {"slots", "stageoutlet", "calls"},

@@ -35,8 +35,8 @@ class Teller(Runner):
     def _load(self, task: TaskSpec) -> Callable[..., Any]:  # noqa: ARG002 - it is not run
         return lambda *_: next(self._values)
 
-    def tell(self, answer: Answer) -> list[Outcome]:
-        """Return what became of the items of an answer. Raises Untellable."""
+    def tell(self, answer: Answer, shift: int = 0) -> list[Outcome]:
+        """Return what became of the items of an answer, whose numbers are shown so much higher. Raises Untellable."""
         values: list[Any] = []
         errors: Unread = deque()
         try:
@@ -53,7 +53,7 @@ class Teller(Runner):
         self._values, self._again = iter(values), {}
         self._flat, self._untried = any(kept[:1] == keepsakes.FLAT for kept in answer.outcomes), False
         items = answer.items
-        told = self._run(records.Batch(answer.chunk.start, items), iter(items), errors)
+        told = self._run(records.Batch(answer.chunk.start + shift, items), iter(items), errors)
         if any(outcome.again is not None for outcome in told):
             raise Untellable("--until asked for another try")
         return told

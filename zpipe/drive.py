@@ -79,7 +79,9 @@ def run_job(
         front = Foreground(stack, progress, access)
         outlet = None
         if staging is not None:
-            outlet = staging.outlet(front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder)
+            outlet = staging.outlet(
+                front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder, plan=plan
+            )
             source = outlet.flow
         ventilator = _ventilator(
             stack,

@@ -55,7 +55,9 @@ def run_inline(
 
         outlet = None
         if staging is not None:
-            outlet = staging.outlet(front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder)
+            outlet = staging.outlet(
+                front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder, plan=plan
+            )
             source = outlet.flow
         ventilator = InlineVentilator(
             front.loop,

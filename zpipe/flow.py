@@ -23,12 +23,15 @@ __all__ = ["Flow", "StagePlan", "Ticket"]
 
 class StagePlan(msgspec.Struct, frozen=True):
     """What is asked of a stage: its `spec` and what to call it; `chunk` items a chunk (None: as many as are best) and
-    `most` workers at a time (0: any number)."""
+    `most` workers at a time (0: any number). `unique`: equal items are run once; `cached`: a cache that the job
+    has is for this stage, too."""
 
     spec: JobSpec
     name: str
     chunk: int | None = None
     most: int = 0
+    unique: bool = False
+    cached: bool = True
 
 
 class Ticket(msgspec.Struct):
@@ -117,12 +120,52 @@ class Flow:
         else:
             outputs = self.stages.belts[stage.number - 2].take(most)
             batch = Batch(len(outputs), "packed", [join(outputs)])
-        first = self.stages.on_taken(stage, batch.count)
-        self._tickets[self._next] = Ticket(stage, first, self._next, self._next + batch.count, batch.count)
-        self._next += batch.count
+        first = self._send(stage, batch.count)
+        return Batch(batch.count, batch.kind, numbered(first, batch.frames))
+
+    def _send(self, stage: Stage, count: int) -> int:
+        """So many of a stage's items get the job's next numbers; return the first one's in the stage."""
+        first = self.stages.on_taken(stage, count)
+        self._tickets[self._next] = Ticket(stage, first, self._next, self._next + count, count)
+        self._next += count
         self._pass_over(stage)
         self._chosen = None
-        return Batch(batch.count, batch.kind, numbered(first, batch.frames))
+        return first
+
+    # as a source whose items are looked at before they go
+
+    def peek(self, most: int) -> tuple[int, Batch] | None:
+        """Return up to `most` items of the chosen stage, and the first one's number there; None if there are none.
+
+        They stay until they `go`, and are not to be asked for again before. Raises SourceError as `take` does.
+        """
+        stage = self._chosen
+        if stage is None or not self._pass_over(stage):
+            return None
+        most = self.stages.room(stage, most)
+        if stage.number > 1:
+            outputs = self.stages.belts[stage.number - 2].peek(most)
+            return stage.taken, Batch(len(outputs), "packed", [join(outputs)])
+        batch = self._source.take(most)
+        if batch is None:
+            self._await()
+            return None
+        self.stages.held += batch.count
+        return stage.taken, batch
+
+    def room(self, most: int) -> int:
+        """Return how many of `most` items of the chosen stage may go now."""
+        return self.stages.room(self._chosen, most) if self._chosen is not None else 0
+
+    def go(self, count: int) -> None:
+        """So many of the chosen stage's items that were peeked at go, under the job's next numbers."""
+        stage = self._chosen
+        assert stage is not None
+        if stage.number > 1:
+            self.stages.belts[stage.number - 2].take(count)
+        else:
+            self.stages.held -= count
+        self._send(stage, count)
 
     def _pass_over(self, stage: Stage) -> bool:
         """Pass over those of a stage's next items that are done; return whether there are others behind them."""
@@ -179,7 +222,10 @@ class Flow:
         """Return how many items the chosen stage has left, if that is known."""
         if self._chosen is None:
             return None
-        return self._source.remaining() if self._chosen.number == 1 else self.stages.left(self._chosen)
+        if self._chosen.number > 1:
+            return self.stages.left(self._chosen)
+        left = self._source.remaining()
+        return None if left is None else left + self.stages.held
 
     def close(self) -> None:
         """Let go of the source."""
@@ -217,6 +263,8 @@ class Flow:
         """Return how many items the first stage has, or an estimate of it, and whether it is exact."""
         stage = self.stages.stages[0]
         if self.stages.over:
-            return stage.taken, True
+            return stage.taken + self.stages.held, True
         remaining = self._source.remaining()
-        return (None, False) if remaining is None else (stage.taken + remaining, self._source.exact)
+        if remaining is None:
+            return None, False
+        return stage.taken + self.stages.held + remaining, self._source.exact

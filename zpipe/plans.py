@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from zpipe.sifting import Plan
 from zpipe.tasks import import_object
 from zpipe.terms import Wishes
 
-__all__ = ["forget_past", "key_of", "key_of_call", "make", "past_path", "task_identity"]
+__all__ = ["forget_past", "key_of", "key_of_call", "make", "past_path", "stage_identity", "task_identity"]
 
 
 def make(
@@ -71,8 +71,18 @@ def _name(where: str) -> str:
 
 def task_identity(spec: JobSpec) -> Callable[[int], bytes]:
     """Return what tells the identity of a command line's only task."""
-    made = hashlib.blake2b(digests.of_task(spec.task) + spec.codec.encode(), digest_size=32).digest()
+    made = _identity(spec)
     return lambda _: made
+
+
+def stage_identity(specs: Sequence[JobSpec]) -> Callable[[int], bytes]:
+    """Return what tells the identity of a stage's task by its number: equal ones have the same."""
+    made = [_identity(spec) for spec in specs]
+    return lambda number: made[number - 1]
+
+
+def _identity(spec: JobSpec) -> bytes:
+    return hashlib.blake2b(digests.of_task(spec.task) + spec.codec.encode(), digest_size=32).digest()
 
 
 def key_of(text: str) -> Callable[[int, Any], Any]:

@@ -43,7 +43,7 @@ class Rota:
         if not self._director.lifecycle.may_issue:  # perhaps since the source has failed
             return False
         lanes, ledger = self._lanes.open, self._ledger
-        self._plan.survey(self._supply.source.remaining())
+        self._plan.survey(self._supply.remaining())
         pairs = [(lanes[n], lane) for n, lane in ledger.lanes.items() if n in lanes and lane.credit > 0]
         if self._setup:
             pairs = [pair for pair in pairs if pair[0].introduce(0)]

@@ -19,6 +19,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.core.sieve import Answer, Loaded, Sieve
 from zpipe.core.spec import ItemKind, JobSpec
 from zpipe.errors import TaskError, WireError
+from zpipe.parked import Parked
 from zpipe.parties import Tasks
 from zpipe.sources import Batch
 from zpipe.supply import Supply
@@ -26,7 +27,7 @@ from zpipe.supply import Supply
 if TYPE_CHECKING:
     from zpipe.cache import Cache
 
-__all__ = ["Outgoing", "Plan", "SiftedSupply"]
+__all__ = ["AHEAD", "SLICE", "Cut", "Outgoing", "Plan", "SiftedSupply"]
 
 AHEAD = 256
 """Items that are read and looked up together."""
@@ -53,6 +54,19 @@ class Plan:
         cache: Cache | None = None,
     ) -> None:
         self.identity, self.past, self.key, self.cache = identity, past, key, cache
+
+    def of(self, task: int) -> Plan:  # noqa: ARG002 - all are alike
+        """Return what holds for the items of this task."""
+        return self
+
+    def spares(self, task: int) -> bool:  # noqa: ARG002
+        """Whether any of them may be spared."""
+        return True
+
+    @property
+    def kind(self) -> type[SiftedSupply]:
+        """What items are supplied by."""
+        return SiftedSupply
 
     def close(self) -> None:
         """Let go of what outcomes are kept in."""
@@ -90,6 +104,8 @@ class SiftedSupply(Supply):
         self._teller: Teller | None = None
         self._wants: tuple[str, bool, bool] = ("", False, False)
         self._told = self._more_to_do = self._stuck = False
+        self.weight = 0
+        """Bytes that an item of those read last takes, where there is a schedule."""
         self.taken: tuple[int, Chunker] = (0, self._ledger.chunker)
 
     @staticmethod
@@ -128,7 +144,8 @@ class SiftedSupply(Supply):
             found = self.sieve.take(wanted)
             if found is not None:
                 count, kind, frames = found
-                return Batch(count, kind, list(frames), loaded.cut.skip(loaded.at - count))
+                claim, skip = loaded.claim and loaded.claim[0], loaded.cut.skip(loaded.at - count)
+                return Batch(count, kind, frames, skip, claim, self.weight * count)
             if not self.sieve.set_aside(self._ledger.wanted(self.remaining(), self.any)):
                 return None
             if not self.sieve.waiting:
@@ -179,24 +196,26 @@ class SiftedSupply(Supply):
         self.sieve.load(self._looked_up(batch, task, chunker))
         return True
 
-    def _looked_up(self, batch: Batch, task: int, chunker: Chunker | None) -> Loaded:
-        spec, plan = self._spec(task), self._plan
-        items, unread = self._read(spec, batch)
+    def _looked_up(self, batch: Batch, task: int, chunker: Chunker | None, first: int | None = None) -> Loaded:
+        """Return what is known of a batch's items, the first of which is shown as the one of number `first`."""
+        spec, plan = self._spec(task), self._plan.of(task)
+        items, unread = self._read(spec, batch, self._ledger.next if first is None else first)
         own: list[bytes | None] = []
         if plan.cache is not None or plan.key is None:
             identity = plan.identity(task)
             own = [digests.digest(identity, item) for item in items]
-        marks = own
+        marks: list[bytes | None] = own if plan.cache is not None else [None] * batch.count
         if plan.key is not None:
             identity = plan.identity(task)
             own = [self._by_key(identity, task, item) for item in items]
-            marks = marks or [None] * len(own)
         for position in unread:  # its worker is to say what is wrong with it
             own[position] = marks[position] = None
         known = plan.past.get([d for d in own if d is not None]) if plan.past is not None else {}
         stored = plan.cache.get([m for m in marks if m is not None]) if plan.cache is not None else {}
-        cut = _Cut(spec, batch, items, readable=len(unread) < batch.count or batch.kind != "pickle")
-        return Loaded(items, own, cut, known=known, stored=stored, marks=marks, task=task, chunker=chunker)
+        cut = Cut(spec, batch, items, readable=len(unread) < batch.count or batch.kind != "pickle")
+        self.weight = batch.size // batch.count
+        claim = None if batch.claim is None else (batch.claim, time.monotonic())
+        return Loaded(items, own, cut, known=known, stored=stored, marks=marks, task=task, chunker=chunker, claim=claim)
 
     def _by_key(self, identity: bytes, task: int, item: Any) -> bytes | None:
         assert self._plan.key is not None
@@ -209,12 +228,11 @@ class SiftedSupply(Supply):
                 self._say(said, True)
             return None
 
-    def _read(self, spec: JobSpec, batch: Batch) -> tuple[Any, list[int]]:
-        """Return a batch's items, and the positions of those that can't be read."""
-        at = self._ledger.next
+    def _read(self, spec: JobSpec, batch: Batch, at: int) -> tuple[Any, list[int]]:
+        """Return a batch's items, from number `at` on, and the positions of those that can't be read."""
         chunk = wire.Chunk(at, at + batch.count, 1, batch.kind)
         try:
-            items, unread = reading.read(spec, chunk, batch.frames)
+            items, unread = reading.read(spec, chunk, _frames(batch))
         except WireError:
             return [None] * batch.count, list(range(batch.count))
         return items, [position for position, _ in unread]
@@ -263,10 +281,14 @@ class SiftedSupply(Supply):
                 break
         if send is not None:
             self._tell_all(send)
+        self.flush()
+        return news
+
+    def flush(self) -> None:
+        """Have written what has waited long enough."""
         for cache in (self._plan.past, self._plan.cache):
             if cache is not None:
                 cache.flush()
-        return news
 
     def _tell_all(self, send: Outgoing) -> bool:
         """Tell what can be; False: no more can be sent now."""
@@ -322,7 +344,12 @@ class SiftedSupply(Supply):
         )
 
 
-class _Cut:
+def _frames(batch: Batch) -> Sequence[wire.Buffer]:
+    """Return a batch's payload, made for this if its items wait for their turn."""
+    return (batch.frames.frames(0, batch.count) or ()) if isinstance(batch.frames, Parked) else batch.frames
+
+
+class Cut:
     """Makes payloads of parts of a batch; of one that is not `readable` here the payload is always the whole."""
 
     __slots__ = ("_batch", "_items", "_lines", "_readable", "_spec")
@@ -339,6 +366,8 @@ class _Cut:
         batch = self._batch
         if stop - start == batch.count or not self._readable:
             return batch.kind, batch.frames
+        if isinstance(batch.frames, Parked):
+            return batch.kind, Parked(batch.frames.items[start:stop], batch.frames.pack)
         if batch.kind == "pickle":
             return "pickle", serialize.dumps(self._items[start:stop], owned=True)
         if batch.kind == "msgpack":

@@ -15,6 +15,7 @@ from zpipe.journal import Journal
 from zpipe.loop import Loop
 from zpipe.outputs import Output
 from zpipe.recorder import Recorder
+from zpipe.sifting import Plan
 from zpipe.sources import Source
 from zpipe.stagejournal import StageTables
 from zpipe.stageoutlet import StageOutlet
@@ -31,6 +32,16 @@ class Staging:
         self._again = again or {}
 
     @property
+    def unique(self) -> list[bool]:
+        """Of which stages equal items are run once."""
+        return [plan.unique for plan in self._plans]
+
+    @property
+    def cached(self) -> list[bool]:
+        """Which stages a cache is for, if the job has one."""
+        return [plan.cached for plan in self._plans]
+
+    @property
     def specs(self) -> list[JobSpec]:
         """What workers are told of each stage."""
         return [plan.spec for plan in self._plans]
@@ -45,20 +56,22 @@ class Staging:
         *,
         ordered: bool,
         recorder: Recorder | None,
+        plan: Plan | None = None,
     ) -> StageOutlet:
         """Return what the sink writes to, with the `flow` of all stages' items; `source` gives the first one's.
 
         Raises UsageError for a journal that can't be gone on with.
         """
         plans = []
-        for number, plan in enumerate(self._plans, 1):
+        for number, stage in enumerate(self._plans, 1):
             spec = msgspec.structs.replace(
-                plan.spec,
+                stage.spec,
                 encoding=output.encoding if number == len(self._plans) else "packed",
                 letters=letters is not None or recorder is not None,
                 joblog=joblog is not None,
+                keep=stage.spec.max_result if plan is not None and plan.spares(number) else 0,
             )
-            plans.append(msgspec.structs.replace(plan, spec=spec))
+            plans.append(msgspec.structs.replace(stage, spec=spec))
         flow = Flow(loop, plans, source, ordered=ordered)
         fresh = recorder is None or not (recorder.journal.staged or recorder.journal.done.count)
         tables = StageTables(recorder.journal) if recorder is not None else None

@@ -135,15 +135,14 @@ class Ventilator:
     def _make_supply(self, source: Source, plan: Plan | None) -> Supply:
         kind: type[Supply] = Supply
         if plan is not None:
-            from zpipe.sifting import SiftedSupply
-
-            kind = SiftedSupply
+            kind = plan.kind
         made = kind(
             self._loop, source, self.ledger, more=self._on_more, failed=self._on_source_error, ended=self._exhausted
         )
         if plan is None:
             return made
-        assert isinstance(made, SiftedSupply)
+        if TYPE_CHECKING:
+            assert isinstance(made, SiftedSupply)
         self._sifted = made
         made.plan_with(plan, tasks=self._tasks, spec=self._job_spec, job=lambda: self.director.job, say=self._say)
         self.director.sieve = made.sieve

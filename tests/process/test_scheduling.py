@@ -180,7 +180,7 @@ def test_a_cron_expression_feeds_a_job_that_is_cancelled(zpipe: Zpipe) -> None:
         (("--key", "host"), "--key host: all items would have that one key: write .host"),
         (("--delay", "1", "--eta", "5"), "give one"),
         (("--key", "jobs.py:nothing_there"), "--key jobs.py:nothing_there"),
-        (("--priority", "1", "--unique"), "--priority and --unique don't go together"),
+        (("--priority", "1", "--then", "jobs:same"), "--priority and --then don't go together"),
         (("--ttl", "soon"), "'soon' is no span of time"),
     ],
 )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from zpipe.cli.options import Size
 from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from zpipe.staging import Staging
 
 __all__ = ["Seconds", "options", "past", "plan"]
 
@@ -72,19 +75,26 @@ def options(function: F) -> F:
     return function
 
 
-def past(given: dict[str, Any]) -> str:
+def past(given: dict[str, Any], staging: Staging | None = None) -> str:
     """Return the file that keeps what became of a job's items beside its journal; empty if there is none."""
     from zpipe.plans import past_path
 
-    return past_path(given.get("journal")) if given["unique"] or given["unique_by"] is not None else ""
+    return past_path(given.get("journal")) if any(_unique(given, staging)) else ""
 
 
-def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> Any:
-    """Return the plan that was asked for, None if none was. Raises UsageError."""
+def _unique(given: dict[str, Any], staging: Staging | None) -> list[bool]:
+    """Return of which stages equal items are run once: the options are for the first."""
+    first, *others = staging.unique if staging is not None else [False]
+    return [first or given["unique"] or given["unique_by"] is not None, *others]
+
+
+def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None], staging: Staging | None = None) -> Any:
+    """Return the plan that was asked for, None if none was. `staging`: of a job in stages. Raises UsageError."""
     from zpipe import plans
     from zpipe.commands import is_numbered
     from zpipe.terms import Wishes
 
+    unique = _unique(given, staging)
     if given["cache"] is None:
         for name in ("cache_ttl", "cache_size"):
             if given[name] is not None:
@@ -94,22 +104,27 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None]) -> An
     if given["cache"] == "":
         raise UsageError("--cache is empty: give the path of a file")
     wishes = Wishes(
-        unique=given["unique"] or given["unique_by"] is not None,
+        unique=any(unique),
         cache=given["cache"],
         ttl=given["cache_ttl"],
         size=given["cache_size"],
         codec=given["codec"],
         key_file=given["key_file"],
         insecure=given["insecure"],
-        past=past(given),
+        past=past(given, staging),
     )
     if not wishes.any:
         return None
-    if given.get("then"):
-        raise UsageError("--then goes with neither --unique nor --cache: a stage's items are not known one by one")
     task = spec.task
-    if task.kind == "command" and is_numbered(task.name, task.shell):
+    if task.kind == "command" and is_numbered(task.name, task.shell) and (unique[0] or given["cache"] is not None):
         what = "--unique" if given["cache"] is None else "--cache"
         raise UsageError(f"{what} and a command with {{#}} don't go together: by its number no item is like another")
     key = plans.key_of(given["unique_by"]) if given["unique_by"] is not None else None
-    return plans.make(wishes, plans.task_identity(spec), say, key)
+    if staging is None:
+        return plans.make(wishes, plans.task_identity(spec), say, key)
+    from zpipe.stagesifting import StagedPlan
+
+    made = plans.make(wishes, plans.stage_identity(staging.specs), say, key)
+    assert made is not None
+    cached = [wanted and wishes.cache is not None for wanted in staging.cached]
+    return StagedPlan(made, list(zip(unique, cached, strict=True)))

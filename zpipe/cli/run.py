@@ -93,7 +93,7 @@ def command(**given: Any) -> None:
         output, letters, joblog = open_outputs(stack, given, journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         shown = progress(given["quiet"], given["output"])
-        plan = None if over else caching.plan(spec, given, lambda text: shown.say(text, error=True))
+        plan = None if over else caching.plan(spec, given, lambda text: shown.say(text, error=True), staging)
         if plan is not None:
             stack.callback(plan.close)
         if recorder is not None and over:
@@ -137,7 +137,7 @@ def command(**given: Any) -> None:
                 staging=staging,
             )
     if not summary.error:
-        forget_past(caching.past(given))
+        forget_past(caching.past(given, staging))
     conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])
 
 

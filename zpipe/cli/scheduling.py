@@ -81,7 +81,7 @@ def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tup
     from zpipe.core.claim import Schedule
     from zpipe.planned import PlannedSource
 
-    for option in ("then", "unique", "unique_by", "cache"):
+    for option in ("then",):
         if given.get(option):
             first, other = (name.replace("_", "-") for name in (next(iter({**wishes, **limits})), option))
             raise UsageError(f"--{first} and --{other} don't go together; give one of them")

@@ -27,7 +27,8 @@ _OPTION = click.option(
     metavar="TASK[,SETTING=X]…",
     help="A further stage: its items are the results of the one before. May be given several times. SETTINGs hold for "
     "that stage alone (and may stand behind TASK itself): workers=N (at most so many run it at a time), chunk=N, "
-    "retries=N, retry-delay=S, timeout=S; what is not set there is as --retries, --timeout and --chunk say.",
+    "retries=N, retry-delay=S, timeout=S; what is not set there is as --retries, --timeout and --chunk say. unique=yes "
+    "runs equal items of the stage once, cache=no keeps --cache, which is for all stages, from it.",
 )
 
 
@@ -46,12 +47,16 @@ def _number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
     return parse
 
 
+_ANSWERS = {"yes": True, "no": False}
+
 _SETTINGS: dict[str, Callable[[str], Any]] = {
     "workers": _number(int, 1),
     "chunk": _number(int, 1),
     "retries": _number(int, 0),
     "retry-delay": _number(float, 0),
     "timeout": _number(float, 0.01),
+    "unique": lambda text: _ANSWERS[text],
+    "cache": lambda text: _ANSWERS[text],
 }
 
 
@@ -74,6 +79,8 @@ def _parse(text: str, name: str) -> tuple[str, dict[str, Any]]:
             found[key] = _SETTINGS[key](value.strip())
         except ValueError:
             raise UsageError(f"{name} {text}: {key}={value} is out of range, or no number") from None
+        except KeyError:
+            raise UsageError(f"{name} {text}: {key}={value} is neither yes nor no") from None
     return f"{where}{colon}{function}", found
 
 
@@ -82,7 +89,7 @@ def first_task(given: dict[str, Any]) -> str | None:
     task: str | None = given["task"]
     if not given["then"]:
         return task
-    for name in ("first", "until", "unique", "unique_by", "cache"):
+    for name in ("first", "until"):
         if given.get(name):
             shown = name.replace("_", "-")
             raise UsageError(
@@ -113,7 +120,8 @@ def staging(head: JobSpec, **given: Any) -> Staging | None:
             timeout=settings.get("timeout", head.timeout),
         )
         name = f"stage {number} ({_title(spec)})"
-        plans.append(StagePlan(spec, name, settings.get("chunk", given["chunk"]), settings.get("workers", 0)))
+        chunk, most = settings.get("chunk", given["chunk"]), settings.get("workers", 0)
+        plans.append(StagePlan(spec, name, chunk, most, settings.get("unique", False), settings.get("cache", True)))
     again = None
     if given["resubmit"] is not None:
         again = {

@@ -97,14 +97,18 @@ class Plan:
         """Park the next `count` items, of `size` bytes, which have one claim."""
         ledger = self._ledger
         chunk = Chunk(ledger.next, ledger.next + count, items, payload, task, chunker or ledger.chunker)
-        chunk.claim, chunk.since = claim, now
-        # A second run would overdraw, be beside the first of its key, or on a worker that lacks what it takes.
-        chunk.copied = self.schedule.limits or claim.key is not None or bool(claim.requires)
+        self.endow(chunk, claim, now)
         ledger.next = chunk.stop
         self._items, self._bytes = self._items + count, self._bytes + size
         self._outstanding[chunk.start] = chunk
         self.agenda.put(chunk)
         return chunk
+
+    def endow(self, chunk: Chunk, claim: Claim, now: float) -> None:
+        """Have a chunk that was read `now` claim this."""
+        chunk.claim, chunk.since = claim, now
+        # A second run would overdraw, be beside the first of its key, or on a worker that lacks what it takes.
+        chunk.copied = self.schedule.limits or claim.key is not None or bool(claim.requires)
 
     # what is given out
 

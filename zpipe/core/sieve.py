@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Claim
 from zpipe.core.ledger import Ledger
 from zpipe.core.spec import ItemKind
 from zpipe.core.wire import Buffer, Receipt
@@ -43,10 +44,11 @@ class Loaded:
     """Items that were read together. `digests` has one for each (None: it is like no other, whatever it is).
 
     `known` has the outcomes of those in this job's past, by digest, `stored` those of other jobs. `cut` makes a payload
-    of a part of them. With another key than the item itself, `marks` are what outcomes are to be stored by.
+    of a part of them. With another key than the item itself, `marks` are what outcomes are to be stored by. Where there
+    is a schedule, all claim `claim`, from when they were read.
     """
 
-    __slots__ = ("_wanted", "at", "chunker", "cut", "digests", "items", "known", "marks", "stored", "task")
+    __slots__ = ("_wanted", "at", "chunker", "claim", "cut", "digests", "items", "known", "marks", "stored", "task")
 
     def __init__(
         self,
@@ -59,7 +61,9 @@ class Loaded:
         marks: Sequence[bytes | None] | None = None,
         task: int = 0,
         chunker: Chunker | None = None,
+        claim: tuple[Claim, float] | None = None,
     ) -> None:
+        self.claim = claim
         self.items, self.digests, self.cut = items, digests, cut
         self.known = known if known is not None else {}
         self.stored = stored if stored is not None else {}
@@ -131,6 +135,7 @@ class Sieve:
         self._ledger = ledger
         self._most = most
         self._loaded: Loaded | None = None
+        self._others: dict[int, Loaded] = {}
         self._leaders: dict[bytes, int] = {}
         self._firsts: dict[int, _First] = {}
         self._told: dict[int, Answer] = {}
@@ -162,6 +167,18 @@ class Sieve:
         assert not self.waiting
         self._loaded = loaded
 
+    def waiting_of(self, task: int) -> bool:
+        """Whether any of those that have been read of this task are neither issued nor set aside."""
+        return task in self._others or (self.waiting > 0 and self._loaded is not None and self._loaded.task == task)
+
+    def turn_to(self, task: int) -> None:
+        """Deal with what was read of this task from now on, and keep what waits of another for later."""
+        loaded = self._loaded
+        if loaded is None or loaded.task != task:
+            if loaded is not None and self.waiting:
+                self._others[loaded.task] = loaded
+            self._loaded = self._others.pop(task, None)
+
     def skip(self, most: int) -> int:
         """Pass over up to `most` of those that wait, since they are done already; return how many."""
         count = min(most, self.waiting)
@@ -188,11 +205,17 @@ class Sieve:
         leader = self._leaders.get(digest) if digest is not None else None
         if leader is None:
             return 0
-        chunk = self._ledger.set_aside(1, loaded.cut(at, at + 1), loaded.task, loaded.chunker)
+        chunk = self._set_aside(1, loaded.cut(at, at + 1), loaded)
         self._firsts[leader].followers.append((chunk, loaded.items[at : at + 1]))
         loaded.at += 1
         self._aside += 1
         return 1
+
+    def _set_aside(self, count: int, payload: tuple[ItemKind, Sequence[Buffer]], loaded: Loaded) -> Chunk:
+        chunk = self._ledger.set_aside(count, payload, loaded.task, loaded.chunker)
+        if loaded.claim is not None and self._ledger.plan is not None:
+            self._ledger.plan.endow(chunk, *loaded.claim)
+        return chunk
 
     def _answer(self, loaded: Loaded, most: int) -> int:
         """Set aside what comes next and has a known outcome."""
@@ -208,7 +231,7 @@ class Sieve:
         stop = at + len(outcomes)
         if not outcomes:
             return 0
-        chunk = self._ledger.set_aside(len(outcomes), ("pickle", ()), loaded.task, loaded.chunker)
+        chunk = self._set_aside(len(outcomes), ("pickle", ()), loaded)
         loaded.at = stop
         self._aside += len(outcomes)
         self._put(Answer(chunk, loaded.items[at:stop], outcomes, hits, lambda: loaded.cut(at, stop)))
@@ -284,8 +307,9 @@ class Sieve:
     def _settle(self, first: _First, outcome: bytes) -> None:
         if outcome:
             self.found.append(Found(first.digest, first.mark, outcome))
-            if self._loaded is not None:
-                self._loaded.learn(first.digest, outcome)
+            for loaded in (self._loaded, *self._others.values()):
+                if loaded is not None:
+                    loaded.learn(first.digest, outcome)
             for chunk, items in first.followers:
                 self._put(Answer(chunk, items, [outcome]))
             return

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from zpipe.core.ahead import Ahead
 from zpipe.core.ranges import RangeSet
@@ -72,6 +73,15 @@ class Belt:
             self.next += len(outputs)
             self._runs.append((first, deque(outputs)))
         return start, stop, first, outputs
+
+    def peek(self, most: int) -> list[bytes]:
+        """Return up to `most` items from number `at` on, which stay."""
+        found: list[bytes] = []
+        for first, outputs in self._runs:
+            if first != self.at + len(found) or len(found) >= most:
+                break
+            found += islice(outputs, most - len(found))
+        return found
 
     def take(self, most: int) -> list[bytes]:
         """Return 1 to `most` items from number `at` on, which is there."""
@@ -160,6 +170,8 @@ class Stages:
         """The first stage's source has nothing now."""
         self.over = False
         """The first stage's source has no more items, nor will it."""
+        self.held = 0
+        """Items that were read of that source, and have not gone out."""
 
     def choose(self) -> Stage | None:
         """Return the stage whose items go next, None if none has any that may."""
@@ -173,7 +185,7 @@ class Stages:
         if stage.most and stage.chunks >= stage.most:
             return False
         if n == 0:
-            if self.dry or self.over:
+            if (self.dry or self.over) and not self.held:
                 return False
         elif self.belts[n - 1].at == self.belts[n - 1].next:
             return False
@@ -216,6 +228,7 @@ class Stages:
         """Whether no stage has an item left, or will have."""
         return (
             self.over
+            and not self.held
             and not self.stages[0].ahead.row(self.stages[0].taken)
             and all(belt.empty for belt in self.belts)
             and not any(stage.out for stage in self.stages)
