@@ -11,6 +11,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from attacks.garbage import SAMPLES, harmless, message, mutated
+from attacks.liars import Lies
 from attacks.siege import ATTACKS, Siege
 from process.tools import LINUX, Zpipe
 
@@ -73,6 +74,20 @@ def test_garbage_is_made_of_every_message() -> None:
             assert any(getattr(part, field.name) != default for part in given if type(part) is kind), (kind, field.name)
     for sample in SAMPLES:
         assert coding.decode(coding.encode(sample))[0] == sample
+
+
+def test_liars_break_no_books() -> None:
+    """Whatever those say who were let in, workers and sink: a ventilator goes on, and has each chunk in one place."""
+    issued = 0
+    heard = set[type]()
+    for seed in range(150):
+        lies = Lies(seed)
+        for _ in range(200):
+            if not lies.over:
+                heard.add(type(lies.step()))
+        issued += lies.issued
+    assert issued > 500
+    assert len(heard) == 11
 
 
 def test_garbage_ends_no_job() -> None:

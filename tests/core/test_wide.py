@@ -6,6 +6,7 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
 from zpipe.core.suspects import Verdict
+from zpipe.core.wide import BACKLOG
 from zpipe.core.wire import Receipt
 
 
@@ -48,6 +49,16 @@ def test_parts_make_room() -> None:
     assert lane is made.lanes[1]
     assert lane.credit == 3
     made.check()
+
+
+def test_what_waits_for_room_is_bounded() -> None:
+    """A sink that says that its receipts take for ever has no source read to its end."""
+    made = ledger(10)
+    made.account.lag = 1e9
+    fill(made, 1)
+    for index in range(10):
+        made.account.on_receipt(receipt(index, index + 1, seconds=0.001), 0.1)
+    assert len(fill(made, 1, most=5000)) == 10 + BACKLOG
 
 
 def test_quick_items_wait_there_for_room() -> None:

@@ -52,11 +52,11 @@ class Returns:
             alone = lane.solo and len(ran[0]) == 1 and not lane.mixed
             self._suspects.on_lost(number, ran, alone=alone, many=lane.wide > 0)
         self._speculation.on_lost(lane)
-        requeued, unheard = 0, []
-        for chunk in lane.held.values():
+        requeued, unheard, begun = 0, [], {chunk.start for chunk in ran}  # of a wide lane there may be many
+        for start, chunk in lane.held.items():
             chunk.attempt -= bool(chunk.doom)  # telling of what is known is none
             waits = verdict and not chunk.twin and (self.limited or lane.wide > 0)
-            chunk.attempt -= chunk not in ran and not chunk.doom and (lane.wide > 0 or not waits)
+            chunk.attempt -= start not in begun and not chunk.doom and (lane.wide > 0 or not waits)
             if not waits:
                 requeued += self._pass_on(chunk)
             else:

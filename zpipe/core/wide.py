@@ -16,6 +16,9 @@ from zpipe.core.lane import PATIENCE, Lane
 
 __all__ = ["WideLane"]
 
+BACKLOG = 1024
+"""Items that wait for others to end at most, unless as many run, however short they are and slow the sink is."""
+
 TASKS = 1000
 """Tasks of which is remembered how many items run at a time; a worker may know many, one after another."""
 
@@ -86,7 +89,7 @@ class WideLane(Lane):
         room = self.wide - self.weight
         if room > 0 or self.shallow:
             return max(0, room)
-        return int((1 - room) * self._each < LANE_SECONDS + self.lag)
+        return int(-room < max(self.wide, BACKLOG) and (1 - room) * self._each < LANE_SECONDS + self.lag)
 
     @property
     def idle(self) -> bool:
