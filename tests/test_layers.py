@@ -25,7 +25,7 @@ LEVELS = [
     {"core.awaited"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data", "cache"},
-    {"awaitables", "exits", "held", "lifeline", "loop", "keepsakes", "identity", "redis_cache"},
+    {"awaitables", "exits", "held", "attendant", "lifeline", "loop", "keepsakes", "identity", "redis_cache"},
     {"condition", "digests"},
     {"futures"},
     {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials", "callers"},

@@ -1,6 +1,6 @@
 """The worker's shell: takes a chunk from its lane, runs it, sends the result. One thread does it all.
 
-A second one, the attendant, is at work only while a chunk runs: it hears control messages, so that what waits behind
+A second one, the `Attendant`, is at work only while a chunk runs: it hears control messages, so that what waits behind
 a straggler can be handed back, and sends results that were kept to travel with others. Whoever touches sockets or
 decisions holds the one lock; the first thread lets go of it while the user's code runs, and only then.
 
@@ -10,9 +10,7 @@ are looked at between chunks.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +22,7 @@ import zmq
 
 from zpipe import link
 from zpipe.allowed import Allowed
+from zpipe.attendant import Attendant
 from zpipe.awaitables import Awaiting
 from zpipe.core import coding, wire
 from zpipe.core.handshake import explain
@@ -107,10 +106,7 @@ class Worker:
         self._turned = 0.0
         self._lock = threading.Lock()
         self._at_work: Runner | None = None
-        self._drowsy = True
-        self._hears, self._bell = os.pipe()
-        os.set_blocking(self._bell, False)
-        self._attendant = threading.Thread(target=self._attend, name="zpipe attendant", daemon=True)
+        self._attendant = Attendant(self._lock, self._attend, LOOK)
         self._loop = Loop()
         name = f"{host_name()}/{os.getpid()} slot {slot}"
         self._repertoire = Repertoire(name, self._loop.wake, stopwatch, allowed, concurrency)
@@ -123,7 +119,7 @@ class Worker:
         first = patience if first_patience is None else first_patience
         member = Member(join, ("lane", "results"), url=url, now=time.monotonic(), patience=first, stay=stay)
         self._intake, self._member = Intake(member), member
-        self._outbox = Outbox(self._intake, self._rouse)
+        self._outbox = Outbox(self._intake, self._attendant.rouse)
         self._lane: Any = None
         self._crowd: Crowd | None = None
         self._watches: list[link.Watch] = []
@@ -144,7 +140,7 @@ class Worker:
         """Work until there is no more to do here; return how it ended."""
         with self._lock:
             self._control.connect()
-            self._attendant.start()
+            self._attendant.start(self._control.fileno())
             while self.gone is None:
                 due = self._member.deadline()
                 if self._crowd is not None:
@@ -165,29 +161,17 @@ class Worker:
         """Ask the worker to leave after the item it is at. Safe from a signal handler."""
         self.terminated = True
         self._loop.wake()
-        self._ring()
+        self._attendant.ring()
 
-    # the attendant
+    # while a chunk runs
 
-    def _ring(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._bell, b"\0")
-
-    def _attend(self) -> None:
-        """Be there while a chunk runs."""
-        poll = select.poll()
-        poll.register(self._hears, select.POLLIN)
-        poll.register(self._control.fileno(), select.POLLIN)
-        while True:
-            for fd, _ in poll.poll(None if self._drowsy else LOOK * 1000):
-                if fd == self._hears:
-                    os.read(self._hears, 4096)
-            with self._lock:
-                if self.gone is not None:
-                    return
-                if self._at_work is not None:
-                    self._look_after()
-                self._drowsy = not self._outbox.kept
+    def _attend(self) -> bool:
+        """See to what has come; return whether there are results that wait to be sent."""
+        if self.gone is not None:
+            return False
+        if self._at_work is not None:
+            self._look_after()
+        return bool(self._outbox.kept)
 
     def _look_after(self) -> None:
         if self.terminated:
@@ -445,19 +429,10 @@ class Worker:
         if self._lane is not None and not crowd.full:
             self._loop.again(self._lane)
 
-    def _rouse(self) -> None:
-        """Have the attendant see to what was kept."""
-        if self._drowsy:
-            self._drowsy = False
-            self._ring()
-
     def close(self) -> None:
         """Let the last control message out and close every socket."""
+        self._attendant.close()
         self._repertoire.close()
-        self._ring()
-        self._attendant.join()
-        os.close(self._hears)
-        os.close(self._bell)
         self._close_links()
         self._control.close(linger=500)
         self._context.term()
