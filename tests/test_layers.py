@@ -60,7 +60,7 @@ LEVELS = [
     },
     {"settling"},
     {"runner", "planned", "lines", "feeder", "maps", "submits"},
-    {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "crowd", "outbox"},
+    {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "control", "crowd", "outbox"},
     {"sifting", "coroutines", "rota", "sharing", "ticks"},
     {"repertoire", "stagesifting"},
     {"ventilator", "worker", "sink", "results", "work"},

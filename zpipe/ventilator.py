@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import zmq
 
-from zpipe import endpoints, link
+from zpipe import endpoints
 from zpipe.allowed import implied
-from zpipe.callers import Callers
+from zpipe.control import Control
 from zpipe.core import coding, wire
 from zpipe.core.actions import Action, Admit, End, Fill, Inform, Lost, Reply, Report, Retire, Skip, Tell
 from zpipe.core.chunking import Chunker
@@ -86,10 +85,7 @@ class Ventilator:
         self.director = Director(os.urandom(8).hex(), policy, self.ledger, fingerprint=fingerprint, base=base)
         self.ended: End | None = None
         self.url = ""
-        self._bound = ""
-        self._control: Any = None
-        self._callers = Callers(None, "")
-        self._watch: link.Watch | None = None
+        self._control = Control(loop, context, guard, self._on_control, heartbeat=heartbeat)
         self._sink: LocalSink | None = None
         self._lanes = self._make_lanes(lane_ports)
         self._sifted: SiftedSupply | None = None
@@ -150,22 +146,9 @@ class Ventilator:
 
     def bind(self, url: str) -> str:
         """Bind the control socket; return the address workers may be given. Raises UsageError."""
-        most = wire.MAX_CONTROL_BYTES
-        control = link.make_socket(self._context, zmq.ROUTER, heartbeat=self._heartbeat, most=most, bounded=True)
-        if self._guard is not None:
-            self._guard.serve(control, url)
-        try:
-            self._bound = link.bind(control, url)
-        except BaseException:
-            control.close()
-            raise
-        self._control = control
-        self._callers = Callers(control, self._bound)
-        self._loop.add(control, self._on_control)
-        if self._guard is not None and url.startswith("tcp://"):
-            self._watch = link.Watch(self._loop, control, lambda _: None, self._guard.fault("control"))
-        self.url = endpoints.reachable(self._bound, host_name())
-        wide = "" if endpoints.is_loopback(self._bound) else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT}"
+        self._control.bind(url)
+        self.url = endpoints.reachable(self.bound, host_name())
+        wide = "" if endpoints.is_loopback(self.bound) else f" --bind tcp://0.0.0.0:{endpoints.RESULTS_PORT}"
         codec = f" --codec {self._spec.codec}" if self._spec.codec != "pickle" else ""
         self.director.sink.line = f"zpipe sink {self.url}{wide}{self._hint}{codec} --output FILE"
         return self.url
@@ -182,7 +165,7 @@ class Ventilator:
     @property
     def bound(self) -> str:
         """The endpoint the control socket is bound at."""
-        return self._bound
+        return self._control.endpoint
 
     def start(self, sink: LocalSink | None = None) -> None:
         """Begin, with a sink of this process if given."""
@@ -199,20 +182,21 @@ class Ventilator:
     # events in
 
     def _on_control(self) -> bool:
+        callers = self._control.callers
         for _ in range(BATCH):
-            frames = self._callers.receive()
+            frames = callers.receive()
             if frames is None:
                 return False
             identity = bytes(frames[0])
             if not self.director.gate.hears(identity):
-                if not self._callers.parting:  # it may be the one that is about to be, and has not heard why
-                    self._callers.cut_off()
+                if not callers.parting:  # it may be the one that is about to be, and has not heard why
+                    callers.cut_off()
                 continue
             try:
                 message, _ = coding.decode(frames[1:])
             except WireError as error:
                 now = time.monotonic()
-                self._callers.part(now)
+                callers.part(now)
                 self._perform(self.director.gate.on_malformed(identity, str(error), now))
                 continue
             self._perform(self.director.on_message(identity, message, time.monotonic()))
@@ -250,11 +234,11 @@ class Ventilator:
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
         due = self.director.deadline() if self._sifted is None or not self._sifted.eager else 0.0
-        return self._callers.deadline(due)
+        return self._control.callers.deadline(due)
 
     def on_tick(self, now: float) -> None:
         """Time passed."""
-        self._callers.on_tick(now)
+        self._control.callers.on_tick(now)
         self._perform(self.director.on_tick(now))
         self._sift()
 
@@ -298,12 +282,11 @@ class Ventilator:
                 self._end(action)
 
     def _reply(self, identity: bytes, message: wire.Control) -> None:
-        link.send(self._control, [identity, *coding.encode(message)])
-        self._loop.again(self._control)
+        self._control.send(identity, message)
 
     def _admit(self, action: Admit) -> None:
         try:
-            lane = self._lanes.bind(action.lane, self._bound)
+            lane = self._lanes.bind(action.lane, self.bound)
         except UsageError as error:
             self._perform(self.director.on_unbound(action.lane, str(error)))
             return
@@ -460,12 +443,4 @@ class Ventilator:
         self._lanes.close_all()
         if self._courier is not None:
             self._courier.close()
-        if self._control is not None:
-            self._loop.remove(self._control)
-            if self._watch is not None:
-                self._control.set(zmq.LINGER, 1000)
-                self._watch.close()
-            else:
-                self._control.close(linger=1000)
-            self._control = None
-            link.unlink(self._bound)
+        self._control.close()
