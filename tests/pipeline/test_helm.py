@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from pipeline import chores
+from pipeline.crowds import in_threads
 from process.tools import PATIENCE, Node, Zpipe, wait_until
 
 import zpipe
@@ -109,22 +110,12 @@ def test_every_way_to_wait_is_served_after_that(pipe: zpipe.Pipeline) -> None:
 
 def test_many_threads_one_call_at_a_time(pipe: zpipe.Pipeline) -> None:
     """Whoever sends and whoever takes changes all the time; each gets its own results."""
-    wrong: list[Any] = []
 
     def use(seed: int) -> None:
-        try:
-            for item in range(seed, seed + 150):
-                assert pipe.submit(chores.double, item).result(PATIENCE) == 2 * item
-        except BaseException as error:  # noqa: BLE001 - told by the main thread
-            wrong.append(error)
+        for item in range(seed, seed + 150):
+            assert pipe.submit(chores.double, item).result(PATIENCE) == 2 * item
 
-    threads = [threading.Thread(target=use, args=(number * 1000,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert not any(thread.is_alive() for thread in threads)
-    assert wrong == []
+    in_threads(use)
     wait_until(lambda: not pipe._engine._work.tickets, "no ticket to be left")
 
 

@@ -8,13 +8,12 @@ import itertools
 import operator
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pipeline import chores
+from pipeline.crowds import in_threads
 from process.tools import PATIENCE, Node, Zpipe, alive, wait_until
 
 import zpipe
@@ -150,26 +149,16 @@ def test_a_task_may_use_a_pipeline_of_its_own(pipe: zpipe.Pipeline) -> None:
 
 def test_many_threads_may_share_a_pipeline(pipe: zpipe.Pipeline) -> None:
     """Maps, folds and single calls of eight threads at once are all exact."""
-    wrong: list[Any] = []
 
     def use(seed: int) -> None:
-        try:
-            items = range(seed, seed + 300)
-            assert list(pipe.map(chores.double, items)) == [item * 2 for item in items]
-            calls = [pipe.submit(chores.double, item) for item in items]
-            assert [call.result(PATIENCE) for call in calls] == [item * 2 for item in items]
-            assert pipe.reduce(chores.double, iter(items), operator.add, 0) == 2 * sum(items)
-            assert list(itertools.islice(pipe.map(chores.nap, itertools.count(seed)), 50)) == list(items[:50])
-        except BaseException as error:  # noqa: BLE001 - told by the main thread
-            wrong.append(error)
+        items = range(seed, seed + 300)
+        assert list(pipe.map(chores.double, items)) == [item * 2 for item in items]
+        calls = [pipe.submit(chores.double, item) for item in items]
+        assert [call.result(PATIENCE) for call in calls] == [item * 2 for item in items]
+        assert pipe.reduce(chores.double, iter(items), operator.add, 0) == 2 * sum(items)
+        assert list(itertools.islice(pipe.map(chores.nap, itertools.count(seed)), 50)) == list(items[:50])
 
-    threads = [threading.Thread(target=use, args=(number * 1000,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    assert not any(thread.is_alive() for thread in threads)
-    assert wrong == []
+    in_threads(use)
 
 
 FORKED = """
