@@ -89,7 +89,7 @@ class _Lane(Lane):
 
     def put(self, chunk: Chunk) -> None:
         self.introduce(chunk.task)
-        self._hands.give(self.part(chunk, None), chunk.payload)
+        self._hands.give(chunk.told(), chunk.payload)
 
     def flush(self) -> None:
         pass

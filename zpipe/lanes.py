@@ -103,7 +103,7 @@ class Lane:
             self._refused(chunk)
             return
         body = coding.inline(chunk.payload)
-        part = self.part(chunk, body)
+        part = chunk.told(body)
         if body is None:
             self.flush()
             self._send(coding.encode(part, chunk.payload), [chunk])
@@ -113,24 +113,6 @@ class Lane:
         self._size += chunk.size
         if self._size >= MESSAGE_BYTES or len(self._parts) >= MESSAGE_CHUNKS:
             self.flush()
-
-    @staticmethod
-    def part(chunk: Chunk, body: Any) -> wire.Chunk:
-        """Return a chunk as a worker is told of it, its payload inside if that is a `body`."""
-        return wire.Chunk(
-            chunk.start,
-            chunk.stop,
-            chunk.attempt,
-            chunk.items,
-            chunk.task,
-            chunk.skip,
-            chunk.doom,
-            chunk.tries,
-            body,
-            chunk.late,
-            chunk.expired,
-            chunk.fate if chunk.doom else None,
-        )
 
     def flush(self) -> None:
         """Send what is about to go."""

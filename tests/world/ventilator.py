@@ -195,20 +195,7 @@ class Vent(Process):
             world.soon(lambda: self.fill(number), self)
             return False
         body = coding.inline(chunk.payload) if world.chance(0.5) else None
-        header = wire.Chunk(
-            chunk.start,
-            chunk.stop,
-            chunk.attempt,
-            chunk.items,
-            0,
-            chunk.skip,
-            chunk.doom,
-            chunk.tries,
-            body,
-            chunk.late,
-            chunk.expired,
-            chunk.fate if chunk.doom else None,
-        )
+        header = chunk.told(body)
         message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
         connection.send(1, coding.encode(message, chunk.payload if body is None else ()))
         return True

@@ -50,10 +50,7 @@ class WideWorker(Worker):
             self.take_in()
             if sum(len(run.rest) + len(run.going) for run in self.runs) >= world.scenario.width:
                 return
-            if 0 < world.scenario.recycle <= self.tasks and self.intake.waiting:
-                self.terminated = True
-                self.perform(self.intake.on_terminate(self.now, self.cut, replaced=True))
-                world.soon(lambda: world.restart(self))
+            if self.is_spent(self.cut):
                 return
             entry = self.intake.start()
             if entry is None:

@@ -111,15 +111,21 @@ class Worker(Node):
             elif isinstance(message, wire.Chunks):
                 self.intake.on_chunks([(chunk, [chunk.body]) for chunk in message.chunks])
 
+    def is_spent(self, cut: Callable[[], int]) -> bool:
+        """Leave to be replaced by a fresh process, if it has run enough and there is more to do."""
+        if not 0 < self.world.scenario.recycle <= self.tasks or not self.intake.waiting:
+            return False
+        self.terminated = True
+        self.perform(self.intake.on_terminate(self.now, cut, replaced=True))
+        self.world.soon(lambda: self.world.restart(self))
+        return True
+
     def work(self) -> None:
         """Start the next chunk, if there is one and none is running."""
         if not self.alive or self.busy or self.terminated:
             return
         self.take_in()
-        if 0 < self.world.scenario.recycle <= self.tasks and self.intake.waiting:
-            self.terminated = True
-            self.perform(self.intake.on_terminate(self.now, lambda: 0, replaced=True))
-            self.world.soon(lambda: self.world.restart(self))
+        if self.is_spent(lambda: 0):
             return
         entry = self.intake.start()
         if entry is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zpipe.core import wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim
 from zpipe.core.ranges import RangeSet
@@ -74,6 +75,23 @@ class Chunk:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def told(self, body: memoryview | None = None) -> wire.Chunk:
+        """Return it as a worker is told of it, its payload inside if that is a `body`."""
+        return wire.Chunk(
+            self.start,
+            self.stop,
+            self.attempt,
+            self.items,
+            self.task,
+            self.skip,
+            self.doom,
+            self.tries,
+            body,
+            self.late,
+            self.expired,
+            self.fate if self.doom else None,
+        )
 
     def part(self, start: int, stop: int) -> Chunk:
         """Return a pending chunk of the items `[start, stop)` of this one."""
