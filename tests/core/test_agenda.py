@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zpipe.core.agenda import AHEAD
+from zpipe.core.budget import Budget
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim, Rate, Schedule, provided
@@ -190,6 +191,32 @@ def test_each_rate_key_has_its_own_budget() -> None:
     assert desk.ledger.deadline() == pytest.approx(101.0)
     desk.now = 101.0
     assert desk.order() == [1]
+
+
+@pytest.mark.parametrize("limit", [Schedule(key_rate=Rate(1000, 1)), Schedule(key_max_in_flight=1)])
+def test_keys_without_end_are_forgotten(limit: Schedule, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once each could be had as if for the first time; and none is looked at for each new one."""
+    monkeypatch.setattr("zpipe.core.budgets.REMEMBERED", 10)
+    desk = Desk(limit)
+    budgets = desk.plan.agenda._budgets
+    budgets._many, looks = 10, 0
+    idle = Budget.idle
+
+    def counted(self: Budget, now: float) -> bool:
+        nonlocal looks
+        looks += 1
+        return idle(self, now)
+
+    monkeypatch.setattr(Budget, "idle", counted)
+    for n in range(200):
+        desk.admit(Claim(rate_key=n))
+        desk.now += 0.01
+        chunk = desk.take()
+        assert chunk is not None
+        desk.done(chunk)
+    assert len(budgets._budgets) <= 10
+    assert len(budgets._outs) <= 10
+    assert looks < 2 * 200
 
 
 def test_room_in_flight_for_a_key_comes_back_with_its_receipts() -> None:

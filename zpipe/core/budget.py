@@ -72,4 +72,5 @@ class Budget:
 
     def idle(self, now: float) -> bool:
         """Whether it is as if it had never been used."""
-        return not (self.out or self.waiting or self.timed) and (self.bucket is None or self.bucket.full(now))
+        out = self.out and self.most is not None
+        return not (out or self.waiting or self.timed) and (self.bucket is None or self.bucket.full(now))

@@ -32,6 +32,8 @@ class Budgets:
         self._budgets: dict[Any, Budget] = {}
         self._timers: list[tuple[float, int, Any]] = []
         self._outs: dict[Any, int] = {}
+        self._many = REMEMBERED
+        """Budgets from which on is looked for those that are as if they had never been used."""
 
     @property
     def counts_flight(self) -> bool:
@@ -54,8 +56,9 @@ class Budgets:
             return True
         budget = self._budgets.get(claim.rate_key)
         if budget is None:
-            if len(self._budgets) >= REMEMBERED:
+            if len(self._budgets) >= self._many:
                 self._budgets = {key: kept for key, kept in self._budgets.items() if not kept.idle(now)}
+                self._many = max(REMEMBERED, 2 * len(self._budgets))  # else each new key would look at all others
             budget = Budget(self._schedule.key_rate, self._schedule.key_max_in_flight, now)
             self._budgets[claim.rate_key] = budget
         if budget.room(now) >= 1:
@@ -95,7 +98,8 @@ class Budgets:
             self._note(chunk, budget)
 
     def _note(self, chunk: Chunk, budget: Budget) -> None:
-        self._outs[(chunk.claim or PLAIN).rate_key] = budget.out
+        if budget.most is not None:  # else nobody tells how many come back
+            self._outs[(chunk.claim or PLAIN).rate_key] = budget.out
 
     def on_unsent(self, chunk: Chunk) -> None:
         """A chunk that was taken, or a part of one, was not begun: what it drew goes back."""
@@ -108,7 +112,8 @@ class Budgets:
     def on_flight(self, job: int, keys: dict[Any, int]) -> None:
         """So many items are in flight, and so many of each rate key."""
         self._job.out = job
-        outs = {**dict.fromkeys(self._outs, 0), **{key: out for key, out in keys.items() if key in self._budgets}}
+        keys = {**dict.fromkeys(self._outs, 0), **keys}
+        outs = {key: out for key, out in keys.items() if key in self._budgets}
         for key, out in outs.items():
             budget = self._budgets[key]
             fewer, budget.out = out < budget.out, out
