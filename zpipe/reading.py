@@ -140,11 +140,15 @@ def _unwrap(start: int, items: list[Any], failed: set[int]) -> Iterator[tuple[in
     for position, letter in enumerate(items):
         if position in failed:
             continue
+        line = f"line {start + position + 1}"
         if isinstance(letter, dict) and "item" in letter and "repr" not in letter:
-            items[position] = letter["item"]
+            if letter.get("stage", 1) == 1:
+                items[position] = letter["item"]
+                continue
+            said = f"{line} is of stage {letter['stage']}: give the stages of the job that wrote it, with --then"
         else:
-            said = f"line {start + position + 1} is no dead letter that holds an item; give its item in another way"
-            yield position, {"type": "ValueError", "message": said, "traceback": ""}
+            said = f"{line} is no dead letter that holds an item; give its item in another way"
+        yield position, {"type": "ValueError", "message": said, "traceback": ""}
 
 
 def _read_odd_json(index: int, line: bytes, error: Exception) -> tuple[Any, records.Error | None]:

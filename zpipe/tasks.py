@@ -147,9 +147,10 @@ def _split(spec: str) -> tuple[str, str]:
     if not where or not name:
         raise TaskError(f"{spec!r} names no function: write module:function or path/file.py:function")
     if not _dotted(name):
-        raise TaskError(
-            f"{spec!r}: {name!r} can't be a function's name: write module:function or path/file.py:function"
-        )
+        mend = "write module:function or path/file.py:function"
+        if re.match(r"\w+,.*=", name):
+            mend = "settings stand behind a task only where there are further ones, with --then"
+        raise TaskError(f"{spec!r}: {name!r} can't be a function's name: {mend}")
     if not _is_file(where) and not _dotted(where):
         raise TaskError(f"{spec!r}: {where!r} can't be a module's name: write module:function or path/file.py:function")
     return where, name

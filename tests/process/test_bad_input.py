@@ -22,6 +22,7 @@ USAGE = [
     ((), "nothing to run: give TASK or --command"),
     (("jobs:same", "--command", "echo {}"), "TASK and --command are both given; give one"),
     (("jobs:same", "--shell"), "--shell goes with --command"),
+    (("jobs:same,workers=1", "--range", "3"), "settings stand behind a task only where there are further ones"),
     (("jobs",), "names no function: write module:function or path/file.py:function"),
     (("missing.py:task",), "missing.py"),
     (("job.py:same",), "did you mean 'jobs.py'?"),

@@ -41,12 +41,16 @@ def test_dead_letters_can_be_run_again(zpipe: Zpipe) -> None:
     assert node.out == "7\n7\n"
 
 
+LETTERS = '{"item": 1}\n[2]\n{"item": null}\n{"item": 4, "stage": 2}\n'
+
+
 def test_what_is_no_dead_letter_fails_alone(zpipe: Zpipe) -> None:
     """A line of another kind in a file of dead letters is told, and the others are run."""
-    node = zpipe.run("run", "jobs:same", "--resubmit", "-", text='{"item": 1}\n[2]\n{"item": null}\n', status=1)
+    node = zpipe.run("run", "jobs:same", "--resubmit", "-", text=LETTERS, status=1)
     found = records(node.out)
-    assert [record.get("value", "none") for record in found] == [1, "none", None]
+    assert [record.get("value", "none") for record in found] == [1, "none", None, "none"]
     assert "line 2 is no dead letter" in found[1]["error"]["message"]
+    assert "line 4 is of stage 2: give the stages" in found[3]["error"]["message"]
 
 
 def test_three_processes_retry_and_keep_dead_letters(zpipe: Zpipe) -> None:
