@@ -129,5 +129,5 @@ class Sharing:
                 chunk = self._ledger.issue(number, batch.count, batch.kind, batch.frames, now, task, chunker)
                 chunk.skip = batch.skip
                 return chunk
-            if self._tasks is None or not wanted or (self._sifted is not None and self._sifted.eager):
+            if self._tasks is None or not wanted or (self._sifted is not None and self._sifted.held_up):
                 return None

@@ -126,6 +126,11 @@ class SiftedSupply(Supply):
         return self._more_to_do or (bool(self.sieve.answers) and not self._stuck)
 
     @property
+    def held_up(self) -> bool:
+        """Whether asking once more gives no more now: what is known is to be told first, or to have its receipt."""
+        return self.eager or self.sieve.full
+
+    @property
     def waiting_for(self) -> tuple[int, Chunker] | None:
         """The task of the items that have been read and are to come next, and what sizes their chunks."""
         loaded = self.sieve.loaded

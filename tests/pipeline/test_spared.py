@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipeline import chores
+from process.tools import wait_until
 
 import zpipe
 
@@ -53,6 +55,17 @@ def test_a_cache_outlives_its_pipeline(tmp_path: Path, how: dict[str, Any]) -> N
         assert found[:2] == [9, 16]
         assert isinstance(found[2], ValueError)
         assert len((tmp_path / "ran").read_text().splitlines()) == wanted
+
+
+def test_a_worker_joins_when_all_that_may_wait_does(gate: str) -> None:
+    """Far more equal items than are set aside follow one that takes its time; a worker that gets none is no harm."""
+    with zpipe.Pipeline(1, unique=True) as pipe:
+        results = pipe.map(chores.held, [gate] * 25_000)
+        wait_until(lambda: pipe._engine._ventilator.ledger.next >= 20_000)
+        pipe.resize(2)
+        wait_until(lambda: pipe.workers == 2)
+        Path(gate).touch()
+        assert len(list(results)) == 25_000
 
 
 @HOW

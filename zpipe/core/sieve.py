@@ -158,6 +158,11 @@ class Sieve:
         return len(loaded.digests) - loaded.at if loaded is not None else 0
 
     @property
+    def full(self) -> bool:
+        """Whether no more may be set aside."""
+        return self._aside >= self._most or self._bytes >= MOST_BYTES
+
+    @property
     def loaded(self) -> Loaded | None:
         """What those were read with."""
         return self._loaded
@@ -189,7 +194,7 @@ class Sieve:
     def set_aside(self, most: int) -> int:
         """Of the next `most` items set aside those, up to the first that is to be run; return how many."""
         count = 0
-        while count < most and self.waiting and self._aside < self._most and self._bytes < MOST_BYTES:
+        while count < most and self.waiting and not self.full:
             loaded = self._loaded
             assert loaded is not None
             done = self._follow(loaded) or self._answer(loaded, min(most - count, self._most - self._aside))
