@@ -101,7 +101,7 @@ def taken(source: PlannedSource, most: int = 100) -> list[tuple[list[Any], Claim
     while (batch := source.take(most)) is not None:
         chunk = Chunk(0, batch.count, batch.kind, batch.frames, 0, Chunker())
         assert chunk.size == 0
-        assert load(chunk)
+        assert load(chunk, Chunk.cut)
         found.append((list(loads(chunk.payload)), batch.claim))
     return found
 
@@ -124,9 +124,9 @@ def test_a_part_of_a_run_is_packed_alone() -> None:
     assert batch is not None
     whole = Chunk(0, 10, batch.kind, batch.frames, 0, Chunker())
     rest = whole.cut(4)
-    assert load(rest)
+    assert load(rest, Chunk.cut)
     assert (list(loads(rest.payload)), rest.skip) == ([4, 5, 6, 7, 8, 9], 0)
-    assert load(whole)
+    assert load(whole, Chunk.cut)
     assert list(loads(whole.payload)) == [0, 1, 2, 3]
     assert rest.size > 0
 

@@ -168,7 +168,11 @@ class Calls:
     ) -> Results[Any]:
         check_on_error(on_error)
         made = self.start_map(fn, items, call, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
-        return Results.of(made, on_error, timeout, self.start_map, ordered=ordered)
+        return Results.of(made, on_error, timeout, self._stage(), ordered=ordered)
+
+    def _stage(self) -> Callable[..., MapCall]:
+        """What begins the next stage, over the results of a map."""
+        return self.start_map
 
 
 def probe(fn: Callable[[Any], Any], predicate: Callable[[Any], object], item: Any) -> Any:

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from zpipe import outcomes
 from zpipe.core.wire import Buffer
-from zpipe.handover import Receiver
 from zpipe.maps import WEIGHT, MapCall
 
 __all__ = ["LinkedCall", "Upstream", "decoded", "runs"]
@@ -58,8 +57,8 @@ class LinkedCall(MapCall):
         """Whether there is nothing more to take, now or later."""
         return super().given and not self._faults
 
-    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
-        """Return the next items; those that failed before have their outcome."""
+    def draw(self, most: int) -> tuple[int, Sequence[Any]]:
+        """As any map; those that failed before have their outcome."""
         while self._faults and self._faults[0][0] == self._at:
             _, error = self._faults.popleft()
             start = self._at
@@ -68,7 +67,7 @@ class LinkedCall(MapCall):
             self.arrived(start, 1, error, WEIGHT)
         if self._faults:
             most = min(most, self._faults[0][0] - self._at)
-        return super().take(most)
+        return super().draw(most)
 
     # whoever takes the results
 

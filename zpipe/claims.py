@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf, isfinite
 from typing import Any, TypedDict
 
 from zpipe.core.claim import PLAIN, Claim, Rate, Schedule
 from zpipe.errors import UsageError
 
-__all__ = ["Claims", "Wishes", "field", "rate", "schedule", "seconds"]
+__all__ = ["Claims", "Wishes", "field", "labels", "rate", "schedule", "seconds"]
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -37,7 +37,9 @@ class Wishes(TypedDict, total=False):
 
 
 def seconds(value: Any) -> float:
-    """Return a span of time in seconds: a number, or a text such as `30s`, `5m` or `500ms`. Raises ValueError."""
+    """Return a span of time in seconds: a number, a timedelta, or a text such as `30s`, `500ms`. Raises ValueError."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
     found = value if isinstance(value, int | float) and not isinstance(value, bool) else None
     if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*", value)):
         found = float(match[1]) * UNITS[match[2] or "s"]
@@ -114,6 +116,17 @@ def field(path: str) -> Callable[[Any], Any]:
     return find
 
 
+def labels(given: Iterable[str], name: str = "labels") -> list[str]:
+    """Return what tells workers from others, as it is written: NAME, or NAME=VALUE. Raises ValueError."""
+    if isinstance(given, str):
+        raise ValueError(f"{name}={given!r} can't be: give a list of labels")
+    listed = list(given)
+    for label in listed:
+        if not (isinstance(label, str) and re.fullmatch(r"[^\s,=]+(=[^\s,=]+)?", label)):
+            raise ValueError(f"{name} {label!r}: write NAME or NAME=VALUE, without spaces and commas")
+    return listed
+
+
 class Claims:
     """What is claimed for items: each thing as it is, or a function of the item that returns it (None: nothing).
 
@@ -152,6 +165,11 @@ class Claims:
         }
         if "delay" in given and delay is not None and eta is not None:
             raise ValueError("delay and eta both say when an item may begin: give one")
+
+    @property
+    def waits(self) -> bool:
+        """Whether each item waits for some time from when it is read."""
+        return "delay" in self._fixed
 
     @property
     def varied(self) -> bool:

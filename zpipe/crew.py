@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zpipe.keys import Keys
@@ -20,10 +20,18 @@ GRACE = 1.0
 
 
 class Crew:
-    """None at first; `wanted` of them once it is started, or told of another number."""
+    """None at first; `wanted` of them, with these labels, once it is started, or told of another number."""
 
-    def __init__(self, wanted: int, heartbeat: float, keys: Keys | None, say: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self,
+        wanted: int,
+        heartbeat: float,
+        keys: Keys | None,
+        say: Callable[[str, bool], None],
+        labels: Sequence[str] = (),
+    ) -> None:
         self.wanted = wanted
+        self._labels = list(labels)
         self._heartbeat, self._keys, self._say = heartbeat, keys, say
         self._slots: LocalSlots | None = None
         self._orders: deque[int] = deque()
@@ -63,6 +71,7 @@ class Crew:
             authkey=authkey,
             steady=True,
             keys=self._keys,
+            labels=self._labels,
         )
 
     @property

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +21,7 @@ from zpipe.access import Access
 from zpipe.broken import BrokenPipeline
 from zpipe.condition import Condition, Flag
 from zpipe.core import wire
+from zpipe.core.claim import Schedule
 from zpipe.core.policy import Policy
 from zpipe.core.spec import Call, JobSpec
 from zpipe.crew import Crew
@@ -68,11 +69,14 @@ class Engine:
         speculate: bool = False,
         wishes: Wishes = Wishes(),  # noqa: B008 - it never changes
         key: Callable[..., object] | None = None,
+        schedule: Schedule | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
         self._wishes, self._key = wishes, key
+        self.labels = list(labels)
         self._progress, self._heartbeat, self._access = progress, heartbeat, access
         self._policy = Policy(our_versions(), speculate=speculate, max_crashes=terms.max_crashes)
-        self._crew = Crew(workers, heartbeat, access.keys, self._say)
+        self._crew = Crew(workers, heartbeat, access.keys, self._say, labels)
         self.concurrency = terms.spec.concurrency
         """Calls of a coroutine function that each worker runs at a time; 0: as many as it finds right."""
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
@@ -86,6 +90,7 @@ class Engine:
         self._pid = os.getpid()
         spec = terms.spec
         self._work = Work(setup, msgspec.structs.replace(spec, keep=spec.max_result) if wishes.any else spec)
+        self._work.schedule = schedule
         self._asleep = False
         self._news = False
         self._began = time.monotonic()
@@ -144,7 +149,7 @@ class Engine:
             hint=self._access.hint,
             plan=plan,
         )
-        ventilator.ledger.returns.limited = work.terms.limited
+        ventilator.ledger.returns.limited, ventilator.script = work.terms.limited, work
         stack.callback(ventilator.close)
         if bind is None:
             self._crew.start(self._loop, url)
@@ -223,6 +228,19 @@ class Engine:
         function.held += 1
         self._work.submits.queue.append((function, item, future))
 
+    def follow(self) -> Schedule:
+        """From now on what goes next is chosen; return what it is held to. Raises ValueError if that can't be."""
+        if self._wishes.any:
+            raise ValueError("a pipeline that is to run equal items once, or has a cache, takes no options, nor rates")
+        work = self._work
+        work.schedule = work.schedule or Schedule()
+        return work.schedule
+
+    def book(self, function: Function, item: Any, future: PipelineFuture[Any]) -> None:
+        """As `submit`, of an item that claims something; `follow` was called."""
+        function.held += 1
+        self._work.booked.append((function, item, future))
+
     def dispatch(self) -> None:
         """Have what was submitted sent, by this thread if that is quickest."""
         sent = False
@@ -237,7 +255,7 @@ class Engine:
     def add(self, call: MapCall) -> None:
         """Have a map's items run; the lock is held."""
         call.function.held += 1
-        self._work.maps.append(call)
+        (self._work.maps if call.claimed is None else self._work.booked).append(call)
         self.wake()
 
     def wake(self) -> None:
@@ -303,7 +321,8 @@ class Engine:
 
     def maps(self) -> list[MapCall]:
         """The maps that have not come to their end."""
-        return list(self._work.maps)
+        booked = [call for call in list(self._work.booked) if isinstance(call, MapCall)]
+        return [*booked, *list(self._work.maps)]
 
     # its thread
 
@@ -362,8 +381,8 @@ class Engine:
             self._drop_ended(now)
         if self._work.cancelling >= 0:
             spared, self._work.cancelling = self._work.cancelling, -1
-            self._work.submits.cancel(spared)
-        if self._work.submits.queue or self._work.maps or self._work.closing:
+            self._work.cancel(spared)
+        if self._work.submits.queue or self._work.maps or self._work.closing or self._work.schedule is not None:
             self._ventilator.on_wake()
         if self._aborted:
             self._ventilator.abort(self._aborted, 130)
@@ -373,7 +392,7 @@ class Engine:
             self._ventilator.abort(f"all local workers have ended{why}", 1)
 
     def _drop_ended(self, now: float) -> None:
-        for call in self.maps():
+        for call in list(self._work.maps):
             if call.given:
                 self._work.maps.remove(call)
                 call.function.uses -= 1

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from zpipe.condition import Condition, Flag
 
-__all__ = ["Hand", "PipelineFuture"]
+__all__ = ["Hand", "PipelineFuture", "Waits"]
 
 T = TypeVar("T")
 
@@ -29,6 +29,13 @@ class Hand(Protocol):
 
     def on_done(self, future: Future[Any]) -> object:
         """A future that somebody has helped for is done."""
+
+
+class Waits(Protocol):
+    """Where a future's call waits for its turn."""
+
+    def on_cancelled(self, future: Any) -> None:
+        """It is not wanted any more."""
 
 
 class _Waiters(list[Any]):
@@ -50,6 +57,14 @@ class PipelineFuture(Future[T]):
     """Whether its outcome is about to be there, or is."""
     heard = False
     """Whether somebody's callback is to be called."""
+    claim: Any = None
+    """What it claims of a schedule, if it does."""
+    since = 0.0
+    """And since when."""
+    waits: Waits | None = None
+    """Where it waits for its turn, to be told if it is cancelled."""
+    number = 0
+    """Its call's, there."""
     _told = False
     _state: str
 
@@ -78,6 +93,13 @@ class PipelineFuture(Future[T]):
     def is_over(self) -> bool:
         """As `done`, for a hand to ask: it does not wait for whoever is just about to settle it."""
         return self._state in _OVER
+
+    def cancel(self) -> bool:
+        """Cancel the call unless a worker has it, or had it; return whether it is cancelled."""
+        cancelled = super().cancel()
+        if cancelled and self.waits is not None:
+            self.waits.on_cancelled(self)
+        return cancelled
 
     def tell(self) -> None:
         """Have the hand told once it is done."""

@@ -259,6 +259,8 @@ class InlineVentilator(Ventilator):
         self._broken = broken
         self.known: Sequence[int] = () if tasks is not None else (0,)
         """The tasks that are there from the beginning: one that can't be run here ends the job before it has begun."""
+        self.labels: Sequence[str] = ()
+        """What can be asked for here."""
 
     def _make_lanes(self, _ports: Sequence[int]) -> Lanes:
         return _Lanes(self._hands, self._task)
@@ -279,7 +281,7 @@ class InlineVentilator(Ventilator):
         if self.ended is not None:
             return
         now = time.monotonic()
-        join = wire.Join(our_versions(), os.urandom(8).hex(), 1, host_name(), os.getpid(), 0)
+        join = wire.Join(our_versions(), os.urandom(8).hex(), 1, host_name(), os.getpid(), 0, labels=list(self.labels))
         self._perform(self.director.on_message(_ME, join, now))
         welcome = self._hands.welcome
         if welcome is not None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from zpipe.awaitables import is_async
 from zpipe.condition import Condition
+from zpipe.core.claim import provided
 from zpipe.core.spec import Call, TaskSpec
 from zpipe.engine import Engine
 from zpipe.exits import INTERRUPTED
@@ -152,6 +153,7 @@ class InlineEngine(Engine):
             given=self._given,
             plan=plan,
         )
+        ventilator.script, ventilator.labels, work.labels = work, self.labels, provided(self.labels)
         self._stack.callback(ventilator.close)
         self._sink = InlineSink(
             self._loop, None, NoOutput("outcomes"), deliver=ventilator.deliver, say=self._say, write=work.deliver
@@ -206,12 +208,21 @@ class InlineEngine(Engine):
         super().submit(function, item, future)
         self._mine.latest = future
 
+    def book(self, function: Function, item: Any, future: PipelineFuture[Any]) -> None:
+        """As `submit`, of an item that claims something."""
+        super().book(function, item, future)
+        self._mine.latest = future
+
     def dispatch(self) -> None:
-        """Run what was submitted, unless a thread does."""
+        """Run what was submitted, unless a thread does; one whose time has not come waits for whoever wants it."""
+        latest = self._mine.latest
         if self.driven or self._leader == threading.get_ident():
             super().dispatch()
+        elif latest.claim is None or latest.claim.begin <= time.monotonic():
+            self._news = True  # the first turn is not to wait for anything
+            self.lead(latest.is_over, None)
         else:
-            self.lead(self._mine.latest.is_over, None)
+            self.wake()
 
     def look(self) -> None:
         """Somebody wants to know how far things are: carry them on a little."""

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FuturesTimeoutError
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zpipe import serialize
 from zpipe.condition import Condition
@@ -23,7 +23,10 @@ from zpipe.functions import Function
 from zpipe.handover import Receiver
 from zpipe.zipped import Zipped
 
-__all__ = ["MapCall"]
+if TYPE_CHECKING:
+    from zpipe.claimed import Claimed
+
+__all__ = ["WEIGHT", "MapCall", "Part"]
 
 BUFFERED_BYTES = 64 << 20
 """Results that wait to be taken, from which on a call's items are held back."""
@@ -46,6 +49,9 @@ class MapCall:
     beyond those whose results are taken (None: as many as keep the workers busy). `news`: what whoever takes results
     waits for.
     """
+
+    claimed: Claimed | None = None
+    """What its items claim of a schedule, if they do."""
 
     def __init__(
         self,
@@ -106,8 +112,8 @@ class MapCall:
         sequence = self._sequence
         return len(sequence) - self._at if sequence is not None else None
 
-    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
-        """Return the next items."""
+    def draw(self, most: int) -> tuple[int, Sequence[Any]]:
+        """Return where the next items start, and 1 to `most` of them; none if there are none now."""
         start = self._at
         sequence = self._sequence
         if sequence is not None:
@@ -120,16 +126,21 @@ class MapCall:
                 while len(items) < most and self._blocks:  # blocks are as small as the room there was
                     items += self._blocks.popleft()
             except IndexError:  # it was closed meanwhile
-                return None
+                return start, ()
             if len(items) > most:
                 self._blocks.appendleft(items[most:])
                 del items[most:]
+        self._at = start + len(items)
+        self.function.uses += len(items)
+        return start, items
+
+    def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
+        """Return the next items."""
+        start, items = self.draw(most)
         count = len(items)
         if not count:
             return None
-        self._at = start + count
-        self.function.uses += count
-        part = _Part(self, start)
+        part = Part(self, start)
         try:
             frames = serialize.dumps(items, owned=True)
         except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
@@ -155,6 +166,11 @@ class MapCall:
             self._blocks.appendleft(rest[max(good, 1) :])
             self._blocks.appendleft(rest[: max(good, 1)])
         return self.take(max(good, 1)) if good < len(items) else self.take(1)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody wants results any more."""
+        return self._closed
 
     @property
     def sized(self) -> bool:
@@ -251,12 +267,14 @@ class MapCall:
         with self._news:
             if block and self._cut is None and not self._closed:
                 self._pulled += len(block)
+                if self.claimed is not None:
+                    self.claimed.on_pulled(self._pulled, block)
                 self._blocks.append(block)
         self._wake()
 
     def _room(self, size: int, pulling: bool = True) -> int:
         """Return how many items may be pulled now."""
-        self._foresight.look(size, self._slots, self.chunker)
+        self._foresight.look(size, self._slots, self.chunker, 0 if self.claimed is None else self.claimed.reach)
         return self._foresight.room(self._returned, self._pulled, begun=pulling)
 
     @property
@@ -378,7 +396,7 @@ class MapCall:
         self._error = error
 
 
-class _Part:
+class Part:
     """Items of a map that were sent together."""
 
     __slots__ = ("_call", "_start")

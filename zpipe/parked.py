@@ -1,4 +1,7 @@
-"""Items that wait for their turn, as a payload that is made when it is known which of them go together."""
+"""Items that wait for their turn, as a payload that is made when it is known which of them go together.
+
+Whoever parked them may find then that some are not to be run: nobody wants them any more, or they can't be sent.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ __all__ = ["Parked", "load"]
 
 
 class Parked(Sequence[Buffer]):
-    """In place of frames: items, and what makes frames of some of them, None if nobody wants them any more."""
+    """In place of frames: items, and what makes frames of some of them."""
 
     __slots__ = ("items", "pack")
 
-    def __init__(self, items: Sequence[Any], pack: Callable[[Sequence[Any]], list[Buffer] | None]) -> None:
+    def __init__(self, items: Sequence[Any], pack: Callable[[Sequence[Any]], list[Buffer]]) -> None:
         self.items, self.pack = items, pack
 
     def __len__(self) -> int:
@@ -31,16 +34,24 @@ class Parked(Sequence[Buffer]):
         """There are no frames yet."""
         return iter(())
 
-    def frames(self, skip: int, count: int) -> list[Buffer] | None:
-        """Return the payload of `count` items, `skip` being ahead of them."""
-        return self.pack(self.items[skip : skip + count])
+    def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
+        """Return how many of these `count` items, `skip` being ahead of them, go together, and their payload.
+
+        Each is asked for once. Without a payload they are not to be run, and whoever waits for them knows.
+        """
+        return count, self.pack(self.items[skip : skip + count])
 
 
-def load(chunk: Chunk) -> bool:
-    """Give a chunk that was parked its payload; return whether there is anything to run in it."""
-    if type(chunk.payload) is not Parked:
+def load(chunk: Chunk, split: Callable[[Chunk, int], None]) -> bool:
+    """Give a chunk that was parked its payload; return whether there is anything to run in it.
+
+    `split(chunk, at)` has it end before the item `at`.
+    """
+    if not isinstance(chunk.payload, Parked):
         return True
-    frames = chunk.payload.frames(chunk.skip, len(chunk))
+    count, frames = chunk.payload.frames(chunk.skip, len(chunk))
+    if count < len(chunk):
+        split(chunk, chunk.start + count)
     if frames is None:
         return False
     chunk.payload, chunk.skip, chunk.size = frames, 0, sum(map(len, frames))

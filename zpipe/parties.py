@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Schedule
+from zpipe.core.ledger import Ledger
+from zpipe.core.plan import Plan
 from zpipe.core.spec import Encoding, JobSpec
 from zpipe.sources import Batch
 
-__all__ = ["LocalSink", "Tasks"]
+__all__ = ["LocalSink", "Reader", "Script", "Tasks"]
+
+
+class Reader(Protocol):
+    """Parks what a job's items are read from, as far as there is room."""
+
+    frugal: bool
+    """Whether it parks no more than lanes have room for, and so is to be asked again once they have taken that."""
+
+    def read(self, now: float) -> None:
+        """Park what there is."""
+
+    def left(self) -> int | None:
+        """How many items are to be read yet, if that is known."""
+
+    def on_void(self, start: int, stop: int) -> None:
+        """These, which were parked, turned out not to be wanted any more."""
 
 
 class Tasks(Protocol):
@@ -27,6 +46,23 @@ class Tasks(Protocol):
 
     def spec(self, number: int) -> JobSpec:
         """The task of this number."""
+
+
+class Script(Protocol):
+    """A script that may want what goes next to be chosen, from any moment on."""
+
+    schedule: Schedule | None
+    """By what, once it does."""
+
+    def read_by(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        rest: Callable[[], None],
+        wake: Callable[[], None],
+        void: Callable[[int, int], None],
+    ) -> Reader:
+        """From now on all items are parked by this plan; return what does."""
 
 
 class LocalSink(Protocol):
@@ -62,6 +98,9 @@ class LocalSink(Protocol):
 
     def on_void(self, start: int, stop: int) -> None:
         """Nobody wants the outcomes of these items any more."""
+
+    def settle(self) -> None:
+        """See to what comes of that."""
 
     def tell(self, results: Sequence[tuple[wire.Result, Sequence[wire.Buffer]]]) -> None:
         """These results came, from this process."""

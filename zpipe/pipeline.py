@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zpipe import endpoints
 from zpipe.access import Access, admit
@@ -29,7 +29,14 @@ from zpipe.notices import CallProgress, LogProgress
 from zpipe.progress import Progress, Snapshot, make_progress
 from zpipe.serialize import dump_function
 from zpipe.slots import cores
-from zpipe.terms import RetryOn, terms, wishes
+from zpipe.terms import RetryOn, Wishes, terms, wishes
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from zpipe.claimed import Claimed
+    from zpipe.core.claim import Schedule
+    from zpipe.options import Options
 
 __all__ = ["Pipeline"]
 
@@ -84,6 +91,10 @@ class Pipeline(Calls, Executor):
         Or a function that is called with the same arguments, and returns what items are to be known by.
     cache: a file that has results of earlier runs, and gets those of this one; it is made if need be. An item whose
         result for the same function is there is not run. Or the address of a Redis, `redis://HOST:PORT/0`.
+    rate, burst: start so many items a second at most (or `"30/m"`), over all workers, and so many at once after a rest.
+        max_in_flight: have so many at workers at a time. rate_per_key, burst_per_key, max_in_flight_per_key: the same
+        for each `rate_key` of `options`. ageing: seconds in which an item that waits comes to count as one of a
+        priority higher by 1. labels: what the workers of this machine have, for items that require it.
     cache_ttl: seconds for which results in there are good (None: for ever). cache_size: bytes that the file may have.
 
     Raises UsageError for an address that can't be bound or a key that can't be used, ValueError and TypeError for what
@@ -118,6 +129,14 @@ class Pipeline(Calls, Executor):
         cache: str | os.PathLike[str] | None = None,
         cache_ttl: float | None = None,
         cache_size: int | None = None,
+        rate: float | str | None = None,
+        burst: float | None = None,
+        max_in_flight: int | None = None,
+        rate_per_key: float | str | None = None,
+        burst_per_key: float | None = None,
+        max_in_flight_per_key: int | None = None,
+        ageing: float | str | timedelta | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
         if inline:
             _check_inline(workers, max_workers, bind, max_memory, max_tasks_per_worker)
@@ -152,6 +171,16 @@ class Pipeline(Calls, Executor):
             key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
             insecure=insecure,
         )
+        schedule = _schedule(
+            spared,
+            rate=rate,
+            burst=burst,
+            max_in_flight=max_in_flight,
+            rate_per_key=rate_per_key,
+            burst_per_key=burst_per_key,
+            max_in_flight_per_key=max_in_flight_per_key,
+            ageing=ageing,
+        )
         setup = None
         if initializer is not None:
             data = b"" if inline else dump_function(partial(initializer, *initargs))
@@ -168,6 +197,8 @@ class Pipeline(Calls, Executor):
                 terms=made,
                 wishes=spared,
                 key=unique if callable(unique) else None,
+                schedule=schedule,
+                labels=_labels(labels),
             )
             weakref.finalize(self, self._engine.close, AFTER).atexit = False
             return
@@ -187,6 +218,8 @@ class Pipeline(Calls, Executor):
             terms=made,
             wishes=spared,
             key=unique if callable(unique) else None,
+            schedule=schedule,
+            labels=_labels(labels),
         )
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False
@@ -251,6 +284,39 @@ class Pipeline(Calls, Executor):
         engine.dispatch()
         return future
 
+    def options(
+        self,
+        *,
+        priority: Any = None,
+        delay: Any = None,
+        eta: Any = None,
+        ttl: Any = None,
+        key: Any = None,
+        rate_key: Any = None,
+        requires: Any = None,
+    ) -> Options:
+        """Return this pipeline's calls (`submit`, `map` and all others) for items of which something is said.
+
+        Each thing is a value, for all items, or a function that is called with what the item's own is called with, and
+        returns it, or None. It runs in the pipeline's thread: keep it short. An item of which it raises fails.
+
+        priority: a number; higher goes first, ahead of whatever does not run yet, of this call or others; 0 is usual.
+        delay: seconds to wait, from the call on, or from when a lazy iterable gave the item; also `"5m"`, a timedelta.
+        eta: when it may begin; a datetime, ISO 8601, or seconds since 1970. ttl: seconds from when it could begin after
+        which it fails with `zpipe.errors.Expired`, if no worker was sent it. key: of the items with one key one at a
+        time runs, in their order. rate_key: whose `rate_per_key` and the like hold. requires: labels that its worker
+        must have, such as `"gpu"` or `"gpu=1"`; several in a list.
+
+        A later stage of a map has its `priority`, if that is a value, and no more. What waits is let go of when its
+        future is cancelled; `shutdown` waits for it, however long that is, or cancels it. A lazy iterable is read
+        10,000 items or 64 MB ahead at most. Raises ValueError for what makes no sense.
+        """
+        from zpipe.options import Options
+
+        wished = {"priority": priority, "delay": delay, "eta": eta, "ttl": ttl}
+        wished |= {"key": key, "rate_key": rate_key, "requires": requires}
+        return Options(self, **wished)
+
     # many calls
 
     def start_map(
@@ -264,11 +330,12 @@ class Pipeline(Calls, Executor):
         ordered: bool = True,
         pull: bool = True,
         kind: Callable[..., MapCall] = MapCall,
+        claimed: Claimed | None = None,
     ) -> MapCall:
         """Begin a map and return its state, for those that take its results in a way of their own.
 
         `pull`: items of lazy iterables are pulled at once, some way ahead. `kind` makes the state, if it is to be of
-        a class of its own. Raises as `map` does.
+        a class of its own. `claimed`: what its items claim. Raises as `map` does.
         """
         _check_sizes(chunksize, buffersize)
         if isinstance(items, _SIZED):
@@ -292,6 +359,7 @@ class Pipeline(Calls, Executor):
             ordered=ordered,
             bound=buffersize,
         )
+        made.claimed = claimed
         with engine.lock:  # not above: the iterable's own code may take its time, or use this pipeline
             engine.check()
             engine.add(made)
@@ -339,6 +407,25 @@ def _check_inline(workers: int | None, max_workers: int | None, bind: str | None
         raise ValueError("inline=True is without workers: leave out `workers` and `bind`, or `inline`")
     if any(limit is not None for limit in limits):
         raise ValueError("max_memory and max_tasks_per_worker end a worker's process: with inline=True there is none")
+
+
+def _schedule(spared: Wishes, **limits: Any) -> Schedule | None:
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    if not given:
+        return None
+    from zpipe import claims
+
+    if spared.any:
+        raise ValueError(f"{next(iter(given))} does not go together with unique, nor with a cache: leave one out")
+    return claims.schedule(**given)
+
+
+def _labels(given: Sequence[str]) -> list[str]:
+    if not given:
+        return []
+    from zpipe import claims
+
+    return claims.labels(given)
 
 
 def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:

@@ -127,7 +127,7 @@ class PlannedSource:
         self._source.close()
 
 
-_Pack = Callable[[Sequence[Any]], list[Buffer] | None]
+_Pack = Callable[[Sequence[Any]], list[Buffer]]
 
 
 def _run(kind: ItemKind, items: Sequence[Any], pack: _Pack, claim: Claim | None, size: int) -> Batch:

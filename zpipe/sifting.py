@@ -351,7 +351,10 @@ class SiftedSupply(Supply):
 
 def _frames(batch: Batch) -> Sequence[wire.Buffer]:
     """Return a batch's payload, made for this if its items wait for their turn."""
-    return (batch.frames.frames(0, batch.count) or ()) if isinstance(batch.frames, Parked) else batch.frames
+    if not isinstance(batch.frames, Parked):
+        return batch.frames
+    _, frames = batch.frames.frames(0, batch.count)
+    return frames or ()
 
 
 class Cut:

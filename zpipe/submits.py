@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from itertools import islice
@@ -17,12 +17,12 @@ from zpipe.functions import Function
 from zpipe.futures import PipelineFuture
 from zpipe.handover import Receiver
 
-__all__ = ["Submits"]
+__all__ = ["Entry", "Submits", "Together", "begin"]
 
 _LOG = logging.getLogger("concurrent.futures.zpipe")
 
 
-class _Batch:
+class Together:
     """Futures whose items were sent together."""
 
     __slots__ = ("function", "futures", "submits")
@@ -49,7 +49,7 @@ class _Batch:
                 self.submits.settle(future, None, error)
 
 
-def _begin(future: Future[Any]) -> bool:
+def begin(future: Future[Any]) -> bool:
     """Tell whether what the future is for is still wanted."""
     try:
         return future.set_running_or_notify_cancel()
@@ -69,14 +69,14 @@ def _settle(future: _Future, value: Any, error: BaseException | None) -> None:
 
 
 _Future = PipelineFuture[Any]
-_Entry = tuple[Function, Any, _Future]
+Entry = tuple[Function, Any, _Future]
 
 
 class Submits:
     """Single items in the order they were submitted, those of one function sent together as far as they follow."""
 
     def __init__(self) -> None:
-        self.queue: deque[_Entry] = deque()
+        self.queue: deque[Entry] = deque()
         self.helped = False
         """Whether this is a thread of the script's, which is not to run callbacks."""
         self.aside: deque[Callable[[], None]] = deque()
@@ -118,7 +118,7 @@ class Submits:
         futures: list[_Future] = []
         while queue and queue[0][0] is function and len(items) < most:
             _, item, future = queue.popleft()
-            if _begin(future):
+            if begin(future):
                 items.append(item)
                 futures.append(future)
             else:
@@ -126,7 +126,7 @@ class Submits:
         frames = self._pickle(function, items, futures) if items else None
         if frames is None:
             return None
-        return len(futures), frames, _Batch(self, function, futures)
+        return len(futures), frames, Together(self, function, futures)
 
     def _pickle(self, function: Function, items: list[Any], futures: list[_Future]) -> list[Buffer] | None:
         """Return the items' frames, those that can't be pickled taken out of both lists and their futures failed."""
@@ -152,19 +152,27 @@ class Submits:
         dropped = list(islice(self.queue, spare, None))
         self.queue.clear()
         self.queue.extend(kept)
-        for function, _, future in dropped:
+        self.drop(dropped)
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """Cancel these, which are not to be sent."""
+        for function, _, future in entries:
             function.uses -= 1
             try:
                 future.cancel()
             except BaseException:  # noqa: BLE001 - as above
                 _LOG.exception("a future's callback failed")
             if future.cancelled():
-                _begin(future)
+                begin(future)
 
     def fail(self, error: BaseException) -> None:
         """Fail what waits."""
         while self.queue:
-            function, _, future = self.queue.popleft()
-            function.uses -= 1
-            if _begin(future):
-                self.settle(future, None, error)
+            self.refuse(self.queue.popleft(), error)
+
+    def refuse(self, entry: Entry, error: BaseException) -> None:
+        """Fail this one, which is not to be sent."""
+        function, _, future = entry
+        function.uses -= 1
+        if begin(future):
+            self.settle(future, None, error)

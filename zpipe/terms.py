@@ -7,13 +7,16 @@ The rule: what the command line has as options has the same meaning here, under 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
 from zpipe.core.spec import Codec, JobSpec, TaskSpec
 from zpipe.core.wire import MAX_WIDTH
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["Limits", "RetryOn", "Terms", "Wishes", "terms", "wishes"]
 
@@ -22,7 +25,7 @@ RetryOn = type[BaseException] | Iterable[type[BaseException]] | None
 
 
 class Limits(TypedDict, total=False):
-    """The keywords of `terms` and `wishes`, for those that hand them on."""
+    """The keywords of `terms` and `wishes`, and of what a schedule holds to, for those that hand them on."""
 
     retries: int
     retry_delay: float
@@ -37,6 +40,14 @@ class Limits(TypedDict, total=False):
     cache: str | os.PathLike[str] | None
     cache_ttl: float | None
     cache_size: int | None
+    rate: float | str | None
+    burst: float | None
+    max_in_flight: int | None
+    rate_per_key: float | str | None
+    burst_per_key: float | None
+    max_in_flight_per_key: int | None
+    ageing: float | str | timedelta | None
+    labels: Sequence[str]
 
 
 class Terms(msgspec.Struct, frozen=True):

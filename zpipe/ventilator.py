@@ -30,7 +30,7 @@ from zpipe.courier import Courier
 from zpipe.errors import SourceError, UsageError, WireError
 from zpipe.lanes import LANE_BITS, Change, Lanes
 from zpipe.loop import Loop
-from zpipe.parties import LocalSink, Tasks
+from zpipe.parties import LocalSink, Reader, Script, Tasks
 from zpipe.security import Guard
 from zpipe.sharing import Sharing
 from zpipe.sources import Source
@@ -95,6 +95,9 @@ class Ventilator:
         self._sharing = Sharing(self.ledger, life, lanes, supply, self._sifted, tasks, self._announce)
         self._began = time.monotonic()
         self._rota: Rota | None = None
+        self._voided = False
+        self.script: Script | None = None
+        """What may want a schedule later on, to be set."""
         if policy.schedule is not None:
             self.follow(policy.schedule)
 
@@ -114,19 +117,16 @@ class Ventilator:
 
     def follow(self, schedule: Schedule) -> None:
         """From now on what goes next is chosen, by what items claim."""
-        from zpipe.rota import Rota
+        from zpipe.rota import Rota, SourceReader
 
-        setup = self._tasks is None or self._tasks.setup is not None
-        self._rota = Rota(
-            self.ledger.follow(schedule),
-            self.ledger,
-            self.director,
-            self._lanes,
-            self._supply,
-            self._tasks,
-            self._on_void,
-            setup=setup,
+        plan, tasks = self.ledger.follow(schedule), self._tasks
+        reader: Reader = (
+            SourceReader(plan, self.ledger, self._supply, tasks)
+            if self.script is None
+            else self.script.read_by(plan, self.ledger, self._supply.wait, self._loop.wake, self._on_void)
         )
+        setup = tasks is None or tasks.setup is not None
+        self._rota = Rota(plan, self.ledger, self.director, self._lanes, reader, setup=setup)
 
     def _make_supply(self, source: Source, plan: Plan | None) -> Supply:
         kind: type[Supply] = Supply
@@ -252,7 +252,9 @@ class Ventilator:
 
         For when nothing else is under way: `on_wake` in fewer steps.
         """
-        return self._rota is None and self._sharing.offer()
+        if self._rota is not None or (self.script is not None and self.script.schedule is not None):
+            return False
+        return self._sharing.offer()
 
     # actions out
 
@@ -341,6 +343,8 @@ class Ventilator:
 
     def _share(self, numbers: list[int]) -> None:
         """Share chunks among these lanes, or in a job with a schedule among all."""
+        if self._rota is None and self.script is not None and self.script.schedule is not None:
+            self.follow(self.script.schedule)
         if self._rota is not None:
             hungry = self._rota.share(time.monotonic())
             self._announce()
@@ -351,6 +355,9 @@ class Ventilator:
         if self._rota is not None:
             self._perform(self.director.on_pressed(time.monotonic()))
         # Last: a sink in this process may have all results already, and end the job, these lanes included.
+        if self._voided and self._sink is not None:
+            self._voided = False
+            self._sink.settle()
         if self._supply.source.exhausted:
             self._supply.end()
 
@@ -366,6 +373,7 @@ class Ventilator:
     def _on_void(self, start: int, stop: int) -> None:
         """Nobody wants these any more: they count as done."""
         assert self._sink is not None
+        self._voided = True
         self._sink.on_void(start, stop)
 
     def _on_source_error(self, error: SourceError) -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Schedule
+from zpipe.core.ledger import Ledger
+from zpipe.core.plan import Plan
 from zpipe.core.spec import JobSpec
 from zpipe.functions import Function
 from zpipe.handover import Call, Receiver
 from zpipe.maps import MapCall
+from zpipe.parties import Reader
 from zpipe.sources import Batch
-from zpipe.submits import Submits
+from zpipe.submits import Entry, Submits
+
+if TYPE_CHECKING:
+    from zpipe.docket import Docket
 
 __all__ = ["Work"]
 
@@ -41,6 +49,14 @@ class Work:
         self.identities: dict[int, bytes] = {}
         """What functions are known by elsewhere, by their numbers."""
         self._turn = False
+        self.schedule: Schedule | None = None
+        """What goes next is chosen by this, once it is there."""
+        self.booked: deque[MapCall | Entry] = deque()
+        """Calls that claim something of the schedule, as they were made."""
+        self.labels: frozenset[str] | None = None
+        """What workers can be asked for, if there will be no others."""
+        self.docket: Docket | None = None
+        """What parks them, and all others, by the schedule."""
 
     # as Tasks
 
@@ -54,9 +70,9 @@ class Work:
             return None
         self._chosen = chosen
         function = chosen.function
-        return function.number if function.number in self._specs else self._known(function), chosen.chunker
+        return function.number if function.number in self._specs else self.known(function), chosen.chunker
 
-    def _known(self, function: Function) -> int:
+    def known(self, function: Function) -> int:
         """Return a function's number, of which it is then known what it stands for."""
         if function.number not in self._specs:
             self._specs[function.number] = msgspec.structs.replace(self.terms, task=function.spec)
@@ -71,7 +87,7 @@ class Work:
         function = submits.function
         self._chosen = submits
         batch = self.take(1)
-        return (self._known(function), function.quick, batch) if batch is not None else None
+        return (self.known(function), function.quick, batch) if batch is not None else None
 
     def _next_map(self) -> Call | None:
         for _ in range(len(self.maps)):
@@ -79,6 +95,20 @@ class Work:
             if self.maps[0].ready():
                 return self.maps[0]
         return None
+
+    def read_by(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        rest: Callable[[], None],
+        wake: Callable[[], None],
+        void: Callable[[int, int], None],
+    ) -> Reader:
+        """From now on all items are parked by this plan; return what does."""
+        from zpipe.docket import Docket
+
+        self.docket = Docket(plan, ledger, self, rest=rest, wake=wake, void=void, labels=self.labels)
+        return self.docket
 
     def spec(self, number: int) -> JobSpec:
         """The function of this number, or what sets workers up."""
@@ -97,7 +127,9 @@ class Work:
     @property
     def exhausted(self) -> bool:
         """Whether nothing more will come."""
-        return self.closing and not self.submits.queue and all(call.given for call in list(self.maps))
+        if not self.closing or self.submits.queue or self.booked:
+            return False
+        return all(call.given for call in list(self.maps))
 
     def start(self, wake: Callable[[], None]) -> None:
         """Do nothing: whoever hands work over wakes the loop."""
@@ -111,9 +143,15 @@ class Work:
         if taken is None:
             return None
         count, frames, receiver = taken
-        self.tickets[self.issued] = (self.issued + count, receiver)
-        self.issued += count
+        self.book(count, receiver)
         return Batch(count, "pickle", frames)
+
+    def book(self, count: int, receiver: Receiver) -> int:
+        """So many items go under the next numbers; return the first."""
+        start = self.issued
+        self.issued += count
+        self.tickets[start] = (self.issued, receiver)
+        return start
 
     def skip(self, most: int) -> int:
         """Pass over 1 to `most` of the chosen call's next items."""
@@ -127,6 +165,18 @@ class Work:
     def close(self) -> None:
         """Let go of what was handed over."""
         self.maps.clear()
+
+    def cancel(self, spare: int) -> None:
+        """Cancel the submitted items that were not sent, but for `spare` of those that claim nothing."""
+        self.submits.cancel(spare)
+        while self.booked:
+            entry = self.booked.popleft()
+            if isinstance(entry, MapCall):
+                self.maps.append(entry)  # it was closed
+            else:
+                self.submits.drop([entry])
+        if self.docket is not None:
+            self.docket.cancel()
 
     # outcomes
 
@@ -153,7 +203,16 @@ class Work:
         self._deliver_part(start, stop, frames)
 
     def _deliver_part(self, start: int, stop: int, frames: Sequence[wire.Buffer]) -> None:
-        """Hand on the outcomes of a part of what was sent together: a worker ended over it."""
+        """Hand on the outcomes of a part of what was taken together."""
+        first, receiver = self._count(start, stop)
+        receiver.deliver(start - first, stop - start, frames)
+
+    def lapse(self, start: int, stop: int) -> None:
+        """These have no outcome: nobody waits for any."""
+        self._count(start, stop)
+
+    def _count(self, start: int, stop: int) -> tuple[int, Receiver]:
+        """These are done. Return whom they were taken from, and where what was taken with them starts."""
         first = self._first(start)
         whole, receiver = self.tickets[first]
         left = self._parts.pop(first, whole - first) - (stop - start)
@@ -161,11 +220,17 @@ class Work:
             self._parts[first] = left
         else:
             del self.tickets[first]
-        receiver.deliver(start - first, stop - start, frames)
+        return first, receiver
 
     def fail(self, error: BaseException) -> None:
         """Nothing more will have an outcome."""
         self.submits.fail(error)
+        while self.booked:
+            entry = self.booked.popleft()
+            if isinstance(entry, MapCall):
+                entry.fail(error)
+            else:
+                self.submits.refuse(entry, error)
         for _, receiver in list(self.tickets.values()):
             receiver.fail(error)
         self.tickets.clear()

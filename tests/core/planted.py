@@ -155,7 +155,7 @@ BUGS = {
         Agenda, "_gap", "default=BOUNDLESS) <", "default=0) <", "planned, in order"
     ),
     "a suspect is chosen as if it were none": Bug(
-        Agenda, "_is_parked", "(chunk.crashes or chunk.lane)", "chunk.lane", "planned, poison"
+        Agenda, "is_parked", "(chunk.crashes or chunk.lane)", "chunk.lane", "planned, poison"
     ),
     "what was never issued counts": Bug(Collector, "_hold", "result.stop > self.horizon.known", "False", "forgers"),
     "a word that may be older judges": Bug(Horizon, "on_issued", "held.doubt <= self._answered", "True", "calm"),

@@ -104,6 +104,19 @@ def held_unless(gate: str, item: int) -> int:
     return held(gate, item) if item == 0 else item
 
 
+def between(path: str, item: Any) -> Any:
+    """Note that it begins, and that it ends; take a millisecond."""
+    note(path, f"+{item}")
+    time.sleep(0.001)
+    note(path, f"-{item}")
+    return item
+
+
+def begun(_: Any = None) -> float:
+    """Tell when it begins, by a clock that all processes share."""
+    return time.monotonic()
+
+
 def meet(folder: str, count: int) -> int:
     """Wait until `count` processes are in this task at once; give this one's pid."""
     Path(folder, str(os.getpid())).touch()

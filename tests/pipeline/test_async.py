@@ -18,7 +18,7 @@ from pipeline import chores
 from process.tools import PATIENCE
 
 import zpipe
-from zpipe.async_pipeline import _Door
+from zpipe.async_calls import Door
 
 Body = Callable[[zpipe.AsyncPipeline], Awaitable[Any]]
 
@@ -263,7 +263,7 @@ def test_the_loop_is_woken_once_for_many_rings() -> None:
                 raise RuntimeError("Event loop is closed")
             woken.append(call)
 
-    door = _Door(Loop())  # type: ignore[arg-type]
+    door = Door(Loop())  # type: ignore[arg-type]
     for n in range(1000):
         door.ring(lambda n=n: seen.append(n))
     assert len(woken) == 1

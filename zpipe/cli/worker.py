@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
 import click
@@ -13,8 +12,6 @@ from zpipe.endpoints import connectable
 from zpipe.errors import UsageError
 
 __all__ = ["command"]
-
-LABEL = re.compile(r"[^\s,=]+(=[^\s,=]+)?")
 
 
 class _Template(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -96,14 +93,16 @@ def command(
     quiet: bool,
 ) -> None:
     """Work for the ventilator at URL until its job is done. It may be started before or after the ventilator."""
+    from zpipe import claims
     from zpipe.access import admit
     from zpipe.allowed import parse
     from zpipe.slot import Config
     from zpipe.slots import Supervisor, cores
 
-    for label in labels:
-        if not LABEL.fullmatch(label):
-            raise UsageError(f"--label {label!r}: write NAME or NAME=VALUE, without spaces and commas")
+    try:
+        claims.labels(labels, "--label")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     allowed = parse(allow, allow_command)
     count = slots or cores()
     url = connectable(url)

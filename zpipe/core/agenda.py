@@ -62,7 +62,7 @@ class Agenda:
         self._doomed: list[int] = []
         self._starts: list[int] = []
         self._unparked: list[int] = []
-        self._turns = Turns(self._is_parked)
+        self._turns = Turns(self.is_parked)
         self._budgets = Budgets(schedule, self._ready, self._serials)
         self._look = inf
 
@@ -111,13 +111,13 @@ class Agenda:
         if first is not None:
             self._offer(first)
 
-    def _is_parked(self, chunk: Chunk) -> bool:
+    def is_parked(self, chunk: Chunk) -> bool:
         """Whether a chunk is parked still: it may have been settled meanwhile, or be a suspect now."""
         start = chunk.start
         parked = self.parked.get(start) is chunk and self._outstanding.get(start) is chunk
         return parked and not (chunk.crashes or chunk.lane)
 
-    def _pass_over(self, chunk: Chunk) -> None:
+    def pass_over(self, chunk: Chunk) -> None:
         """A chunk that was to be chosen is parked no more: if nobody took it, the next of its key has its turn."""
         if self.parked.get(chunk.start) is chunk:
             del self.parked[chunk.start]
@@ -127,8 +127,8 @@ class Agenda:
     def _weed(self) -> None:
         """Let go of what is stale: nobody may ever come to look at it."""
         for chunk in list(self.parked.values()):
-            if not self._is_parked(chunk):
-                self._pass_over(chunk)
+            if not self.is_parked(chunk):
+                self.pass_over(chunk)
         self._starts = sorted(self.parked)
         self._ends = sorted(entry for entry in self._ends if self.parked.get(entry[1]) is entry[3])
 
@@ -200,8 +200,8 @@ class Agenda:
     def _urgent(self, requires: frozenset[str]) -> Chunk | None:
         """Return the first that is ready of those that require this."""
         heap = self._ready[requires]
-        while heap and not self._is_parked(heap[0][3]):
-            self._pass_over(heappop(heap)[3])
+        while heap and not self.is_parked(heap[0][3]):
+            self.pass_over(heappop(heap)[3])
         if not heap:
             self._ready.pop(requires, None)
             return None
@@ -250,7 +250,7 @@ class Agenda:
         found = self._budgets.tick(now) or found
         while self._ends and self._ends[0][0] <= now:
             end, start, _, chunk = heappop(self._ends)
-            if self._is_parked(chunk) and not chunk.attempt and not chunk.doom:
+            if self.is_parked(chunk) and not chunk.attempt and not chunk.doom:
                 chunk.doom = f"it expired: it was not started within {end - chunk.since:.3g} s"
                 chunk.expired = found = True
                 heappush(self._doomed, start)
@@ -262,12 +262,12 @@ class Agenda:
         found = False
         while self._later and self._later[0][0] <= now:
             chunk = heappop(self._later)[3]
-            if self._is_parked(chunk):
+            if self.is_parked(chunk):
                 requires = (chunk.claim or PLAIN).requires
                 self._push(self._ready.setdefault(requires, []), self._rank(chunk), chunk)
                 found = True
             else:
-                self._pass_over(chunk)
+                self.pass_over(chunk)
         return found
 
     # choosing
@@ -299,7 +299,7 @@ class Agenda:
         """Return a chunk that is only to be told of."""
         while self._doomed:
             chunk = self.parked.get(heappop(self._doomed))
-            if chunk is not None and self._is_parked(chunk) and chunk.doom:
+            if chunk is not None and self.is_parked(chunk) and chunk.doom:
                 return chunk
         return None
 
@@ -311,12 +311,12 @@ class Agenda:
         while found is None and (heap := self._first(lane)) is not None:
             entry = heappop(heap)
             chunk = entry[3]
-            if chunk.got is not None and self._is_parked(chunk):
+            if chunk.got is not None and self.is_parked(chunk):
                 del self.parked[chunk.start]
                 self._requeue(chunk)
             elif not self._may_go(chunk, now):
-                if not self._is_parked(chunk):
-                    self._pass_over(chunk)
+                if not self.is_parked(chunk):
+                    self.pass_over(chunk)
                 self._budgets.pass_on(chunk, now)
             elif not self._budgets.has_room(chunk, self._rank(chunk), now):
                 continue
@@ -339,7 +339,7 @@ class Agenda:
 
     def _may_go(self, chunk: Chunk, now: float) -> bool:
         """Whether a chunk is parked, it is time, and it is its key's first with none under way."""
-        if not self._is_parked(chunk) or chunk.doom:
+        if not self.is_parked(chunk) or chunk.doom:
             return False
         claim = chunk.claim or PLAIN
         if claim.begin > now and not chunk.attempt:
@@ -360,7 +360,7 @@ class Agenda:
     def _gap(self, lane: Lane, now: float) -> Chunk | None:
         """Return the first chunk of all that are not done, if it is parked and may go down this lane."""
         starts = self._starts
-        while starts and not ((chunk := self.parked.get(starts[0])) is not None and self._is_parked(chunk)):
+        while starts and not ((chunk := self.parked.get(starts[0])) is not None and self.is_parked(chunk)):
             heappop(starts)
         if not starts or min(self._unparked, default=BOUNDLESS) < starts[0]:
             return None
@@ -403,7 +403,7 @@ class Agenda:
         called = {(entry[3].claim or PLAIN).key for entry in entries}
         doomed = set(self._doomed)
         for start, chunk in self.parked.items():
-            if not self._is_parked(chunk):
+            if not self.is_parked(chunk):
                 continue
             key = (chunk.claim or PLAIN).key
             if chunk.doom:

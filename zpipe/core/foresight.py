@@ -32,13 +32,16 @@ class Foresight:
         self.few = TOGETHER if bound is None else 0
         """How many results may be taken at once."""
 
-    def look(self, size: int, slots: Callable[[], int], chunker: Chunker) -> None:
-        """See anew how far ahead is right, for chunks of `size` items on so many workers."""
+    def look(self, size: int, slots: Callable[[], int], chunker: Chunker, reach: int = 0) -> None:
+        """See anew how far ahead is right, for chunks of `size` items on so many workers.
+
+        `reach`: so many items at least, if nobody has set a bound.
+        """
         ahead, least = self._bound, size
         if ahead is None:
             workers = max(slots(), 1)
             many = min(workers * chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
-            ahead = least = max(AHEAD, size * (4 * workers + 4), many, 2 * workers * self._width)
+            ahead = least = max(AHEAD, size * (4 * workers + 4), many, 2 * workers * self._width, reach)
             self.few = min(TOGETHER, ahead // SHARE)
         self._ahead, self._worth = ahead, min(least, max(ahead // 4, 1))
 

@@ -146,6 +146,36 @@ class Plan:
         ledger.account.done += len(chunk)
         self.agenda.on_unsent(chunk)
 
+    def split(self, chunk: Chunk, at: int) -> None:
+        """Of a chunk that was just given to a lane only what is before the item `at` goes; the rest is parked again."""
+        rest = chunk.cut(at)
+        rest.attempt -= 1
+        self.agenda.on_unsent(rest)
+        self._ledger.lanes[chunk.lane].weigh(chunk)
+        self._outstanding[rest.start] = rest
+        self.agenda.put(rest)
+
+    def lapse(self, chunk: Chunk, start: int, stop: int) -> bool:
+        """Nobody wants these items of a parked chunk any more; return whether they are gone.
+
+        They are not if they were sent before, or are about to be told of.
+        """
+        if not self.agenda.is_parked(chunk) or chunk.attempt or chunk.tries or chunk.doom:
+            return False
+        gone = chunk
+        if start > chunk.start:
+            gone = chunk.cut(start)
+        else:
+            del self._outstanding[chunk.start]
+        rest = gone.cut(stop) if stop < gone.stop else None
+        self._ledger.account.done += len(gone)
+        if rest is not None:
+            self._outstanding[rest.start] = rest
+            self.agenda.put(rest)
+        if gone is chunk:
+            self.agenda.pass_over(chunk)
+        return True
+
     def overtaken(self, now: float) -> list[int]:
         """Return the lanes to be recalled now, for what is ready to go ahead of what waits there."""
         lane = self.agenda.overtaken(now)
