@@ -360,3 +360,22 @@ def test_fetch_checks_itself() -> None:
 def test_calls_counts_what_the_service_saw() -> None:
     """Each call was made once, those that the service refused twice, and never too many at a time."""
     assert python("calls/calls.py") == "200 answers, 220 calls, at most 20 at a time\n"
+
+
+def test_limits_are_kept_as_the_service_saw_it() -> None:
+    """The rate, the time to live and the cache: the example has compared what it did with what the service counted."""
+    assert python("calls/limits.py").splitlines() == [
+        "30 answers at 40 a second",
+        "60 calls, each made in time or not at all",
+        "60 answers, 40 calls, 20 from the cache",
+    ]
+
+
+def test_the_nightly_feed_archives_each_file_once() -> None:
+    """Fed by the clock until it is interrupted; the example has looked into all archives."""
+    assert python("nightly/check.py") == "30 files, each in one archive\n"
+
+
+def test_a_mixed_fleet_has_each_item_where_it_can_run() -> None:
+    """The example has compared what each item required with what its worker had."""
+    assert python("fleet/fleet.py").startswith("80 items: ")

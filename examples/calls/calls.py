@@ -11,6 +11,7 @@ import contextlib
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -21,10 +22,14 @@ AT_ONCE = 20
 
 
 class Service:
-    """A server of HTTP/1.1 in a thread of its own. `calls` counts by path, `most` is how many ran at once."""
+    """A server of HTTP/1.1 in a thread of its own.
+
+    `calls` counts by path, `times` is when each call came, `most` how many ran at once.
+    """
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.times: list[float] = []
         self.most = self.port = 0
         self._now = 0
         self._up = threading.Event()
@@ -34,6 +39,7 @@ class Service:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
         self.calls[path] += 1
+        self.times.append(time.monotonic())
         self._now += 1
         self.most = max(self.most, self._now)
         await asyncio.sleep(0.01)
