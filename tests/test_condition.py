@@ -22,7 +22,7 @@ from zpipe.core.spec import TaskSpec
 from zpipe.functions import Function
 from zpipe.futures import PipelineFuture
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 FILES = {str(module.__file__) for module in (condition, held, maps, own_futures, futures._base, threading)}
 """Where moments are counted: our code that waits, and the standard's beneath it."""

@@ -38,7 +38,7 @@ def zpipe(*args: str, cwd: Path | None = None, **variables: str) -> subprocess.C
     """Run `zpipe run`; return what it printed, and its status."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ZPIPE_", "HASHSUM", "LENGTH"))}
     command = [sys.executable, "-m", "zpipe", "run", *args]
-    return subprocess.run(command, cwd=cwd, env=env | variables, capture_output=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, env=env | variables, capture_output=True, timeout=300, check=False)
 
 
 def python(script: str, *args: object, status: int = 0) -> str:
@@ -46,7 +46,7 @@ def python(script: str, *args: object, status: int = 0) -> str:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ZPIPE_")}
     command = [sys.executable, str(EXAMPLES / script), *map(str, args)]
     run = subprocess.run(
-        command, env=env | {"no_proxy": "*"}, capture_output=True, encoding="utf-8", timeout=120, check=False
+        command, env=env | {"no_proxy": "*"}, capture_output=True, encoding="utf-8", timeout=300, check=False
     )
     assert run.returncode == status, run.stderr
     return run.stdout
@@ -55,7 +55,7 @@ def python(script: str, *args: object, status: int = 0) -> str:
 def shell(script: str, cwd: Path) -> bytes:
     """Return what outside tools print."""
     env = os.environ | {"LC_ALL": "C"}
-    return subprocess.run(["sh", "-c", script], cwd=cwd, env=env, capture_output=True, timeout=120, check=True).stdout
+    return subprocess.run(["sh", "-c", script], cwd=cwd, env=env, capture_output=True, timeout=300, check=True).stdout
 
 
 def module(path: str) -> ModuleType:
@@ -196,7 +196,7 @@ def test_wordcount_of_the_library_is_its_plain_twins(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     twin = [sys.executable, str(EXAMPLES / "wordcount" / "plain.py"), pattern, str(counts)]
-    plain = subprocess.run(twin, capture_output=True, timeout=120, check=False)
+    plain = subprocess.run(twin, capture_output=True, timeout=300, check=False)
     assert plain.returncode == 0, plain.stderr
     assert re.search(rb"[\d,]+  self\n", plain.stdout)
 
@@ -205,7 +205,7 @@ def test_the_plain_twin_tells_a_difference(tree: Path) -> None:
     """Counts that are not the same end the twin with status 1."""
     (tree / "words.json").write_text('{"the": 1}')
     twin = [sys.executable, str(EXAMPLES / "wordcount" / "plain.py"), f"{tree}/plain.txt", f"{tree}/words.json"]
-    plain = subprocess.run(twin, capture_output=True, timeout=60, check=False)
+    plain = subprocess.run(twin, capture_output=True, timeout=300, check=False)
     assert plain.returncode == 1
     assert b"other counts" in plain.stderr
 
@@ -326,7 +326,7 @@ def plain_crawl(start: str) -> list[str]:
     lines = []
     for url in pages:
         try:
-            with opener.open(url, timeout=30) as answer:
+            with opener.open(url, timeout=300) as answer:
                 status, text = answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

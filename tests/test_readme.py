@@ -107,7 +107,7 @@ def test_transcripts_are_what_happens(command: str, output: str, tmp_path: Path)
         if name is not None:
             (tmp_path / name[1]).write_text(block)
     env = os.environ | {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-    run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert (run.returncode, run.stdout) == (0, output), run.stderr
 
 
@@ -118,7 +118,7 @@ def test_the_script_prints_what_is_shown(tmp_path: Path) -> None:
     shown = re.findall(r"^ *print\(.*\)  # (.*)$", script, re.MULTILINE)
     assert len(shown) == script.count("print(") > 10
     (tmp_path / "script.py").write_text(script)
-    run = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (run.returncode, run.stdout.splitlines()) == (0, shown), run.stderr
 
 

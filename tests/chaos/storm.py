@@ -26,7 +26,7 @@ from process.tools import Node, Zpipe, free_port, wait_until
 __all__ = ["Mishap", "Storm", "compare", "plan"]
 
 HEARTBEAT = 1.5
-PATIENCE = 120.0
+PATIENCE = 240.0
 STALL = 3.0
 """Seconds without progress after which the next mishap comes anyway."""
 GIVE_UP = 10.0

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until a task gives up waiting; only a failing test ever waits that long."""
 
 state: dict[str, Any] = {}

@@ -11,7 +11,7 @@ from typing import Any
 
 import zpipe
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 running: Counter[str] = Counter()
 """How many calls there were of each kind, in this process."""

@@ -57,7 +57,7 @@ def test_completion(zpipe: Zpipe) -> None:
     """The script for bash is printed, and what it asks for, commands and options, is answered."""
     node = zpipe.run(_ZPIPE_COMPLETE="bash_source")
     assert "complete -o nosort -F _zpipe_completion zpipe" in node.out
-    assert subprocess.run(["bash", "-n"], input=node.raw, timeout=60).returncode == 0
+    assert subprocess.run(["bash", "-n"], input=node.raw, timeout=300).returncode == 0
     node = zpipe.run(_ZPIPE_COMPLETE="bash_complete", COMP_WORDS="zpipe ", COMP_CWORD="1")
     assert {line.partition(",")[2] for line in node.out.split()} >= set(COMMANDS)
     node = zpipe.run(_ZPIPE_COMPLETE="bash_complete", COMP_WORDS="zpipe run --ra", COMP_CWORD="2")

@@ -19,7 +19,7 @@ from process.tools import free_port
 
 from zpipe.cli import options, run, sink, ventilator, worker
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 TASKS = """
 import os, time

@@ -127,5 +127,5 @@ def test_the_console_script_is_the_same_command(zpipe: Zpipe) -> None:
     """`zpipe`, as it is installed, and `python -m zpipe` are one and the same."""
     node = zpipe.run("--version")
     script = [sys.executable, "-c", "from zpipe.cli import main; main()", "--version"]
-    found = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    found = subprocess.run(script, capture_output=True, text=True, timeout=300)
     assert node.out == found.stdout == f"zpipe {package.__version__}\n"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 90.0
+PATIENCE = 120.0
 """Seconds until a test gives up waiting; only a failing test ever waits that long."""
 
 MARK = "MARK_OF_A_TEST"

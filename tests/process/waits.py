@@ -13,7 +13,7 @@ from typing import Any
 
 import zpipe
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 running: list[Any] = []
 """The items that have been begun in this process."""

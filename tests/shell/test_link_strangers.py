@@ -18,7 +18,7 @@ from zpipe.core.handshake import Fault
 from zpipe.loop import Loop
 from zpipe.security import Guard
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 
 class Lane:
