@@ -26,6 +26,7 @@ LEVELS = [
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data", "cache"},
     {"awaitables", "exits", "held", "attendant", "lifeline", "loop", "keepsakes", "identity", "redis_cache"},
+    {"stock"},
     {"condition", "digests"},
     {"futures"},
     {"link", "commands", "progress", "outcomes", "broken", "access", "stopwatch", "memory", "partials", "callers"},

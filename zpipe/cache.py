@@ -15,22 +15,26 @@ import os
 import sqlite3
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from zpipe.errors import UsageError
 
-__all__ = ["Cache", "Fallible", "Outcomes", "Shelf", "Unavailable"]
+__all__ = ["MARK", "Cache", "Fallible", "Outcomes", "Shelf", "Unavailable", "check"]
 
 APPLICATION = 0x7A706963
 """What marks a SQLite file as a cache ("zpic")."""
 
-FORMAT = 2
+FORMAT = 3
 """Rises when the tables change their meaning; a cache of another one is refused."""
 
 TOGETHER, TOGETHER_BYTES, LATE = 1000, 16 << 20, 0.5
 """So many outcomes are written at a time, or bytes of them, or those that have waited for so many seconds."""
+
+MARK = 6
+"""Bytes that a digest begins with by which its task is told."""
 
 VARIABLES = 500
 """Digests that are asked for at a time."""
@@ -56,6 +60,10 @@ CREATE TABLE outcomes (
 ) WITHOUT ROWID
 """
 
+_TASKS = "CREATE TABLE tasks (mark BLOB PRIMARY KEY, name TEXT NOT NULL, hits INTEGER NOT NULL) WITHOUT ROWID"
+"""What digests begin with by task, what it is called, and how many outcomes were found. Nobody is given wrong ones for
+what is in here."""
+
 _INDEX = "CREATE INDEX outcomes_age ON outcomes (expires, born)"
 
 MEMORY = 32 << 10
@@ -80,6 +88,9 @@ class Shelf(Protocol):
     def write(self, entries: Sequence[Entry]) -> None:
         """Have these from now on."""
 
+    def entitle(self, mark: bytes, name: str) -> None:
+        """Digests with this mark are of the task of this name."""
+
     def close(self) -> None:
         """Let go of it."""
 
@@ -92,6 +103,9 @@ class Cache(Protocol):
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Keep these."""
+
+    def entitle(self, mark: bytes, name: str) -> None:
+        """Digests with this mark are of the task of this name."""
 
     def flush(self) -> None:
         """Write what has waited long enough."""
@@ -133,6 +147,14 @@ class Fallible:
         if len(self._waiting) >= TOGETHER or self._bytes >= TOGETHER_BYTES:
             self._write()
 
+    def entitle(self, mark: bytes, name: str) -> None:
+        """Digests with this mark are of the task of this name."""
+        if not self._is_shut():
+            try:
+                self._shelf.entitle(mark, name)
+            except Unavailable as error:
+                self._fail("written", error)
+
     def flush(self) -> None:
         """Write what has waited long enough."""
         if self._waiting and time.monotonic() >= self._since + LATE:
@@ -173,6 +195,7 @@ class Outcomes:
     def __init__(self, path: str = "", ttl: float | None = None, most: int | None = None) -> None:
         self._ttl, self._most = ttl, most
         self._looked = time.monotonic()
+        self._hits: Counter[bytes] = Counter()
         if path:
             _claim(path)
         try:
@@ -200,35 +223,22 @@ class Outcomes:
             run("PRAGMA journal_mode=OFF")
             run("PRAGMA synchronous=OFF")
             run(_TABLE)
+            run(_TASKS)
             return
-        self._check(path)  # first: what comes next is written into the file, whosever it is
+        check(self._file, path)  # first: what comes next is written into the file, whosever it is
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=NORMAL")
         run(f"PRAGMA mmap_size={MAPPED}")
         run("BEGIN IMMEDIATE")
         try:
-            if self._check(path):
+            if check(self._file, path):
                 run(_TABLE)
+                run(_TASKS)
                 run(_INDEX)
                 run(f"PRAGMA application_id={APPLICATION}")
                 run(f"PRAGMA user_version={FORMAT}")
         finally:
             run("COMMIT")
-
-    def _check(self, path: str) -> bool:
-        """Return whether the file is a new one. Raises UsageError if it is anything but that or a cache."""
-        found = (
-            self._file.execute(query).fetchone()[0]
-            for query in ("SELECT count(*) FROM sqlite_master", "PRAGMA application_id", "PRAGMA user_version")
-        )
-        tables, mark, version = found
-        if not tables and not mark:
-            return True
-        if mark != APPLICATION:
-            raise UsageError(f"{path} is a database, and no cache of zpipe: name another file")
-        if version != FORMAT:
-            raise UsageError(f"{path} is a cache of another version of zpipe: name another file, or remove it")
-        return False
 
     def read(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return those of the outcomes that are there and fresh."""
@@ -244,6 +254,7 @@ class Outcomes:
                     (*part, now, born),
                 )
                 found.update(rows)
+            self._hits.update(digest[:MARK] for digest in digests if digest in found)
         except sqlite3.Error as error:
             raise Unavailable(str(error)) from None
         return found
@@ -258,6 +269,7 @@ class Outcomes:
                 "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?)",
                 [(digest, now, expires, outcome) for digest, outcome in entries],
             )
+            self._count_hits()
             self._file.execute("COMMIT")
             if time.monotonic() >= self._looked + PURGE or (self._most is not None and self._size() > self._most):
                 self._purge()
@@ -265,6 +277,22 @@ class Outcomes:
             with contextlib.suppress(sqlite3.Error):
                 self._file.execute("ROLLBACK")  # or others would wait for a lock that this one keeps
             raise Unavailable(str(error)) from None
+
+    def entitle(self, mark: bytes, name: str) -> None:
+        """Digests with this mark are of the task of this name."""
+        try:
+            self._file.execute(
+                "INSERT INTO tasks VALUES (?, ?, 0) ON CONFLICT (mark) DO UPDATE SET name = excluded.name "
+                "WHERE name <> excluded.name",
+                (mark, name),
+            )
+        except sqlite3.Error as error:
+            raise Unavailable(str(error)) from None
+
+    def _count_hits(self) -> None:
+        hits, self._hits = self._hits, Counter()
+        rows = [(many, mark) for mark, many in hits.items()]
+        self._file.executemany("UPDATE tasks SET hits = hits + ? WHERE mark = ?", rows)
 
     def _purge(self) -> None:
         """Let go of what has expired, and of the oldest where there is too much, as far as that takes but a moment."""
@@ -301,6 +329,23 @@ class Outcomes:
         pages, free = (run(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         return int((pages - free) * run("PRAGMA page_size").fetchone()[0])
 
+    def drop(self, marks: Sequence[bytes] | None) -> None:
+        """Let go of the outcomes whose digests have these marks, or of all (None). Raises sqlite3.Error."""
+        where = "" if marks is None else f" WHERE substr(digest, 1, {MARK}) IN ({','.join('?' * len(marks))})"
+        self._file.execute(f"DELETE FROM outcomes{where}", marks or ())  # noqa: S608
+        where = where.replace(f"substr(digest, 1, {MARK})", "mark")
+        self._file.execute(f"UPDATE tasks SET hits = 0{where}", marks or ())  # noqa: S608
+
+    def drop_expired(self) -> None:
+        """Let go of what has expired, however long it takes. Raises sqlite3.Error."""
+        self._file.execute("DELETE FROM outcomes WHERE expires <= ?", (time.time(),))
+
+    def shrink(self) -> None:
+        """Give the room that is free back to the disk, unless others use the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self._file.execute("VACUUM")
+            self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def count(self) -> int:
         """Return how many outcomes there are."""
         return int(self._file.execute("SELECT count(*) FROM outcomes").fetchone()[0])
@@ -308,9 +353,27 @@ class Outcomes:
     def close(self) -> None:
         """Let go of the file."""
         with contextlib.suppress(sqlite3.Error):
+            if self._hits:
+                self._count_hits()
             if self._most is not None:
                 self._purge()
         self._file.close()
+
+
+def check(file: sqlite3.Connection, path: str) -> bool:
+    """Return whether a file is a new one. Raises UsageError if it is anything but that or a cache."""
+    found = (
+        file.execute(query).fetchone()[0]
+        for query in ("SELECT count(*) FROM sqlite_master", "PRAGMA application_id", "PRAGMA user_version")
+    )
+    tables, mark, version = found
+    if not tables and not mark:
+        return True
+    if mark != APPLICATION:
+        raise UsageError(f"{path} is a database, and no cache of zpipe: name another file")
+    if version != FORMAT:
+        raise UsageError(f"{path} is a cache of another version of zpipe: name another file, or remove it")
+    return False
 
 
 def _claim(path: str) -> None:

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from zpipe import data, identity
+from zpipe.cache import MARK
 from zpipe.core.spec import TaskSpec
 
 __all__ = ["SIZE", "content", "digest", "of_task"]
 
 SIZE = 16
-"""Bytes of a digest."""
+"""Bytes of a digest behind those that tell its task."""
 
 _sorted = msgspec.msgpack.Encoder(order="deterministic")
 
@@ -32,7 +33,7 @@ _sorted = msgspec.msgpack.Encoder(order="deterministic")
 def digest(task: bytes, item: Any) -> bytes | None:
     """Return an item's digest for a task of the identity `task`; None if it has none: it is like no other."""
     try:
-        return hashlib.blake2b(task + content(item), digest_size=SIZE).digest()
+        return task[:MARK] + hashlib.blake2b(task + content(item), digest_size=SIZE).digest()
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - pickling runs the item's own code

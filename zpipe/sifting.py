@@ -14,6 +14,7 @@ import msgspec
 
 from zpipe import digests, keepsakes, reading, serialize
 from zpipe.answers import Teller, Untellable, told_whole
+from zpipe.cache import MARK
 from zpipe.core import coding, wire
 from zpipe.core.chunking import Chunker
 from zpipe.core.sieve import Answer, Loaded, Sieve
@@ -104,6 +105,7 @@ class SiftedSupply(Supply):
         self._teller: Teller | None = None
         self._wants: tuple[str, bool, bool] = ("", False, False)
         self._told = self._more_to_do = self._stuck = False
+        self._named: set[int] = set()
         self.weight = 0
         """Bytes that an item of those read last takes, where there is a schedule."""
         self.taken: tuple[int, Chunker] = (0, self._ledger.chunker)
@@ -215,6 +217,9 @@ class SiftedSupply(Supply):
             own = [self._by_key(identity, task, item) for item in items]
         for position in unread:  # its worker is to say what is wrong with it
             own[position] = marks[position] = None
+        if plan.cache is not None and task not in self._named:
+            self._named.add(task)
+            plan.cache.entitle(plan.identity(task)[:MARK], spec.task.name)
         known = plan.past.get([d for d in own if d is not None]) if plan.past is not None else {}
         stored = plan.cache.get([m for m in marks if m is not None]) if plan.cache is not None else {}
         cut = Cut(spec, batch, items, readable=len(unread) < batch.count or batch.kind != "pickle")

@@ -60,8 +60,15 @@ def test_a_cache_answers_what_was_run_before(zpipe: Zpipe) -> None:
     whole = zpipe.run(*job, "--json", text="c\na\n" * 500)
     assert whole.out == "C\nA\n" * 500
     assert json.loads(whole.err.splitlines()[-1])["cached"] == 1000
+    told = json.loads(zpipe.run("cache", "show", "c", "--json").out)
+    assert (told["entries"], [task["name"].endswith("/t.py:run") for task in told["tasks"]]) == (3, [True])
+    assert told["hits"] >= 1000
     assert ran(zpipe) == []
     (zpipe.folder / "t.py").write_text(TASK.replace("upper", "title"))
+    zpipe.run(*job, text="a\n")
+    assert ran(zpipe) == ["a"]
+    assert "removed 4 of 4 results" in zpipe.run("cache", "clear", "c", "--task", "t.py:run").err
+    assert "give --task alone" in zpipe.run("cache", "clear", "c", "--task", "x", "--expired", status=2).err
     zpipe.run(*job, text="a\n")
     assert ran(zpipe) == ["a"]
 

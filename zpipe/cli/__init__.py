@@ -23,6 +23,7 @@ COMMANDS = {
     "sink": "Collect the results of the job at URL.",
     "resume": "Go on with a job that has a journal.",
     "journal": "Look into a journal.",
+    "cache": "Look into a cache, or clear it.",
     "status": "Tell where a job is.",
     "pause": "Have a job send nothing more for now.",
     "unpause": "Have a paused job go on.",

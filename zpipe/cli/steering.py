@@ -57,9 +57,13 @@ def _where(state: State) -> str:
     rate = state.items / state.seconds if state.seconds > 0 and not state.paused else 0.0
     total = None if state.draining or state.phase == "over" else state.total  # it won't come to that
     snapshot = Snapshot(state.items, state.failed, total, state.exact, state.workers, state.seconds)
+    cached = ", ".join(
+        f"{many:,} {how}" for many, how in ((state.cached, "from the cache"), (state.repeated, "like another")) if many
+    )
     flight = f"{state.in_flight:,} chunk{'s' * (state.in_flight != 1)} in flight"
     note = f"; {state.note}" if state.note and not state.paused else ""
-    return f"{mode}: {in_words(snapshot, rate)}, {flight}{note}"
+    spared = f", {cached}" if cached else ""
+    return f"{mode}: {in_words(snapshot, rate)}{spared}, {flight}{note}"
 
 
 @_command(
