@@ -53,6 +53,7 @@ def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     from zpipe.core.spec import JobSpec
     from zpipe.drive import run_job
     from zpipe.folds import CallOutput
+    from zpipe.landing import Landing
     from zpipe.progress import QuietProgress
     from zpipe.sources import IterSource
     from zpipe.tasks import describe
@@ -68,7 +69,7 @@ def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     run_job(
         IterSource(sleeps, "sleeps"),
         JobSpec(describe(NAP)),
-        CallOutput(take),
+        Landing(CallOutput(take)),
         Policy(our_versions(), expect=SLEEPERS),
         QuietProgress(sys.stderr),
         workers=SLEEPERS,

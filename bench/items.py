@@ -26,6 +26,7 @@ def be_job(items: int) -> None:
     """Be the whole job; print what it took."""
     from zpipe.drive import run_job
     from zpipe.folds import CallOutput
+    from zpipe.landing import Landing
 
     tally, largest = Tally(items), 0.0
     source, spec, policy, progress = job(items, ranges=True)
@@ -37,7 +38,7 @@ def be_job(items: int) -> None:
         if tally.count >= items:  # workers are still there
             largest = max(map(harness.rss, harness.descendants(os.getpid())), default=0.0)
 
-    run_job(source, spec, CallOutput(add), policy, progress, workers=WORKERS)
+    run_job(source, spec, Landing(CallOutput(add)), policy, progress, workers=WORKERS)
     run = tally.check(tally.last - first.at)
     print(json.dumps({"seconds": run.seconds, "MB": harness.rss(), "worker MB": largest}))
 

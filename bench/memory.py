@@ -94,17 +94,18 @@ def be(role: str, items: int, chunk: int | None, url: str) -> None:
     """Be one of the processes; print what was noted."""
     from zpipe.drive import run_job, run_ventilator
     from zpipe.drive_sink import run_sink
+    from zpipe.landing import Landing
     from zpipe.progress import QuietProgress
 
     quiet = QuietProgress(sys.stderr)
     output = Sum(items)
     source, spec, policy = _job(items)
     if role == "embedded":
-        run_job(source, spec, output, policy, quiet, workers=WORKERS, chunk=chunk)
+        run_job(source, spec, Landing(output), policy, quiet, workers=WORKERS, chunk=chunk)
     elif role == "ventilator":
         run_ventilator(source, spec, policy, quiet, bind=url, chunk=chunk)
     else:
-        run_sink(output, quiet, url=url, bind=f"{url}.results")
+        run_sink(Landing(output), quiet, url=url, bind=f"{url}.results")
     if role != "ventilator":
         output.check()
     print(*(output if role == "sink" else source).noted, *(output.noted if role == "embedded" else ()))

@@ -61,11 +61,12 @@ def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
     """Run a whole job from this process: what `zpipe run` does."""
     from zpipe.drive import run_job
     from zpipe.folds import CallOutput
+    from zpipe.landing import Landing
 
     tally = Tally(items)
     source, spec, policy, progress = job(items, ranges)
     first = First(source)
-    run_job(source, spec, CallOutput(tally.add), policy, progress, workers=WORKERS, chunk=chunk)
+    run_job(source, spec, Landing(CallOutput(tally.add)), policy, progress, workers=WORKERS, chunk=chunk)
     return tally.check(tally.last - first.at)
 
 
@@ -83,10 +84,11 @@ def be_sink(url: str, bind: str, items: int) -> None:
     """Be the sink of `separate`: say when the last value came, and what came."""
     from zpipe.drive_sink import run_sink
     from zpipe.folds import CallOutput
+    from zpipe.landing import Landing
     from zpipe.progress import QuietProgress
 
     tally = Tally(items)
-    run_sink(CallOutput(tally.add), QuietProgress(sys.stderr), url=url, bind=bind)
+    run_sink(Landing(CallOutput(tally.add)), QuietProgress(sys.stderr), url=url, bind=bind)
     print(tally.last, tally.count, tally.total, tally.lists)
 
 

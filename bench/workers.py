@@ -39,6 +39,7 @@ def be_node(count: int, chunks: int, seconds: float) -> None:
     """Be ventilator and sink of a fleet; print how long it took, and the processor time."""
     from zpipe.drive import run_job
     from zpipe.folds import CallOutput
+    from zpipe.landing import Landing
 
     tally = Tally(chunks)
     source, spec, policy, progress = job(chunks, ranges=False, expect=count)
@@ -48,7 +49,7 @@ def be_node(count: int, chunks: int, seconds: float) -> None:
         light = subprocess.Popen([sys.executable, fleet.__file__, url, str(count), str(seconds)])
         began = time.monotonic()
         try:
-            run_job(source, spec, CallOutput(tally.add), policy, progress, workers=0, bind=url, chunk=1)
+            run_job(source, spec, Landing(CallOutput(tally.add)), policy, progress, workers=0, bind=url, chunk=1)
         finally:
             light.kill()
             light.wait()

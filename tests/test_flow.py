@@ -20,6 +20,7 @@ from zpipe.core.wire import Failure, Result
 from zpipe.errors import OutputError, UsageError
 from zpipe.flow import Flow, StagePlan
 from zpipe.journal import Journal, Origin
+from zpipe.landing import Landing
 from zpipe.outputs import FileOutput
 from zpipe.packing import join, split, take_number
 from zpipe.recorder import Recorder
@@ -90,9 +91,7 @@ class Run:
         self.loop: Any = Loop()
         plans = [StagePlan(JobSpec(TaskSpec("import", "a:b")), f"stage {n}") for n in range(1, stages + 1)]
         source = IterSource([str(n) for n in range(count)], "source")
-        self.outlet = Staging(plans).outlet(
-            self.loop, source, output, None, None, ordered=ordered, recorder=self.recorder
-        )
+        self.outlet = Staging(plans).outlet(self.loop, source, Landing(output, recorder=self.recorder, ordered=ordered))
         self.flow = self.outlet.flow
         self.outlet.start(self.loop, Sink(), Director())  # type: ignore[arg-type]
         self.flow.start(self.loop.wake)
@@ -264,7 +263,7 @@ def test_a_job_in_stages_is_a_source_like_others() -> None:
     assert flow.exhausted
     assert flow.current() is None
     assert flow.total() == (0, True)
-    outlet = StageOutlet(flow, FileOutput("/dev/null", "raw"))
+    outlet = StageOutlet(flow, Landing(FileOutput("/dev/null", "raw")))
     assert [stage.text for stage in outlet.counts()] == ["one 0", "two 0"]
     outlet.finish()
     flow.close()

@@ -26,6 +26,7 @@ from zpipe.core.wire import Buffer, Failure, Finished, Receipt, Result
 from zpipe.errors import OutputError, UsageError
 from zpipe.folds import FoldOutput
 from zpipe.journal import Batch, Journal, Mark, Origin, State
+from zpipe.landing import Landing
 from zpipe.loop import Loop
 from zpipe.outlet import Outlet
 from zpipe.outputs import FileOutput, Output
@@ -373,7 +374,7 @@ def test_a_sink_whose_disk_is_full_ends_whatever_job_comes(tmp_path: Path, monke
     loop, context = Loop(), zmq.Context()
     journal = Journal(tmp_path / "j")
     recorder = Recorder(journal, _Memory())
-    sink = Sink(loop, context, _Memory(), deliver=told.append, say=lambda *_: None, recorder=recorder)
+    sink = Sink(loop, context, Landing(_Memory(), recorder=recorder), deliver=told.append, say=lambda *_: None)
 
     def full(_: Origin) -> None:
         raise OutputError("can't write the journal j: disk full")

@@ -60,7 +60,7 @@ LEVELS = [
         "resumption",
         "stagejournal",
     },
-    {"settling"},
+    {"landing", "settling"},
     {"runner", "planned", "lines", "feeder", "maps", "submits"},
     {"lanes", "supply", "courier", "chains", "stagerunner", "answers", "parties", "control", "crowd", "outbox"},
     {"sifting", "coroutines", "rota", "sharing", "ticks", "docket"},

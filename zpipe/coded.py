@@ -23,6 +23,7 @@ from zpipe.core.wire import Buffer
 from zpipe.drive import run_job
 from zpipe.errors import UsageError, ZpipeError
 from zpipe.figures import Figures, RoundTrips, Throughput, round_trips, size_text
+from zpipe.landing import Landing
 from zpipe.progress import QuietProgress
 from zpipe.slots import cores
 from zpipe.sources import Batch, IterSource, Source, pack
@@ -123,12 +124,11 @@ class _Bench:
         summary = run_job(
             source,
             spec,
-            output,
+            Landing(output, ordered=True),
             Policy(our_versions(), codec=self._codec),
             QuietProgress(sys.stderr),
             workers=self._workers,
             bind=self._bind,
-            ordered=True,
             chunk=chunk,
             heartbeat=self._heartbeat,
             access=self._access,

@@ -20,11 +20,10 @@ from zpipe.core.policy import Policy
 from zpipe.core.spec import JobSpec
 from zpipe.flow import Flow
 from zpipe.foreground import Foreground
+from zpipe.landing import Landing
 from zpipe.local import LocalSlots, announce, private_folder
-from zpipe.outlet import Outlet, give_up_on_error
-from zpipe.outputs import Output, OutputClosed
+from zpipe.outputs import OutputClosed
 from zpipe.progress import Progress, Snapshot
-from zpipe.recorder import Recorder
 from zpipe.sink import Sink
 from zpipe.slot import Config
 from zpipe.sources import Source
@@ -48,21 +47,17 @@ STARTING = 3.0
 def run_job(
     source: Source,
     spec: JobSpec,
-    output: Output,
+    landing: Landing,
     policy: Policy,
     progress: Progress,
     *,
     workers: int,
     bind: str | None = None,
-    ordered: bool = False,
     chunk: int | None = None,
     heartbeat: float = 10.0,
     lane_ports: Sequence[int] = (),
     results_port: int = 0,
-    letters: Output | None = None,
-    joblog: Output | None = None,
     fingerprint: dict[str, str] | None = None,
-    recorder: Recorder | None = None,
     access: Access = Access(),  # noqa: B008 - it never changes
     plan: Plan | None = None,
     staging: Staging | None = None,
@@ -73,15 +68,13 @@ def run_job(
     bound. Whatever goes wrong later is told in the summary.
     """
     with contextlib.ExitStack() as stack:
-        give_up_on_error(stack, output, letters, joblog)
+        landing.give_up_on_error(stack)
         folder = stack.enter_context(private_folder())
         url = bind or f"ipc://{folder}/control"
         front = Foreground(stack, progress, access)
         outlet = None
         if staging is not None:
-            outlet = staging.outlet(
-                front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder, plan=plan
-            )
+            outlet = staging.outlet(front.loop, source, landing, plan=plan)
             source = outlet.flow
         ventilator = _ventilator(
             stack,
@@ -96,19 +89,14 @@ def run_job(
             plan=plan,
             tasks=outlet.flow if outlet is not None else None,
         )
-        if recorder is not None:
-            stack.callback(recorder.close)
+        stack.callback(landing.close)
         sink = Sink(
             front.loop,
             front.context,
-            output,
+            landing,
             deliver=partial(_deliver, ventilator),
             say=front.say,
-            ordered=ordered,
             heartbeat=heartbeat,
-            letters=letters,
-            joblog=joblog,
-            recorder=recorder,
             guard=front.guard,
             outlet=outlet,
         )
@@ -134,7 +122,8 @@ def run_job(
             front.begin()
             if outlet is not None:
                 outlet.start(front.loop, sink, ventilator.director)
-            if recorder is None or outlet is not None:  # else results may come of what an earlier process has sent
+            # With a journal results may come of what an earlier process has sent, unless there are stages.
+            if landing.recorder is None or outlet is not None:
                 sink.collector.issued = ventilator.issued
             ventilator.start(sink)
             sink.settle()  # it may have been done but for its end
@@ -277,23 +266,17 @@ def conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, befor
     )
 
 
-def finish_job(
-    output: Output,
-    recorder: Recorder,
-    *,
-    ordered: bool,
-    letters: Output | None = None,
-    staging: Staging | None = None,
-) -> Summary:
+def finish_job(landing: Landing, staging: Staging | None = None) -> Summary:
     """Bring a job to its end whose results are all in the journal: what is not in place yet is put there."""
     with contextlib.ExitStack() as stack:
-        give_up_on_error(stack, output)
-        stack.callback(recorder.close)
-        collector = recorder.resume(output, ordered=ordered)
-        recorder.finish(Outlet(output, letters).finish)
+        landing.give_up_on_error(stack)
+        stack.callback(landing.close)
+        assert landing.recorder is not None
+        collector = landing.collector()
+        landing.recorder.finish(landing.outlet().finish)
         done = collector.counted
         made = Summary(done=done, before=done, failed=collector.failed, total=collector.total, hit=collector.hit)
-        return made if staging is None else staging.finished(made, recorder.journal)
+        return made if staging is None else staging.finished(made, landing.recorder.journal)
 
 
 def run_ventilator(

@@ -11,10 +11,8 @@ from zpipe.core.spec import JobSpec
 from zpipe.drive import conclude, prepare, spin
 from zpipe.foreground import Foreground
 from zpipe.inline import InlineSink, InlineVentilator
-from zpipe.outlet import give_up_on_error
-from zpipe.outputs import Output
+from zpipe.landing import Landing
 from zpipe.progress import Progress
-from zpipe.recorder import Recorder
 from zpipe.sifting import Plan
 from zpipe.sources import Source
 from zpipe.staging import Staging
@@ -26,16 +24,12 @@ __all__ = ["run_inline"]
 def run_inline(
     source: Source,
     spec: JobSpec,
-    output: Output,
+    landing: Landing,
     policy: Policy,
     progress: Progress,
     *,
-    ordered: bool = False,
     chunk: int | None = None,
-    letters: Output | None = None,
-    joblog: Output | None = None,
     fingerprint: dict[str, str] | None = None,
-    recorder: Recorder | None = None,
     plan: Plan | None = None,
     staging: Staging | None = None,
 ) -> Summary:
@@ -46,7 +40,7 @@ def run_inline(
     What tasks print goes to stderr. Whatever goes wrong is told in the summary.
     """
     with contextlib.ExitStack() as stack:
-        give_up_on_error(stack, output, letters, joblog)
+        landing.give_up_on_error(stack)
         front = Foreground(stack, progress, Access())
 
         def broken(error: BaseException) -> None:
@@ -55,9 +49,7 @@ def run_inline(
 
         outlet = None
         if staging is not None:
-            outlet = staging.outlet(
-                front.loop, source, output, letters, joblog, ordered=ordered, recorder=recorder, plan=plan
-            )
+            outlet = staging.outlet(front.loop, source, landing, plan=plan)
             source = outlet.flow
         ventilator = InlineVentilator(
             front.loop,
@@ -75,18 +67,13 @@ def run_inline(
             prepare(ventilator, staging.specs)
             ventilator.known = range(1, len(staging.specs) + 1)
         stack.callback(ventilator.close)
-        if recorder is not None:
-            stack.callback(recorder.close)
+        stack.callback(landing.close)
         sink = InlineSink(
             front.loop,
             None,
-            output,
+            landing,
             deliver=ventilator.deliver,
             say=front.say,
-            ordered=ordered,
-            letters=letters,
-            joblog=joblog,
-            recorder=recorder,
             outlet=outlet,
         )
         stack.callback(sink.close)

@@ -6,10 +6,9 @@ import contextlib
 
 from zpipe.access import Access
 from zpipe.foreground import Foreground
-from zpipe.outlet import give_up_on_error
-from zpipe.outputs import Output, OutputClosed
+from zpipe.landing import Landing
+from zpipe.outputs import OutputClosed
 from zpipe.progress import Progress, Snapshot
-from zpipe.recorder import Recorder
 from zpipe.sink_node import SinkNode
 from zpipe.summary import Summary
 
@@ -17,38 +16,29 @@ __all__ = ["run_sink"]
 
 
 def run_sink(
-    output: Output,
+    landing: Landing,
     progress: Progress,
     *,
     url: str,
     bind: str,
     advertise: str = "",
-    ordered: bool = False,
     heartbeat: float = 10.0,
     patience: float | None = None,
-    letters: Output | None = None,
-    joblog: Output | None = None,
-    recorder: Recorder | None = None,
     access: Access = Access(),  # noqa: B008 - it never changes
 ) -> Summary:
     """Run a sink for the ventilator at `url`, to its job's end. Raises UsageError."""
     with contextlib.ExitStack() as stack:
-        give_up_on_error(stack, output, letters, joblog)
+        landing.give_up_on_error(stack)
         front = Foreground(stack, progress, access)
-        if recorder is not None:
-            stack.callback(recorder.close)
+        stack.callback(landing.close)
         node = SinkNode(
             front.loop,
             front.context,
-            output,
+            landing,
             url,
             say=front.say,
-            ordered=ordered,
             heartbeat=heartbeat,
             patience=patience,
-            letters=letters,
-            joblog=joblog,
-            recorder=recorder,
             guard=front.guard,
             keys=access.keys,
         )

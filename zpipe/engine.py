@@ -30,6 +30,7 @@ from zpipe.functions import Function, Functions
 from zpipe.futures import PipelineFuture
 from zpipe.held import Held
 from zpipe.helm import WATCH, Helm
+from zpipe.landing import Landing
 from zpipe.local import private_folder
 from zpipe.loop import Loop
 from zpipe.maps import MapCall
@@ -163,7 +164,7 @@ class Engine:
         self._sink = sink = Sink(
             self._loop,
             context,
-            NoOutput("outcomes"),
+            Landing(NoOutput("outcomes")),
             deliver=self._deliver,
             say=say,
             heartbeat=self._heartbeat,

@@ -23,6 +23,7 @@ from zpipe.exits import INTERRUPTED
 from zpipe.functions import KEPT, Function, Functions
 from zpipe.futures import PipelineFuture
 from zpipe.inline import BREAKS, InlineSink, InlineVentilator
+from zpipe.landing import Landing
 from zpipe.loop import Loop
 from zpipe.outputs import NoOutput
 
@@ -156,7 +157,12 @@ class InlineEngine(Engine):
         ventilator.script, ventilator.labels, work.labels = work, self.labels, provided(self.labels)
         self._stack.callback(ventilator.close)
         self._sink = InlineSink(
-            self._loop, None, NoOutput("outcomes"), deliver=ventilator.deliver, say=self._say, write=work.deliver
+            self._loop,
+            None,
+            Landing(NoOutput("outcomes")),
+            deliver=ventilator.deliver,
+            say=self._say,
+            write=work.deliver,
         )
         self._sink.collector.job = ventilator.director.job
         helm: Any = _Helm(self)

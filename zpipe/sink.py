@@ -17,12 +17,10 @@ import zmq
 from zpipe import endpoints, link
 from zpipe.callers import Callers
 from zpipe.core import coding, wire
-from zpipe.core.collector import Collector
 from zpipe.errors import OutputError, WireError
+from zpipe.landing import Landing
 from zpipe.loop import Loop
 from zpipe.outlet import Outlet
-from zpipe.outputs import Output
-from zpipe.recorder import Recorder
 from zpipe.security import Guard
 
 __all__ = ["Sink"]
@@ -37,39 +35,31 @@ SHOWN = 5
 class Sink:
     """Results in, output and receipts out. `deliver` gets Receipts, and Finished at the end.
 
-    `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of.
-    `letters` gets the dead letters, `joblog` a line for each item. With a `recorder` a receipt is sent once what it
-    tells of is in the journal. An `outlet` given is written to in place of all of these.
+    `write` gets what counts, in the order wanted, instead of the output, and failed items are then not told of. An
+    `outlet` given is written to in place of the `landing`, and has its order and its journal to see to.
     """
 
     def __init__(
         self,
         loop: Loop,
         context: Any,
-        output: Output,
+        landing: Landing,
         *,
         deliver: Callable[[wire.Receipts | wire.Finished], None],
         say: Callable[[str, bool], None],
-        ordered: bool = False,
         heartbeat: float = 10.0,
         write: Callable[[wire.Result, Sequence[wire.Buffer]], None] | None = None,
-        letters: Output | None = None,
-        joblog: Output | None = None,
-        recorder: Recorder | None = None,
         guard: Guard | None = None,
         outlet: Outlet | None = None,
     ) -> None:
         self._loop, self._deliver, self._say, self._door = loop, deliver, say, guard
         if outlet is not None:
-            ordered, recorder = False, None  # those are the outlet's to see to
-        self._outlet = outlet or Outlet(output, letters, joblog)
-        self._recorder = recorder
-        self.letters = letters is not None or recorder is not None
-        """Whether it wants the failed items' dead letters."""
-        self.joblog = joblog is not None
-        """Whether it wants lines for a job log."""
+            landing = msgspec.structs.replace(landing, ordered=False, recorder=None)
+        self._outlet = outlet or landing.outlet()
+        self._recorder = recorder = landing.recorder
+        self.letters, self.joblog = landing.wants_letters, landing.wants_joblog
         self._write = write
-        self.collector = Collector(ordered=ordered) if recorder is None else recorder.resume(output, ordered=ordered)
+        self.collector = landing.collector()
         if recorder is not None:
             recorder.start(loop, self.settle)
         self.ask: Callable[[int], None] = lambda _: None
@@ -80,7 +70,7 @@ class Sink:
         """Where workers are told to find it, and where it is bound."""
         self.key = ""
         """The public key that workers are to find there, if there is one."""
-        self.encoding = output.encoding
+        self.encoding = landing.output.encoding
         self._results = self._open(context, heartbeat)
         self._watch: link.Watch | None = None
         self._callers = Callers(self._results, "")

@@ -16,9 +16,8 @@ from zpipe.core.horizon import Horizon
 from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send, State
 from zpipe.dialog import Dialog
 from zpipe.keys import Keys
+from zpipe.landing import Landing
 from zpipe.loop import Loop
-from zpipe.outputs import Output
-from zpipe.recorder import Recorder
 from zpipe.security import Guard, approach
 from zpipe.sink import Sink
 from zpipe.versions import host_name, our_versions
@@ -39,16 +38,12 @@ class SinkNode:
         self,
         loop: Loop,
         context: Any,
-        output: Output,
+        landing: Landing,
         url: str,
         *,
         say: Callable[[str, bool], None],
-        ordered: bool = False,
         heartbeat: float = 10.0,
         patience: float | None = None,
-        letters: Output | None = None,
-        joblog: Output | None = None,
-        recorder: Recorder | None = None,
         guard: Guard | None = None,
         keys: Keys | None = None,
     ) -> None:
@@ -57,14 +52,10 @@ class SinkNode:
         self.sink = Sink(
             loop,
             context,
-            output,
+            landing,
             deliver=self._send,
             say=say,
-            ordered=ordered,
             heartbeat=heartbeat,
-            letters=letters,
-            joblog=joblog,
-            recorder=recorder,
             guard=guard,
         )
         self.sink.collector.horizon = Horizon()
@@ -82,7 +73,7 @@ class SinkNode:
                 host,
                 os.getpid(),
                 self.advertised,
-                output.encoding,
+                self.sink.encoding,
                 self.sink.held(),
                 self.sink.letters,
                 self.sink.joblog,

@@ -12,17 +12,15 @@ from functools import partial
 
 import msgspec
 
-from zpipe.core.collector import Collector
 from zpipe.core.director import Director
 from zpipe.core.wire import Buffer, Result
 from zpipe.errors import OutputError, WireError
 from zpipe.flow import Flow, Ticket
+from zpipe.landing import Landing
 from zpipe.loop import Loop
 from zpipe.outlet import Outlet
-from zpipe.outputs import Output
 from zpipe.packing import split
 from zpipe.progress import Snapshot
-from zpipe.recorder import Recorder
 from zpipe.sink import Sink
 from zpipe.stagejournal import StageTables
 from zpipe.summary import StageCount, Summary
@@ -34,27 +32,17 @@ UNRECORDED = 64 << 20
 
 
 class StageOutlet(Outlet):
-    """Writes for the stages of a `flow`. With a `recorder` and its `tables` all that is done is in the journal."""
+    """Writes for the stages of a `flow`. With a recorder and its `tables` all that is done is in the journal."""
 
-    def __init__(
-        self,
-        flow: Flow,
-        output: Output,
-        letters: Output | None = None,
-        joblog: Output | None = None,
-        *,
-        ordered: bool = False,
-        recorder: Recorder | None = None,
-        tables: StageTables | None = None,
-    ) -> None:
-        super().__init__(output, letters, joblog)
+    def __init__(self, flow: Flow, landing: Landing, tables: StageTables | None = None) -> None:
+        super().__init__(landing.output, landing.letters, landing.joblog)
         self.flow = flow
-        self._recorder, self._tables = recorder, tables
-        self.collector = Collector(ordered=ordered) if recorder is None else recorder.resume(output, ordered=ordered)
+        self._recorder, self._tables = landing.recorder, tables
+        self.collector = landing.collector()
         stages = flow.stages.stages
         self._last = stages[-1]
-        if tables is not None and recorder is not None:
-            recorder.rider = tables
+        if tables is not None and landing.recorder is not None:
+            landing.recorder.rider = tables
             tables.resume(flow.stages, self.collector.done)
             self._last.failed = self.collector.failed
             flow.pass_over()

@@ -12,9 +12,8 @@ from zpipe.core.spec import Codec, JobSpec
 from zpipe.errors import UsageError
 from zpipe.flow import Flow, StagePlan
 from zpipe.journal import Journal
+from zpipe.landing import Landing
 from zpipe.loop import Loop
-from zpipe.outputs import Output
-from zpipe.recorder import Recorder
 from zpipe.sifting import Plan
 from zpipe.sources import Source
 from zpipe.stagejournal import StageTables
@@ -50,32 +49,28 @@ class Staging:
         self,
         loop: Loop,
         source: Source,
-        output: Output,
-        letters: Output | None,
-        joblog: Output | None,
+        landing: Landing,
         *,
-        ordered: bool,
-        recorder: Recorder | None,
         plan: Plan | None = None,
     ) -> StageOutlet:
         """Return what the sink writes to, with the `flow` of all stages' items; `source` gives the first one's.
 
         Raises UsageError for a journal that can't be gone on with.
         """
-        plans = []
+        plans, recorder = [], landing.recorder
         for number, stage in enumerate(self._plans, 1):
             spec = msgspec.structs.replace(
                 stage.spec,
-                encoding=output.encoding if number == len(self._plans) else "packed",
-                letters=letters is not None or recorder is not None,
-                joblog=joblog is not None,
+                encoding=landing.output.encoding if number == len(self._plans) else "packed",
+                letters=landing.wants_letters,
+                joblog=landing.wants_joblog,
                 keep=stage.spec.max_result if plan is not None and plan.spares(number) else 0,
             )
             plans.append(msgspec.structs.replace(stage, spec=spec))
-        flow = Flow(loop, plans, source, ordered=ordered)
+        flow = Flow(loop, plans, source, ordered=landing.ordered)
         fresh = recorder is None or not (recorder.journal.staged or recorder.journal.done.count)
         tables = StageTables(recorder.journal) if recorder is not None else None
-        made = StageOutlet(flow, output, letters, joblog, ordered=ordered, recorder=recorder, tables=tables)
+        made = StageOutlet(flow, landing, tables)
         if fresh:  # else the journal has them
             codec = self._plans[0].spec.codec
             for number, items in self._again.items():

@@ -10,6 +10,7 @@ from process.tools import wait_until
 from zpipe import link
 from zpipe.core import coding, wire
 from zpipe.core.horizon import Horizon
+from zpipe.landing import Landing
 from zpipe.loop import Loop
 from zpipe.outputs import NoOutput
 from zpipe.sink import Sink
@@ -18,7 +19,9 @@ from zpipe.sink import Sink
 def test_a_sink_that_holds_too_much_takes_nothing_more_until_it_is_told() -> None:
     """What comes ahead of the word that it was issued is left where it is, and taken when room has been made."""
     context, loop, asked = link.make_context(), Loop(), list[int]()
-    sink = Sink(loop, context, NoOutput("outcomes"), deliver=lambda message: None, say=lambda text, error: None)
+    sink = Sink(
+        loop, context, Landing(NoOutput("outcomes")), deliver=lambda message: None, say=lambda text, error: None
+    )
     pusher = link.make_socket(context, zmq.PUSH, heartbeat=10)
     try:
         collector = sink.collector

@@ -61,6 +61,7 @@ def command(**given: Any) -> None:
     from zpipe.drive import finish_job, run_job
     from zpipe.drive_inline import run_inline
     from zpipe.errors import UsageError
+    from zpipe.landing import Landing
     from zpipe.plans import forget_past
     from zpipe.recorder import Recorder
     from zpipe.slots import cores
@@ -92,25 +93,22 @@ def command(**given: Any) -> None:
         source, policy = scheduling.plan(source, spec, policy, given)
         output, letters, joblog = open_outputs(stack, given, journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
+        landing = Landing(output, letters, joblog, recorder, given["ordered"])
         shown = progress(given["quiet"], given["output"])
         plan = None if over else caching.plan(spec, given, lambda text: shown.say(text, error=True), staging)
         if plan is not None:
             stack.callback(plan.close)
         if recorder is not None and over:
-            summary = finish_job(output, recorder, ordered=given["ordered"], letters=letters, staging=staging)
+            summary = finish_job(landing, staging)
         elif inline:
             summary = run_inline(
                 source,
                 spec,
-                output,
+                landing,
                 policy,
                 shown,
-                ordered=given["ordered"],
                 chunk=given["chunk"],
-                letters=letters,
-                joblog=joblog,
                 fingerprint=fingerprint,
-                recorder=recorder,
                 plan=plan,
                 staging=staging,
             )
@@ -118,20 +116,16 @@ def command(**given: Any) -> None:
             summary = run_job(
                 source,
                 spec,
-                output,
+                landing,
                 policy,
                 shown,
                 workers=workers,
                 bind=bind,
-                ordered=given["ordered"],
                 chunk=given["chunk"],
                 heartbeat=given["heartbeat"],
                 lane_ports=ports,
                 fingerprint=fingerprint,
                 results_port=given["results_port"],
-                letters=letters,
-                joblog=joblog,
-                recorder=recorder,
                 access=access,
                 plan=plan,
                 staging=staging,

@@ -42,6 +42,7 @@ def command(**given: Any) -> None:
     """Collect the results of the job whose ventilator is at URL."""
     from zpipe.access import admit
     from zpipe.drive_sink import run_sink
+    from zpipe.landing import Landing
     from zpipe.recorder import Recorder
 
     url = connectable(given["url"])
@@ -60,18 +61,15 @@ def command(**given: Any) -> None:
         if journal is not None:
             stack.callback(journal.close)
         output, letters, joblog = open_outputs(stack, given, journal)
+        recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         summary = run_sink(
-            output,
+            Landing(output, letters, joblog, recorder, given["ordered"]),
             progress(given["quiet"], given["output"]),
             url=url,
             bind=bind,
             advertise=advertise,
-            ordered=given["ordered"],
             heartbeat=given["heartbeat"],
             patience=given["connect_timeout"],
-            letters=letters,
-            joblog=joblog,
-            recorder=Recorder(journal, output, letters, joblog) if journal is not None else None,
             access=access,
         )
     conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])
