@@ -101,6 +101,24 @@ def test_what_is_known_is_told_together() -> None:
     ledger.check()
 
 
+def test_what_can_not_be_told_is_found_anew() -> None:
+    """Those like it wait for that, which is to be stored in the other's place."""
+    ledger, sieve = made("abab", {b"a": b"bad"})
+    assert sieve.set_aside(1) == 1
+    sieve.on_refused(sieve.answers.popleft())
+    sieve.check()
+    assert (sieve.hits, sieve.repeats) == (0, 0)
+    assert issue(ledger, sieve) == (1, 2)
+    assert sieve.set_aside(10) == 2
+    assert not sieve.answers
+    chunk = ledger.again(1, 1.0)
+    assert chunk is not None
+    assert (chunk.start, chunk.stop) == (0, 1)
+    receipted(ledger, sieve, 0, 1, b"va")
+    assert [(found.digest, found.mark, found.outcome) for found in sieve.found] == [(b"a", b"a", b"va")]
+    assert [(answer.chunk.start, answer.outcomes) for answer in sieve.answers] == [(2, [b"va"])]
+
+
 def test_no_more_is_set_aside_than_may_be() -> None:
     """Receipts make room."""
     ledger, sieve = made("a" * 10, {b"a": b"va"}, most=4)
@@ -143,3 +161,28 @@ def test_each_kind_is_run_once(kinds: str, most: int, room: int) -> None:
             receipted(ledger, sieve, answer.chunk.start, answer.chunk.stop, lane=0)
     firsts = [index for index, kind in enumerate(kinds) if kind == "." or kinds.index(kind) == index]
     assert run == firsts
+
+
+@given(st.text("abc.", max_size=40), st.sets(st.sampled_from("abc")), st.integers(1, 6), st.integers(1, 5))
+def test_each_kind_is_run_once_though_what_was_stored_is_bad(kinds: str, bad: set[str], most: int, room: int) -> None:
+    """What comes of the first that could not be told is what others get, unless they were told it together."""
+    ledger, sieve = made(kinds, {kind.encode(): b"bad" for kind in bad}, most=room)
+    done: list[int] = []
+    while not (ledger.next == len(kinds) and not ledger.in_flight):
+        sieve.set_aside(3)
+        chunk = ledger.again(1, 1.0)
+        issued = (chunk.start, chunk.stop) if chunk is not None else issue(ledger, sieve, most)
+        if issued is not None:
+            done += range(*issued)
+            receipted(ledger, sieve, *issued, *(b"v" + kinds[index].encode() for index in range(*issued)))
+        while sieve.answers:
+            answer = sieve.answers.popleft()
+            if b"bad" in answer.outcomes:
+                sieve.on_refused(answer)
+                sieve.check()
+                continue
+            done += range(answer.chunk.start, answer.chunk.stop)
+            sieve.on_told(answer)
+            receipted(ledger, sieve, answer.chunk.start, answer.chunk.stop, lane=0)
+    assert sorted(done) == list(range(len(kinds)))
+    assert {found.outcome for found in sieve.found} == {b"v" + kind.encode() for kind in set(kinds) - {"."}}

@@ -92,10 +92,11 @@ class Loaded:
 class Answer:
     """The outcomes of a chunk that is set aside, one for each of its items, which are to be told to the sink.
 
-    `hits` of them are from elsewhere. `cut` makes the chunk's payload, if it has none.
+    `hits` of them are from elsewhere. `cut` makes the chunk's payload, if it has none, and `marks` are its items'
+    digests and what their outcomes are to be stored by, should they be run after all.
     """
 
-    __slots__ = ("chunk", "cut", "hits", "items", "outcomes", "size")
+    __slots__ = ("chunk", "cut", "hits", "items", "marks", "outcomes", "size")
 
     def __init__(
         self,
@@ -104,7 +105,9 @@ class Answer:
         outcomes: list[bytes],
         hits: int = 0,
         cut: Callable[[], tuple[ItemKind, Sequence[Buffer]]] | None = None,
+        marks: Sequence[tuple[bytes | None, bytes | None]] = (),
     ) -> None:
+        self.marks = marks
         self.chunk, self.items, self.outcomes, self.hits, self.cut = chunk, items, outcomes, hits, cut
         self.size = sum(map(len, outcomes))
 
@@ -239,7 +242,8 @@ class Sieve:
         chunk = self._set_aside(len(outcomes), ("pickle", ()), loaded)
         loaded.at = stop
         self._aside += len(outcomes)
-        self._put(Answer(chunk, loaded.items[at:stop], outcomes, hits, lambda: loaded.cut(at, stop)))
+        marks = list(zip(loaded.digests[at:stop], loaded.marks[at:stop], strict=True))
+        self._put(Answer(chunk, loaded.items[at:stop], outcomes, hits, lambda: loaded.cut(at, stop), marks))
         return len(outcomes)
 
     def _put(self, answer: Answer) -> None:
@@ -286,7 +290,7 @@ class Sieve:
         for start, answer in list(self._told.items()):
             if start <= index < answer.chunk.stop:
                 del self._told[start]
-                self.on_refused(answer)
+                self.on_refused(answer, whole=False)
 
     def on_done(self, start: int, stop: int, kept: Sequence[bytes] = ()) -> None:
         """The items `[start, stop)` are done; `kept` are their outcomes, empty where they are not known."""
@@ -334,8 +338,11 @@ class Sieve:
         else:
             self._let_go(answer)  # it is not wanted any more, or its receipt was quicker
 
-    def on_refused(self, answer: Answer) -> None:
-        """It can't be told here, or not as it is: its items are to be run."""
+    def on_refused(self, answer: Answer, *, whole: bool = True) -> None:
+        """It can't be told here, or not as it is: its items are to be run, if it is the `whole` of them that are.
+
+        Others like them have what comes of that.
+        """
         chunk = answer.chunk
         self._let_go(answer)
         self.hits -= answer.hits
@@ -343,7 +350,10 @@ class Sieve:
         if answer.cut is not None:
             chunk.items, chunk.payload = answer.cut()
             chunk.size = sum(map(len, chunk.payload))
-        self._ledger.release(chunk)
+        if self._ledger.release(chunk) and whole:
+            for index, (digest, mark) in enumerate(answer.marks, chunk.start):
+                if digest is not None and digest not in self._leaders:
+                    self._lead(index, _First(digest, mark))
 
     def _let_go(self, answer: Answer) -> None:
         self._aside -= len(answer.chunk)
