@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+
+import pytest
 
 from zpipe.core.spec import TaskSpec
 from zpipe.digests import content, digest, of_task
@@ -38,3 +43,24 @@ def test_a_task_is_known_by_its_files_text() -> None:
     assert of_task(TaskSpec("file", "/a/t.py:f", b"text")) != of_task(TaskSpec("file", "/a/t.py:g", b"text"))
     assert of_task(TaskSpec("command", "a {}")) != of_task(TaskSpec("command", "a {}", shell=True))
     assert of_task(TaskSpec("import", "json:loads")) != of_task(TaskSpec("import", "json:dumps"))
+
+
+def test_a_module_that_only_a_finder_knows_has_a_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of a package that was installed to be edited: it is another task once that has changed."""
+    (tmp_path / "zt_edited").mkdir()
+    (tmp_path / "zt_edited" / "__init__.py").touch()
+
+    class Finder:
+        """Knows where one package is."""
+
+        @staticmethod
+        def find_spec(name: str, path: object, target: object = None) -> ModuleSpec | None:
+            where = tmp_path / "zt_edited" / "__init__.py"
+            return spec_from_file_location(name, where) if name == "zt_edited" else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    seen = set()
+    for text in ("one", "two"):
+        (tmp_path / "zt_edited" / "tasks.py").write_text(text)
+        seen.add(of_task(TaskSpec("import", "zt_edited.tasks:f")))
+    assert len(seen) == 2

@@ -72,9 +72,12 @@ def _text_of(module: str) -> bytes:
     from importlib.machinery import PathFinder
 
     path: Any = ["", *sys.path]
-    found = None
+    found, name = None, ""
     for part in module.split("."):
-        found = PathFinder.find_spec(part, path)
+        name = f"{name}.{part}" if name else part
+        finders = (PathFinder, *sys.meta_path)  # a checkout that is installed to be edited may have one of its own
+        specs = (finder.find_spec(name, path) for finder in finders if hasattr(finder, "find_spec"))
+        found = next((spec for spec in specs if spec is not None), None)
         if found is None:
             return b""
         path = found.submodule_search_locations or []
