@@ -91,3 +91,16 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c").chmod(0o622)
     with pytest.raises(zpipe.errors.UsageError, match="written by others"):
         zpipe.Pipeline(1, cache=tmp_path / "c")
+
+
+def test_what_is_known_is_told_at_once_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for: a call that is answered takes no longer than one that is run."""
+    waits: list[float | None] = []
+    with zpipe.Pipeline(unique=True, inline=True) as pipe:
+        assert pipe.submit(abs, -5).result() == 5
+        wait = pipe._engine._loop.wait
+        monkeypatch.setattr(pipe._engine._loop, "wait", lambda timeout: (waits.append(timeout), wait(0))[1])
+        assert pipe.submit(abs, -5).result() == 5
+        monkeypatch.undo()
+    assert waits
+    assert not any(waits)
