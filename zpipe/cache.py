@@ -36,7 +36,7 @@ TOGETHER, TOGETHER_BYTES, LATE = 1000, 16 << 20, 0.5
 MARK = 6
 """Bytes that a digest begins with by which its task is told."""
 
-VARIABLES = 500
+VARIABLES = 900
 """Digests that are asked for at a time."""
 
 PURGE = 600.0

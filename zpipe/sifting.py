@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AHEAD", "SLICE", "Cut", "Outgoing", "Plan", "SiftedSupply"]
 
-AHEAD = 256
-"""Items that are read and looked up together."""
+AHEAD, MANY, LIGHT = 256, 900, 1024
+"""Items that are read and looked up together, or so many, which takes less for each, of so many bytes at most."""
 
 SLICE = 0.005
 """Seconds for which items are set aside and told of before others get their turn."""
@@ -100,10 +100,11 @@ class SiftedSupply(Supply):
         """Begin with this plan. `spec(number)` is the task's, `job()` the job's id; `tasks`: of a job of many."""
         self._plan, self._tasks, self._spec, self._job, self._say = plan, tasks, spec, job, say
         self.sieve = Sieve(self._ledger)
-        self.any = Chunker(AHEAD)
+        self.any = Chunker(MANY)
         """Sizes what is set aside."""
         self._teller: Teller | None = None
         self._wants: tuple[str, bool, bool] = ("", False, False)
+        self._ahead = AHEAD
         self._told = self._more_to_do = self._stuck = False
         self._named: set[int] = set()
         self.weight = 0
@@ -143,7 +144,7 @@ class SiftedSupply(Supply):
     def take(self, wanted: int) -> Batch | None:
         """Return 1 to `wanted` items that are to be run, of the task `taken`; those ahead of them are set aside."""
         while wanted > 0:
-            if not self.sieve.waiting and not self._load(max(wanted, AHEAD)):
+            if not self.sieve.waiting and not self._load(wanted):
                 return None
             loaded = self.sieve.loaded
             assert loaded is not None
@@ -187,8 +188,8 @@ class SiftedSupply(Supply):
 
     # reading ahead
 
-    def _load(self, most: int) -> bool:
-        """Read items and look them up; return whether there are any."""
+    def _load(self, least: int) -> bool:
+        """Read items, `least` of them unless there are fewer, and look them up; return whether there are any."""
         task, chunker = 0, None
         if self._tasks is not None:
             current = self._tasks.current()
@@ -196,9 +197,11 @@ class SiftedSupply(Supply):
                 self.wait()
                 return False
             task, chunker = current
-        batch = super().take(most)
+        batch = super().take(max(least, self._ahead))
         if batch is None:
             return False
+        size = batch.size or sum(map(len, batch.frames))
+        self._ahead = MANY if size <= LIGHT * batch.count else AHEAD
         self._store()
         self.sieve.load(self._looked_up(batch, task, chunker))
         return True
@@ -274,7 +277,7 @@ class SiftedSupply(Supply):
         self._more_to_do = self._stuck = False
         while room > 0:
             if not self.sieve.waiting:
-                if not self._load(AHEAD):
+                if not self._load(1):
                     break
                 news = True
             count = self.sieve.set_aside(room)
