@@ -1,4 +1,4 @@
-"""Coroutine functions for the tests of the embedding API. Those that wait for others give up after a minute."""
+"""Coroutine functions for the tests of the embedding API. Those that wait for others give up after two minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coroutine functions that the tests' jobs are made of. Those that wait for others give up after a minute."""
+"""Coroutine functions that the tests' jobs are made of. Those that wait for others give up after two minutes."""
 
 from __future__ import annotations
 
