@@ -25,6 +25,7 @@ LEVELS = [
     {"core.awaited"},
     {"core.director", "core.intake"},
     {"serialize", "context", "endpoints", "versions", "traces", "child", "figures", "journal", "keys", "data", "cache"},
+    {"borrowed"},
     {"awaitables", "exits", "held", "attendant", "lifeline", "loop", "keepsakes", "identity", "redis_cache"},
     {"stock"},
     {"condition", "digests"},

@@ -7,13 +7,13 @@ a connection that is shut down under its hands is one that the peer has closed: 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 from collections import deque
 from typing import Any
 
 import zmq
 
+from zpipe.borrowed import borrowed
 from zpipe.core.wire import Buffer
 
 __all__ = ["Callers"]
@@ -80,7 +80,7 @@ class Callers:
         if not self._port or frame is None:
             return ""
         with contextlib.suppress(OSError, zmq.ZMQError, ValueError):
-            with socket.socket(fileno=os.dup(frame.get(zmq.SRCFD))) as peer:
+            with borrowed(frame.get(zmq.SRCFD)) as peer:
                 # Since the message came its descriptor may have become another's.
                 if peer.family not in (socket.AF_INET, socket.AF_INET6) or peer.getsockname()[1] != self._port:
                     return ""

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import zmq
 
+from zpipe.borrowed import borrowed
 from zpipe.core.handshake import Fault
 from zpipe.core.wire import Buffer
 from zpipe.errors import UsageError
@@ -272,7 +273,7 @@ def _fault(event: int, value: int) -> Fault:
 def _peer(fd: int) -> str:
     """Return the address of who is connected to a socket of ZeroMQ's, empty if it is gone already."""
     try:
-        with socket.socket(fileno=os.dup(fd)) as accepted:
+        with borrowed(fd) as accepted:
             name = accepted.getpeername()
     except OSError:
         return ""

@@ -59,6 +59,21 @@ def test_of_a_partial_overlap_the_rest_is_asked_for_again() -> None:
     assert len(collector.take_receipts(again=True)) == 1, "it is asked for no more"
 
 
+def test_who_says_again_and_again_takes_no_memory() -> None:
+    """Of each item the last few runs are remembered, whatever lanes they are said to be of."""
+    collector = make()
+    for lane in range(1000):
+        for start in (0, 1):
+            again = Result("job", lane, start, 2, 1, 0.1, again=2.5)
+            assert collector.on_result(again, [b""], 1) == ()
+    assert len(collector.take_receipts()) == 2000
+    left = collector.take_receipts(again=True)
+    assert len(left) < 10
+    assert {(r.start, r.lane) for r in left} >= {(0, 999), (1, 999)}
+    take(collector, result(0, 2))
+    assert [r.again for r in collector.take_receipts(again=True)] == [None]
+
+
 def test_what_is_asked_for_is_not_gone_through_for_each_result(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand items that wait for another try cost the results that come meanwhile nothing."""
     looks, covers = 0, RangeSet.covers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import zmq
 from attacks import raw
 
 from zpipe import link
+from zpipe.borrowed import borrowed
 from zpipe.core.handshake import Fault
 from zpipe.loop import Loop
 from zpipe.security import Guard
@@ -149,3 +151,21 @@ def test_who_does_not_hear_is_not_talked_to_for_ever() -> None:
         assert other.poll(DEADLINE * 1000)
         made.close()
         context.term()
+
+
+def test_a_descriptor_that_is_another_s_by_now_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was a connection's may be a pipe's when it is looked at; that is seen, and costs no file."""
+    near, far = socket.socketpair()
+    with near, far, borrowed(near.fileno()) as mine:
+        assert mine.family == near.family
+        assert mine.fileno() != near.fileno()
+    ends = os.pipe()
+    closed: list[int] = []
+    monkeypatch.setattr("zpipe.borrowed.os.dup", lambda fd: ends[0] if fd == 1 << 20 else -1)
+    monkeypatch.setattr("zpipe.borrowed.os.close", closed.append)
+    with pytest.raises(OSError, match="on non-socket"):
+        borrowed(1 << 20)
+    monkeypatch.undo()
+    for fd in ends:
+        os.close(fd)
+    assert closed == [ends[0]], "a file is left open"

@@ -24,6 +24,9 @@ Payload = Sequence[Buffer]
 SWEEP = 64
 """So many that are wanted again are gone through for those done since; then when they are twice as many as are left."""
 
+RUNS = 4
+"""Runs of the same items, the last ones, of which is remembered that another is wanted: two are under way at most."""
+
 
 class Collector:
     """Counts every item's outcome exactly once. `reorder` bytes at most wait for earlier ones when `ordered`.
@@ -71,7 +74,7 @@ class Collector:
         self._waiting: dict[int, tuple[Result, Payload, int]] = {}
         self._waiting_bytes = 0
         self._receipts: list[Receipt] = []
-        self._asked: dict[tuple[int, int], Receipt] = {}
+        self._asked: dict[int, list[Receipt]] = {}
         self._sweep = SWEEP
         self._copied: dict[int, int] = {}
         self._failed: dict[int, dict[tuple[int, int], set[int]]] = {}
@@ -176,7 +179,8 @@ class Collector:
         """Have those of a result's items run again that are not done."""
         for start, stop in self.done.gaps(result.start, result.stop):
             asked = Receipt(start, stop, result.lane, 0.0, 0, 0, after, result.attempt, void)
-            self._asked[start, result.lane] = asked
+            others = [other for other in self._asked.get(start, ()) if other.lane != result.lane]
+            self._asked[start] = [*others[1 - RUNS :], asked]
             self._receipts.append(asked)
         if len(self._asked) > self._sweep:
             self._forget_asked()
@@ -202,7 +206,8 @@ class Collector:
 
     def _forget_asked(self) -> None:
         covers = self.done.covers
-        self._asked = {key: r for key, r in self._asked.items() if not covers(r.start, r.stop)}
+        left = {start: [r for r in several if not covers(r.start, r.stop)] for start, several in self._asked.items()}
+        self._asked = {start: several for start, several in left.items() if several}
         self._sweep = max(SWEEP, 2 * len(self._asked))
 
     def _forget_copied(self) -> None:
@@ -256,7 +261,7 @@ class Collector:
         if not again:
             return receipts
         self._forget_asked()
-        return [*receipts, *self._asked.values()]
+        return [*receipts, *(asked for several in self._asked.values() for asked in several)]
 
     @property
     def full(self) -> bool:
