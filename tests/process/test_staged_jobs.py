@@ -177,7 +177,7 @@ def test_tries_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
         (["steps.py:parse", "--then", "steps.py:pasre"], "has no 'pasre'"),
         (["steps.py:parse,chunk=0", "--then", "steps.py:enrich"], "chunk=0 is out of range"),
         (["steps.py:parse", "--then", "steps.py:enrich", "--first"], "--first and --then"),
-        (["steps.py:parse", "--then", "steps.py:enrich", "--unique"], "--unique and --then"),
+        (["steps.py:parse", "--then", "steps.py:enrich", "--rate", "1/s"], "--rate and --then"),
         (["--then", "steps.py:enrich"], "nothing to run"),
     ],
 )
