@@ -7,7 +7,6 @@ counts from then. Does not know where items come from, nor what becomes of claim
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from math import inf, isfinite
@@ -204,11 +203,6 @@ class Claims:
             said.get("rate_key"),
             said.get("requires", frozenset()),
         )
-
-    def all_of(self, items: Iterable[Any]) -> list[Claim]:
-        """Return what each of these items claims that are read now."""
-        now, wall = time.monotonic(), time.time()
-        return [self.of(item, now, wall) for item in items]
 
 
 def _number(value: Any) -> float:

@@ -17,7 +17,6 @@ from zpipe.core.wire import Welcome
 from zpipe.errors import UsageError
 
 __all__ = [
-    "CONTROL_PORT",
     "RESULTS_PORT",
     "address_towards",
     "announce",

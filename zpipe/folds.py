@@ -150,11 +150,6 @@ class FoldOutput(_ValueOutput):
                 "define it importable, as they were"
             ) from error
 
-    @property
-    def target(self) -> Output | None:
-        """Where the folded value is written."""
-        return self._target
-
     def finish(self) -> None:
         """Write the folded value. Raises OutputError when there is none, or it can't be written as asked."""
         if not self._started:

@@ -19,7 +19,7 @@ from zpipe.core.spec import ItemKind
 from zpipe.errors import SourceError, UsageError
 from zpipe.sources import Batch
 
-__all__ = ["BATCH_BYTES", "MAX_LINE", "Cutter", "LineSource", "open_lines"]
+__all__ = ["Cutter", "LineSource", "open_lines"]
 
 FILE_BLOCK = 1024 * 1024
 """How many bytes are read at once from a regular file."""

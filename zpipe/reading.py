@@ -20,7 +20,7 @@ from zpipe.errors import WireError
 from zpipe.packing import unpack
 from zpipe.traces import message_text
 
-__all__ = ["LISTED", "Unread", "read"]
+__all__ = ["Unread", "read"]
 
 LISTED = 1024
 """A range of up to this many items is spelled out, so that some may be handed back; more of them take no time each."""
