@@ -31,14 +31,11 @@ from zpipe.work import Work
 
 __all__ = ["Helm"]
 
-
 WATCH = 0.005
 """Seconds that the pipeline's thread sleeps at most while it is not the one to hear of results."""
 
-
 PATIENCE = 0.005
 """Seconds that whoever would help waits for others to be through; they could be at something that takes its time."""
-
 
 BRISK = 0.0005
 """Seconds that whoever waits for a result keeps looking for it before it sleeps, if the one before came as soon.

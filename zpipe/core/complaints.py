@@ -23,9 +23,7 @@ class Complaints:
         """Faults there were."""
 
     def on_fault(self, who: str, kind: str, text: str, now: float, *, after: int = 1) -> str:
-        """A peer did something of this kind; return what is to be told, empty if nothing is.
-
-        after: how often it has to have done so.
+        """A peer did something of this kind, for the `after`-th time at least; return what is to be told, if anything.
 
         Of peers that are not known (`who` is empty) it is told only if nobody was told to have done it.
         """

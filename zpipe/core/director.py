@@ -263,7 +263,7 @@ class Director:
         if node.sink:
             if self.sieve is not None:
                 self.sieve.tell_again()
-            actions: list[Action] = self.sink.issued(self.job, self.ledger.next, anew=True)
+            actions: list[Action] = self.sink.issued(self.ledger.next, anew=True)
             actions += self.lifecycle.total() + self._copied(self.ledger.speculation.doubles())
             for identity, join in self._roster.release().items():
                 actions += self._admit(identity, join, now)
@@ -295,7 +295,7 @@ class Director:
 
     def on_issuing(self, doubt: int = 0) -> list[Action]:
         """Chunks are about to go out: a sink elsewhere is told so ahead of any result. Or it is in `doubt`."""
-        return self.sink.issued(self.job, self.ledger.next, doubt=doubt)
+        return self.sink.issued(self.ledger.next, doubt=doubt)
 
     def on_pressed(self, now: float) -> list[Action]:
         """What goes by a schedule has been shared out: something may be urgent for which there is no room."""

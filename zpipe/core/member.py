@@ -25,6 +25,7 @@ RESEND = 5.0
 
 HUSH = 1.0
 """Seconds of waiting that need no words."""
+
 RETRY = 1.0
 """Seconds before another join after one whose links could not be connected."""
 

@@ -27,7 +27,6 @@ __all__ = ["Plan"]
 AHEAD_BYTES = 64 << 20
 """Bytes that parked items take at most, by what items have weighed so far; one is always read."""
 
-
 TRICKLE = 8
 """Reading goes on once there is room for such a part of what may be parked."""
 

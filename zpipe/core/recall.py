@@ -16,7 +16,6 @@ __all__ = ["AT_ONCE", "Recalls"]
 AT_ONCE = 16
 """Lanes that are recalled at once for having waited too long: where more are late, the ventilator itself is."""
 
-
 SEARCH = 3e-5
 """Seconds for each lane that pass, where there are many, from a search of all that was in vain to the next."""
 

@@ -59,14 +59,14 @@ class Seat:
         """Send this to the sink, if it is a node."""
         return [Reply(self.node.identity, message)] if self.node is not None else []
 
-    def issued(self, job: str, items: int, *, doubt: int = 0, anew: bool = False) -> list[Action]:
+    def issued(self, items: int, *, doubt: int = 0, anew: bool = False) -> list[Action]:
         """Tell a sink that is a node how many items were issued, if it is not told yet; `anew`: it may not know it."""
         if anew:
             self._told = 0
         if self.node is None or not self.node.ready or (items == self._told and not doubt):
             return []
         self._told = items
-        return self.tell(wire.Issued(job, items, doubt))
+        return self.tell(wire.Issued(self.job, items, doubt))
 
     def objection(self, join: wire.SinkJoin, codec: Codec) -> str:
         """Return why this one can't be the sink of a job with this codec; empty if it can."""

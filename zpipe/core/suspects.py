@@ -24,7 +24,6 @@ VERDICTS = 10_000
 HEARING = 3.0
 """Seconds for which a lost worker's chunks wait for that in a job with limits; a slot's next process takes 0.1 s."""
 
-
 KILLS = 6
 """How often an unknown hand may kill the worker that runs a chunk, but not its supervisor, and it is taken for chance.
 """
