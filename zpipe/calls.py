@@ -5,6 +5,7 @@ The rule: whoever has `start_map` has all of these. Knows no pipeline.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from itertools import chain
@@ -24,9 +25,10 @@ MISSING: Any = object()
 """Stands for an argument that was not given."""
 
 
-class Calls:
+class Calls(ABC):
     """What can be asked of whoever begins maps: it has a `start_map`."""
 
+    @abstractmethod
     def start_map(
         self,
         fn: Callable[..., Any],
@@ -40,7 +42,6 @@ class Calls:
         kind: Callable[..., MapCall] = MapCall,
     ) -> MapCall:
         """Begin a map and return its state."""
-        raise NotImplementedError
 
     def map(
         self,
@@ -60,9 +61,8 @@ class Calls:
 
         timeout: seconds from now in which results must come, else `concurrent.futures.TimeoutError` is raised.
         chunksize: items sent together, or more of them if those take less than a millisecond (None: as many as the
-        pipeline finds best). ordered: in the items' order, or as
-        they come. on_error: "raise" an item's exception at its place (iteration may go on), "skip" it, or "collect":
-        it comes as a value. Raises as `submit` does.
+        pipeline finds best). ordered: in the items' order, or as they come. on_error: "raise" an item's exception at
+        its place (iteration may go on), "skip" it, or "collect": it comes as a value. Raises as `submit` does.
         """
         if not iterables:
             return self._start(fn, [], "one", timeout, chunksize, buffersize, ordered, on_error)
