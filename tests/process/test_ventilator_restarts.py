@@ -12,7 +12,7 @@ def _begin(zpipe: Zpipe, url: str, command: tuple[str, ...], *more: str) -> tupl
     ventilator = zpipe.start("ventilator", *command)
     sink = zpipe.start("sink", url, "--bind", f"{LOCAL}:0", "--output", "out", *more)
     worker = zpipe.start("worker", url, "--slots", "2")
-    wait_until(lambda: len(zpipe.noted()) > 50, "the first items")
+    wait_until(lambda: len(zpipe.noted()) > 20, "the first items")
     return ventilator, sink, worker
 
 
