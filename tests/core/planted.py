@@ -66,10 +66,10 @@ BUGS = {
         "shares",
     ),
     "a result that has a new part is receipted whole": Bug(
-        Collector, "on_result", "if self.done.covers(start, stop):", "if True:", "shares"
+        Collector, "_is_settled", "if self.done.covers(start, stop):", "if True:", "shares"
     ),
     "a result that has a new part is dropped without a word": Bug(
-        Collector, "on_result", "else:\n            self._ask(result, 0.0, void=True)", "", "all die, big chunks"
+        Collector, "_is_settled", "else:\n            self._ask(result, 0.0, void=True)", "", "all die, big chunks"
     ),
     "the first failure of two runs is the last word": Bug(
         Collector, "_may_yet_succeed", "copied is None", "True", "copies, failures"
