@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from zpipe.cache import Fallible, Outcomes, Unavailable
+from zpipe.cache import LATE, Fallible, Outcomes, Unavailable
 from zpipe.errors import UsageError
 from zpipe.redis_cache import RedisOutcomes, is_redis
 
@@ -93,6 +93,9 @@ def test_large_outcomes_do_not_wait_for_many_others() -> None:
     cache = Fallible(shelf, "X", print)
     cache.put([(A, bytes(20 << 20))])
     assert shelf.count() == 1
+    assert cache.flush() is None
+    cache.put([(B, b"vb")])
+    assert cache.flush() == cache._since + LATE
     cache.close()
 
 

@@ -107,8 +107,8 @@ class Cache(Protocol):
     def entitle(self, mark: bytes, name: str) -> None:
         """Digests with this mark are of the task of this name."""
 
-    def flush(self) -> None:
-        """Write what has waited long enough."""
+    def flush(self) -> float | None:
+        """Write what has waited long enough; return when the rest has."""
 
     def close(self) -> None:
         """Write what there is, and let go."""
@@ -155,10 +155,11 @@ class Fallible:
             except Unavailable as error:
                 self._fail("written", error)
 
-    def flush(self) -> None:
-        """Write what has waited long enough."""
+    def flush(self) -> float | None:
+        """Write what has waited long enough; return when the rest has."""
         if self._waiting and time.monotonic() >= self._since + LATE:
             self._write()
+        return self._since + LATE if self._waiting else None
 
     def close(self) -> None:
         """Write what there is, and let go."""

@@ -297,11 +297,15 @@ class SiftedSupply(Supply):
         self.flush()
         return news
 
-    def flush(self) -> None:
-        """Have written what has waited long enough."""
-        for cache in (self._plan.past, self._plan.cache):
-            if cache is not None:
-                cache.flush()
+    def flush(self) -> list[float]:
+        """Have written what has waited long enough; return when that is to be done again."""
+        caches = [cache for cache in (self._plan.past, self._plan.cache) if cache is not None]
+        return [due for cache in caches if (due := cache.flush()) is not None]
+
+    def due(self, other: float | None) -> float | None:
+        """Return when there is something to do, if not before for the `other` reason; what is overdue is written."""
+        dates = self.flush() if other is None else [*self.flush(), other]
+        return 0.0 if self.eager else min(dates, default=None)
 
     def _tell_all(self, send: Outgoing) -> bool:
         """Tell what can be; False: no more can be sent now."""

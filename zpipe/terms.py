@@ -148,6 +148,8 @@ def wishes(
     """Return what a script asked for; see `Pipeline`. Raises ValueError and TypeError for what makes no sense."""
     if not (isinstance(unique, bool) or callable(unique)):
         raise TypeError(f"unique={unique!r} can't be: give True, or a function of what a task is called with")
+    if cache is not None and not os.fspath(cache):
+        raise ValueError("cache is empty: give the path of a file, or None")
     for name, value, kinds in (("cache_ttl", cache_ttl, int | float), ("cache_size", cache_size, int)):
         if value is None:
             continue

@@ -233,8 +233,8 @@ class Ventilator:
 
     def deadline(self) -> float | None:
         """When `on_tick` is next due."""
-        due = self.director.deadline() if self._sifted is None or not self._sifted.eager else 0.0
-        return self._control.callers.deadline(due)
+        due = self.director.deadline()
+        return self._control.callers.deadline(due if self._sifted is None else self._sifted.due(due))
 
     def on_tick(self, now: float) -> None:
         """Time passed."""
