@@ -64,7 +64,8 @@ class LocalSlots:
             return False
         if not data:
             self._loop.remove(self._fd)
-            self._process.wait()
+            if self._process.wait() == -signal.SIGKILL:
+                self._say("the supervisor of the local workers was killed by SIGKILL, and they with it", True)
             self.ended = True
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -101,6 +101,14 @@ def test_a_slot_that_can_never_start_is_given_up(zpipe: Zpipe) -> None:
     assert "all local workers have ended before the job was done; see above why" in node.err
 
 
+def test_a_killed_supervisor_is_told_of(zpipe: Zpipe) -> None:
+    """The job ends, and says why."""
+    text = "import os, signal\n\ndef task(item):\n    os.kill(os.getppid(), signal.SIGKILL)\n    signal.pause()\n"
+    (zpipe.folder / "fatal.py").write_text(text)
+    node = zpipe.run("run", "fatal.py:task", "--range", "0:3", "--workers", "1", "--quiet", status=1)
+    assert "the supervisor of the local workers was killed by SIGKILL" in node.err
+
+
 def test_signals_are_forwarded_to_slots_that_wait(zpipe: Zpipe) -> None:
     """A worker that has found no ventilator yet leaves at once when it is told to."""
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
