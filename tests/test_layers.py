@@ -9,7 +9,7 @@ import zpipe
 
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
-    {"errors", "core.ranges", "core.spec", "echo", "groups", "listed", "zipped"},
+    {"errors", "core.ranges", "core.spec", "deadletters", "echo", "groups", "listed", "zipped"},
     {"core.wire", "core.chunking", "core.ahead", "core.handshake", "core.complaints", "core.turnstile", "core.claim"},
     {"core.chunk", "core.horizon", "core.bucket", "core.coding", "fingerprint", "grouping", "core.foresight"},
     {"core.lane", "core.suspects", "core.budget"},

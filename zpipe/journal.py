@@ -47,6 +47,7 @@ AGAIN = "then give the same command again: it goes on from there"
 Stage = Literal["open", "closing", "finished"]
 
 _Buffer = wire.Buffer
+_Moves = Mapping[int, tuple[wire.Result, Sequence[_Buffer]] | None]
 _Row = tuple[int, bytes, _Buffer]
 
 _TABLES = """
@@ -325,17 +326,16 @@ class Journal:
         """Yield rows."""
         yield from self._run(query, values)
 
-    def reopen(
-        self, state: State, done: RangeSet, moves: Mapping[int, tuple[wire.Result, Sequence[_Buffer]] | None]
-    ) -> None:
+    def reopen(self, state: State, done: RangeSet, moves: _Moves, also: Callable[..., None]) -> None:
         """Have this state, these items done and no dead letters, and in place of each kept result what it `moves` to.
 
-        Raises OutputError.
+        `also` is called as a batch's `more`, in the same transaction. Raises OutputError.
         """
         with self._transaction():
             self._run("DELETE FROM letters")
             self._run("DELETE FROM done")
             self._many("INSERT INTO done VALUES (?, ?)", list(done))
+            also(self._run, self._many)
             for start, moved in moves.items():
                 if moved is None or moved[0].start != start:
                     self._run("DELETE FROM kept WHERE start = ?", (start,))

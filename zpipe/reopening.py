@@ -9,12 +9,13 @@ import contextlib
 import os
 import shlex
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
 import msgspec
 
+from zpipe import deadletters
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Result
 from zpipe.errors import UsageError
@@ -39,24 +40,40 @@ def reopen(path: str) -> None:
     This process is in the job's folder. Raises UsageError when there are none, or their places can't be found again.
     """
     with contextlib.closing(Journal(path)) as journal:
-        failed = [item for item, _ in journal.letters]
-        _check(journal, failed)
         given, marks = journal.origin.given, dict(journal.state.marks)
+        stages = 1 + len(given.get("then") or ())
+        by_stage = deadletters.by_stage((number for number, _ in journal.letters), stages)
+        _check(journal, sum(map(len, by_stage.values())))
+        failed = by_stage.pop(stages, [])
         lines = given["format_"] == "json" and not given["raw"] and not _is_fold(given)
         if "output" in marks:
             marks["output"] = _copy(given["output"], failed if lines else [])
         if "letters" in marks:
             marks["letters"] = Mark(0, 0)
         state = msgspec.structs.replace(journal.state, failed=0, marks=marks, stage="open")
+        if by_stage:
+            state = msgspec.structs.replace(state, total=None)  # what comes of them is the last one's, too
         moves = {}
         for result, payload in journal.kept():
             mine = failed[bisect_left(failed, result.start) : bisect_left(failed, result.stop)]
             if mine:
                 moves[result.start] = _without(result, payload, mine, lines)
-        journal.reopen(state, _less(journal.done, failed), moves)
+        staged = {number: _less(_done(journal, number), items) for number, items in by_stage.items()}
+
+        def also(run: Callable[..., Any], many: Callable[..., Any]) -> None:
+            for number, ranges in staged.items():
+                run("DELETE FROM stage_done WHERE stage = ?", (number,))
+                many("INSERT INTO stage_done VALUES (?, ?, ?)", [(number, *pair) for pair in ranges])
+                run("UPDATE stage SET failed = 0 WHERE stage = ?", (number,))
+
+        journal.reopen(state, _less(journal.done, failed), moves, also)
 
 
-def _check(journal: Journal, failed: list[int]) -> None:
+def _done(journal: Journal, stage: int) -> RangeSet:
+    return RangeSet(journal.read("SELECT start, stop FROM stage_done WHERE stage = ? ORDER BY start", (stage,)))
+
+
+def _check(journal: Journal, failed: int) -> None:
     given, path = journal.origin.given, shlex.quote(journal.path)
     if not journal.finished:
         raise UsageError(f"the job of {path} is not finished: go on with it first (zpipe resume {path})")
@@ -64,8 +81,6 @@ def _check(journal: Journal, failed: list[int]) -> None:
         raise UsageError(f"no item of {path} has failed: there is nothing to run again")
     if journal.origin.command != "run":
         _refuse(path, "its items are read elsewhere, by a ventilator")
-    if journal.staged:
-        _refuse(path, "it has stages, and their items are numbered as they come")
     if given["ordered"]:
         _refuse(path, "its results are in order, and those of the failed items would come behind all others")
     if given["format_"] == "pickle":

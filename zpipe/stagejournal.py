@@ -6,7 +6,8 @@ written.
 
     stage       how many items of a stage failed, the number of its next output, and in order the item whose turn it is
     stage_done  the items of a stage whose outcomes count, as disjoint ranges
-    stage_item  outputs of a stage's items, by the number that the first of them has at the next stage
+    stage_item  outputs of a stage's items, by the number that the first of them has at the next stage; those with one
+                among them that failed there stay, for whoever has it run again
     stage_wait  outputs whose turn has not come, by the first of the items that they came of
 """
 
@@ -21,6 +22,7 @@ import msgspec
 from zpipe.core.ranges import RangeSet
 from zpipe.core.stages import Numbered, Stages
 from zpipe.core.wire import Result
+from zpipe.deadletters import by_stage, numbered
 from zpipe.journal import Journal
 from zpipe.packing import join, split
 
@@ -35,9 +37,6 @@ TABLES = [
     "stage_item (stage INTEGER, first INTEGER, count INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (stage, first))",
     "stage_wait (stage INTEGER, start INTEGER, stop INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (stage, start))",
 ]
-
-LETTERS = 48
-"""Dead letters of other stages than the last are kept behind its own: above so many bits is how far before it."""
 
 
 class _Delta(msgspec.Struct):
@@ -57,14 +56,21 @@ class _Rows:
     def __init__(self) -> None:
         self._firsts: list[int] = []
         self._left: dict[int, list[int]] = {}
+        self._staying: set[int] = set()
 
     def add(self, first: int, count: int) -> None:
         """A row behind all others."""
         self._firsts.append(first)
         self._left[first] = [first + count, count]
 
+    def stay(self, item: int) -> None:
+        """An item has failed: its row is not to go."""
+        at = bisect_right(self._firsts, item) - 1
+        if at >= 0:
+            self._staying.add(self._firsts[at])
+
     def done(self, start: int, stop: int) -> list[int]:
-        """These items are done, each told once; return the rows that are done with them."""
+        """These items are done, each told once; return the rows that are done with them, and may go."""
         gone = []
         for at in range(max(0, bisect_right(self._firsts, start) - 1), len(self._firsts)):
             first = self._firsts[at]
@@ -73,7 +79,9 @@ class _Rows:
             if (row := self._left.get(first)) is not None:
                 row[1] -= max(0, min(stop, row[0]) - max(start, first))
                 if not row[1]:
-                    gone.append(first)
+                    if first not in self._staying:
+                        gone.append(first)
+                    self._staying.discard(first)
                     del self._left[first]
         if len(self._firsts) > 64 + 2 * len(self._left):
             self._firsts = sorted(self._left)
@@ -103,17 +111,21 @@ class StageTables:
             done[number].add(start, stop)
         states = {row[0]: row[1:] for row in journal.read("SELECT stage, failed, next, turn FROM stage")}
         for stage, belt in zip(stages.stages, stages.belts, strict=False):
-            failed, belt.next, belt.turn = states.get(stage.number, (0, 0, 0))
+            count, belt.next, belt.turn = states.get(stage.number, (0, 0, 0))
             self._committed[stage.number] = RangeSet(done[stage.number])
-            stage.resume(done[stage.number], failed)
+            stage.resume(done[stage.number], count)
         stages.stages[-1].resume(RangeSet(last), 0)
         done[len(stages.stages)] = last
+        failed = by_stage((number for number, _ in journal.letters), len(stages.stages))
         for number, belt in enumerate(stages.belts, 1):
             rows = self._rows[number] = _Rows()
             query = "SELECT first, count, data FROM stage_item WHERE stage = ? ORDER BY first"
             for first, count, data in journal.read(query, (number,)):
                 belt.restore(first, split(data))
                 rows.add(first, count)
+                for item in failed.get(number + 1, ()):
+                    if first <= item < first + count:
+                        rows.stay(item)
                 for start, stop in done[number + 1].within(first, first + count) or ():
                     rows.done(start, stop)
             query = "SELECT start, stop, data FROM stage_wait WHERE stage = ? ORDER BY start"
@@ -127,8 +139,8 @@ class StageTables:
         delta, start, stop = self._delta, result.start, result.stop
         delta.ranges.setdefault(number, RangeSet()).add(start, stop)
         assert self._stages is not None
-        above = (len(self._stages.stages) - number) << LETTERS
-        delta.letters += [(above + failure.index, failure.letter) for failure in result.failures]
+        stages = len(self._stages.stages)
+        delta.letters += [(numbered(failure.index, number, stages), failure.letter) for failure in result.failures]
         if all(begin != start for begin, _, _, _ in ready):
             delta.waits[number, start] = (stop, frame)
             self.size += len(frame)
@@ -152,6 +164,8 @@ class StageTables:
         """A stage's items are done: their row goes with the last of them."""
         self.dirty = True
         if number > 1:
+            for failure in result.failures:
+                self._rows[number - 1].stay(failure.index)
             for first in self._rows[number - 1].done(result.start, result.stop):
                 if self._delta.items.pop((number - 1, first), None) is None:
                     self._delta.gone_items.append((number - 1, first))
