@@ -143,11 +143,14 @@ class Siege:
     def messages(self, count: int, *, each: int = 100) -> None:
         """Send garbage to every port from sockets of every kind, `each` many by one connection at most."""
         context = zmq.Context()
+        # Of those who are let in libzmq (4.3.5) may abort us, the senders: when they are cut off in the midst of a
+        # message while they are being closed. It takes millions of messages, on a busy machine.
+        insiders = 0.0 if self._keys is None else 0.5 if count > 10_000 else 0.1
         try:
             while count > 0:
                 port, url = self._target()
                 name = self._kind(port)
-                key = self._keys is not None and self.rng.random() < 0.5
+                key = self.rng.random() < insiders
                 what = f"{name} to {port}{' with the key' if key else ''}"
                 with self._socket(context, SENDERS[name], key=key) as made:
                     made.connect(url)
