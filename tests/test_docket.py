@@ -53,7 +53,8 @@ class Desk:
         for number in range(1, lanes + 1):
             self.ledger.on_ready(number)
         self.function = Function(1, TaskSpec("import", "a:b"), chunk)
-        self.sent: list[Any] = []
+        self.lanes = lanes
+        """The number of the last."""
 
     def _wake(self) -> None:
         self.woken += 1
@@ -380,14 +381,23 @@ class Play:
             self.rng.choice(self.calls)[1].close()
 
     def work(self) -> None:
-        """Some worker is given something, or is done; or time passes."""
-        desk, rng = self.desk, self.rng
-        held = [chunk for lane in desk.ledger.lanes.values() for chunk in list(lane.held.values())[:1]]
-        if held and rng.random() < 0.5:
+        """Some worker is given something, or is done, or goes; or time passes."""
+        desk, rng, lanes = self.desk, self.rng, self.desk.ledger.lanes
+        held = [chunk for lane in lanes.values() for chunk in list(lane.held.values())[:1]]
+        number = rng.choice(list(lanes))
+        if rng.random() < 0.04:
+            desk.ledger.returns.on_lost(number)
+            desk.ledger.on_ready(max(desk.lanes, number) + 1)
+            desk.lanes = max(desk.lanes, number) + 1
+        elif held and rng.random() < 0.5:
             self.ran += desk.done(rng.choice(held))
-        elif desk.take(rng.choice((1, 2))) is None and not held:
-            due = desk.ledger.deadline()
-            desk.now = max(desk.now, due) if due is not None and due < inf else desk.now + 0.1
+        elif lanes[number].credit > 0 and (chunk := desk.take(number)) is not None:
+            if rng.random() < 0.1:
+                desk.ledger.on_refused(chunk)
+        elif not held:
+            due = desk.plan.agenda.deadline()  # recalls are nobody's here
+            desk.now = max(desk.now, due) if due < inf else desk.now + 0.1
+        desk.ledger.check()
 
 
 @settings(max_examples=60, deadline=None)

@@ -376,6 +376,7 @@ def test_without_workers() -> None:
             pipe.options(requires="tpu").submit(chores.double, 1).result()
         with pytest.raises(Expired):
             pipe.options(delay=0.01, ttl=0).submit(chores.double, 1).result()
+        assert list(zpipe.map(chores.double, range(3), workers=1, rate=1000, max_in_flight=1)) == [0, 2, 4]
         left = pipe.options(delay=0.05).submit(ran.append, "left")
     assert left.done()
     assert ran[-1] == "left"
