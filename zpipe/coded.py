@@ -10,7 +10,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from zpipe import data, keys
 from zpipe.access import Access, admit
 from zpipe.benchmark import END, TRIPS, WARM, Mark, Payloads, Plan, Tell, environment, too_slow
 from zpipe.core.policy import Policy
-from zpipe.core.spec import Codec, Encoding, JobSpec, TaskSpec
-from zpipe.core.wire import Buffer
+from zpipe.core.spec import Codec, JobSpec, TaskSpec
 from zpipe.drive import run_job
 from zpipe.errors import UsageError, ZpipeError
 from zpipe.figures import Figures, RoundTrips, Throughput, round_trips, size_text
+from zpipe.folds import CallOutput
 from zpipe.landing import Landing
 from zpipe.progress import QuietProgress
 from zpipe.slots import cores
@@ -141,37 +141,12 @@ class _Bench:
         return summary
 
 
-class _Checked:
-    """An output that takes values, in the order of their items."""
-
-    def __init__(self, payloads: Payloads, codec: Codec, share: float) -> None:
-        self.encoding: Encoding = "values-json" if codec == "json" else "values-msgpack"
-        self._payloads, self._codec, self._share = payloads, codec, share
-
-    def write(self, frames: Sequence[Buffer]) -> None:
-        """Take a chunk's values. Raises ZpipeError if they are wrong."""
-        if frames and len(frames[0]):
-            self._take(data.load(frames[0], self._codec))
-
-    def _take(self, values: list[Any]) -> None:
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Do nothing: nothing is written."""
-
-    def finish(self) -> None:
-        """Do nothing."""
-
-    def abandon(self) -> str:
-        """Return that nothing is kept."""
-        return ""
-
-
-class _Load(_Checked):
+class _Load(CallOutput):
     """As many items as go through, until the share is over; its time begins with the first that is asked for."""
 
     def __init__(self, payloads: Payloads, codec: Codec, share: float) -> None:
-        super().__init__(payloads, codec, share)
+        super().__init__(self._check, codec)
+        self._payloads, self._share = payloads, share
         self.zero = self.mark = Mark(time.monotonic())
         self.first: Mark | None = None
         self.last: Mark | None = None
@@ -181,7 +156,7 @@ class _Load(_Checked):
         self.zero = self.mark = Mark(time.monotonic())
         yield from self._payloads.until(self.zero.at + self._share * END)
 
-    def _take(self, values: list[Any]) -> None:
+    def _check(self, values: list[Any]) -> None:
         before = self.mark
         self._payloads.check(before.results, values)
         chunks, items = before.came
@@ -193,11 +168,12 @@ class _Load(_Checked):
             self.last = mark
 
 
-class _Trips(_Checked):
+class _Trips(CallOutput):
     """A source and an output: each item is there to be taken when the one before it has come back."""
 
     def __init__(self, payloads: Payloads, codec: Codec, share: float) -> None:
-        super().__init__(payloads, codec, share)
+        super().__init__(self._check, codec)
+        self._payloads, self._share = payloads, share
         self.took: list[float] = []
         self.exhausted = False
         self.exact = False
@@ -241,7 +217,7 @@ class _Trips(_Checked):
 
     # as an output
 
-    def _take(self, values: list[Any]) -> None:
+    def _check(self, values: list[Any]) -> None:
         assert self._sent is not None
         seconds, self._sent = time.perf_counter() - self._sent, None
         self._payloads.check(self._trip, values)

@@ -38,12 +38,14 @@ class Fold(NamedTuple):
         return FoldOutput(self.reducer, self.has_initial, self.initial, target, self.codec)
 
 
-class _ValueOutput:
-    """Lists of values, taken as they come."""
+class CallOutput:
+    """Each chunk's list of values, which come in this codec, passed to a callback. Its exceptions go through."""
 
-    encoding: Encoding = "values"
-    _codec: Codec = "pickle"
-    _take: Callable[[list[Any]], object]
+    def __init__(self, on_values: Callable[[list[Any]], object], codec: Codec = "pickle") -> None:
+        self._on_values, self._codec = on_values, codec
+        self.encoding: Encoding = (
+            "values" if codec == "pickle" else "values-json" if codec == "json" else "values-msgpack"
+        )
 
     def write(self, frames: Sequence[Buffer]) -> None:
         """Take one chunk's values. Raises OutputError when they can't be unpickled here, or are no data."""
@@ -51,7 +53,7 @@ class _ValueOutput:
             return
         values = self._unpickle(frames) if self._codec == "pickle" else self._read(frames)
         if values:
-            self._take(values)
+            self._on_values(values)
 
     def _unpickle(self, frames: Sequence[Buffer]) -> list[Any]:
         try:
@@ -86,14 +88,7 @@ class _ValueOutput:
         return ""
 
 
-class CallOutput(_ValueOutput):
-    """Each chunk's list of values passed to a callback, whose exceptions go through as they are."""
-
-    def __init__(self, on_values: Callable[[list[Any]], object]) -> None:
-        self._take = on_values
-
-
-class FoldOutput(_ValueOutput):
+class FoldOutput(CallOutput):
     """All values folded into one with `reducer(folded, value)`, written to `target` once the job is whole.
 
     Without an initial value the first value starts the fold. `value` is what is folded so far; with another `codec`
@@ -109,8 +104,7 @@ class FoldOutput(_ValueOutput):
         target: Output | None = None,
         codec: Codec = "pickle",
     ) -> None:
-        self._codec = codec
-        self.encoding = "values" if codec == "pickle" else "values-json" if codec == "json" else "values-msgpack"
+        super().__init__(self._take, codec)
         self.value = initial
         self._reducer = reducer
         self._started = has_initial
