@@ -186,41 +186,27 @@ class Pipeline(Calls, Executor):
             data = b"" if inline else dump_function(partial(initializer, *initargs))
             name = f"the initializer {getattr(initializer, '__qualname__', repr(initializer))}"
             setup = JobSpec(TaskSpec("pickle", name, data), "outcomes", setup=True)
+        given: dict[str, Any] = {
+            "setup": setup,
+            "chunk": chunk,
+            "progress": _progress(progress),
+            "terms": made,
+            "wishes": spared,
+            "key": unique if callable(unique) else None,
+            "schedule": schedule,
+            "labels": _labels(labels),
+        }
         if inline:
             start = None if initializer is None else partial(initializer, *initargs)
-            self._engine: Engine = InlineEngine(
-                start,
-                setup=setup,
-                chunk=chunk,
-                progress=_progress(progress),
-                access=Access(),
-                terms=made,
-                wishes=spared,
-                key=unique if callable(unique) else None,
-                schedule=schedule,
-                labels=_labels(labels),
+            self._engine: Engine = InlineEngine(start, access=Access(), **given)
+        else:
+            access = Access()
+            if bind is not None:
+                access = admit(bind, key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"), insecure=insecure)
+                bind = endpoints.bindable(bind, guarded=access.keys is not None, insecure=insecure)
+            self._engine = Engine(
+                workers=wanted, bind=bind, heartbeat=heartbeat, speculate=speculate, access=access, **given
             )
-            weakref.finalize(self, self._engine.close, AFTER).atexit = False
-            return
-        access = Access()
-        if bind is not None:
-            access = admit(bind, key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"), insecure=insecure)
-            bind = endpoints.bindable(bind, guarded=access.keys is not None, insecure=insecure)
-        self._engine = Engine(
-            workers=wanted,
-            bind=bind,
-            setup=setup,
-            chunk=chunk,
-            heartbeat=heartbeat,
-            progress=_progress(progress),
-            speculate=speculate,
-            access=access,
-            terms=made,
-            wishes=spared,
-            key=unique if callable(unique) else None,
-            schedule=schedule,
-            labels=_labels(labels),
-        )
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False
 
