@@ -216,7 +216,7 @@ class Helm:
             if looked - came > CROWDED:
                 self._brisk = looked + RESPITE
         events = events or poll(milliseconds)
-        if now() > began + BRISK:
+        if now() >= began + BRISK:
             self._brisk = math.inf
         elif self._brisk == math.inf:
             self._brisk = 0.0

@@ -67,30 +67,49 @@ def test_whoever_waits_takes_its_result(pipe: zpipe.Pipeline) -> None:
     wait_until(lambda: not helm_of(pipe).out, "the socket to be back in the loop")
 
 
+class Poll:
+    """Answers what waits for results; the last time there are some."""
+
+    def expect(self, vain: int) -> None:
+        """There are none so many times, and then some."""
+        self.asked: list[int | None] = []
+        self._answers = [[(99, select.POLLIN)], *[list[tuple[int, int]]()] * vain]
+
+    def poll(self, milliseconds: int | None) -> list[tuple[int, int]]:
+        """Return what there is."""
+        self.asked.append(milliseconds)
+        return self._answers.pop()
+
+
+def asking() -> tuple[Helm, Poll]:
+    """Return a helm that asks that, and nobody else."""
+    nobody: Any = None
+    helm, poll = Helm(nobody, nobody, nobody, nobody), Poll()
+    helm._poll = poll
+    return helm, poll
+
+
 def test_who_waits_looks_only_after_what_came_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that takes long is waited for asleep, and so is the next; if that comes soon, the one after is not."""
-    asked: list[int | None] = []
-    answers: list[list[tuple[int, int]]] = []
-
-    class Poll:
-        def poll(self, milliseconds: int | None) -> list[tuple[int, int]]:
-            asked.append(milliseconds)
-            return answers.pop(0)
-
-    nobody: Any = None
-    helm = Helm(nobody, nobody, nobody, nobody)
-    helm._poll = Poll()
-    some, none = [(99, select.POLLIN)], list[tuple[int, int]]()
-    for brisk, given, waited in (
-        (0.0, [none, some], [0, None]),
-        (60.0, [none, some], [0, None]),
-        (60.0, [none, none, none, some], [0, 0, 0, 0]),
-    ):
+    helm, poll = asking()
+    monkeypatch.setattr("zpipe.helm.CROWDED", 600.0)
+    for brisk, given, waited in ((0.0, 1, [0, None]), (600.0, 1, [0, None]), (600.0, 3, [0, 0, 0, 0])):
         monkeypatch.setattr("zpipe.helm.BRISK", brisk)
-        asked.clear()
-        answers[:] = given
+        poll.expect(given)
         assert helm._await(None)
-        assert asked == waited
+        assert poll.asked == waited
+
+
+def test_who_waits_sleeps_where_others_want_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once they have taken long with the room that was made for them, and for a while after that."""
+    helm, poll = asking()
+    monkeypatch.setattr("zpipe.helm.BRISK", 600.0)
+    monkeypatch.setattr("zpipe.helm.RESPITE", 600.0)
+    for crowded, given, waited in ((-1.0, 2, [0, 0, None]), (600.0, 1, [0, None])):
+        monkeypatch.setattr("zpipe.helm.CROWDED", crowded)
+        poll.expect(given)
+        assert helm._await(None)
+        assert poll.asked == waited
 
 
 def test_every_way_to_wait_is_served_after_that(pipe: zpipe.Pipeline) -> None:
