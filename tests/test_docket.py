@@ -179,6 +179,19 @@ def test_equal_maps_go_by_turns() -> None:
     assert sorted(order) == [*range(1000), *range(5000, 6000)]
 
 
+def test_nothing_goes_ahead_of_a_map_that_is_read_bit_by_bit() -> None:
+    """As much of it is parked as lanes may take at once."""
+    desk = Desk(lanes=2, chunk=3)
+    for lane in desk.ledger.lanes.values():
+        lane.window = 8
+    desk.submit("low", priority=-1)
+    desk.map(range(100))
+    desk.docket.read(desk.now)
+    desk.plan.survey(desk.docket.left())
+    chunks = [desk.ledger.again(number, desk.now) for number in (1, 2) for _ in range(8)]
+    assert [(len(chunk), chunk.claim) for chunk in chunks if chunk is not None] == [(3, Claim())] * 16
+
+
 def test_what_is_claimed_counts_from_when_the_item_was_there() -> None:
     """Of a list from the call on, of a lazy iterable from when it was pulled."""
     desk = Desk()
@@ -286,7 +299,7 @@ def test_a_lazy_iterable_is_read_a_bounded_way_ahead() -> None:
     assert UNKNOWN <= pulled <= AHEAD + 1
     assert desk.take() is None
     pulled = 0
-    desk.map(endless(8 << 20), priority=len)
+    desk.map(endless(1 << 20), priority=len)
     assert pulled <= 64 + 8
 
 

@@ -273,12 +273,13 @@ class Docket:
         call, claimed = made.call, made.claimed
         if claimed is not None and claimed.claims.varied:
             most = min(AHEAD, call.chunker.within(inf, AHEAD_BYTES) or UNKNOWN)
-        else:
-            lanes = self._ledger.lanes.values()
-            chunks = max(len(lanes), sum(lane.credit for lane in lanes if lane.credit > 0), 1)
-            most = min(AHEAD, call.chunker.size(call.left, len(lanes)) * chunks)
-        room = most - made.parked
-        return room if not made.parked or room * TRICKLE >= most else 0
+            room = most - made.parked
+            return room if not made.parked or room * TRICKLE >= most else 0
+        # As many as lanes can take before this is asked again, so that nothing of a lower priority goes ahead of them.
+        lanes = self._ledger.lanes.values()
+        size = min(call.chunker.size(None, len(lanes)), max(1, AHEAD // (2 * max(1, len(lanes)))))
+        wanted = max(1, size * sum(lane.credit for lane in lanes if lane.credit > 0))
+        return 2 * wanted - made.parked if made.parked < wanted else 0
 
     def _unfit(self, claim: Claim) -> Exception | None:
         """Why no worker will ever be asked for what this requires."""
