@@ -14,6 +14,7 @@ import pytest
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
+import bursts  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
@@ -21,7 +22,7 @@ import workloads  # noqa: E402
 
 # The benchmarks are scripts, whose folder is on the path: to other tests their names mean other things.
 sys.path.remove(str(BENCH))
-for script in ("harness", "peers", "report", "tasks", "workloads"):
+for script in ("bursts", "harness", "peers", "report", "tasks", "workloads"):
     del sys.modules[script]
 
 
@@ -148,3 +149,12 @@ def test_the_tables_are_those_of_the_results() -> None:
     found = json.loads(report.RESULTS.read_text())
     for page in report.PAGES:
         assert report.made(page.read_text(), found) == page.read_text(), f"{page}: run python bench/report.py"
+
+
+@pytest.mark.parametrize("name", bursts.QUESTIONS)
+def test_automatic_chunks_leave_little_idle(name: str) -> None:
+    """After a burst, and around items that take far longer: reckoned in virtual time, and the same anywhere."""
+    seconds, how = bursts.QUESTIONS[name]
+    share, chunks = bursts.idle_share(seconds, 2, **how)
+    assert 0 <= share < 0.04
+    assert chunks < len(seconds) / 7
