@@ -81,10 +81,12 @@ def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tup
     from zpipe.core.claim import Schedule
     from zpipe.planned import PlannedSource
 
-    for option in ("then",):
-        if given.get(option):
-            first, other = (name.replace("_", "-") for name in (next(iter({**wishes, **limits})), option))
-            raise UsageError(f"--{first} and --{other} don't go together; give one of them")
+    if given.get("then"):
+        first = next(iter({**wishes, **limits})).replace("_", "-")
+        raise UsageError(
+            f"--{first} and --then don't go together: what goes next is chosen among the items of one task. "
+            "TASK,workers=N bounds a stage; or have two jobs, the output of one the --input of the other"
+        )
     per_key = [name for name in limits if name.endswith("_per_key")]
     if per_key and "rate_key" not in wishes:
         raise UsageError(f"--{per_key[0].replace('_', '-')} needs --rate-key, which says what the key of an item is")
