@@ -40,6 +40,7 @@ def open_journal(
         if origin.command and (journal.done.count or journal.staged or journal.state.stage != "open"):
             _check_same(journal, fingerprint, shown)
             return journal
+        typed = origin.line if origin.command and line[1:2] == ["resume"] else shlex.join(line)
         journal.begin(
             Origin(
                 fingerprint=fingerprint,
@@ -47,7 +48,7 @@ def open_journal(
                 command=command,
                 given=given,
                 folder=os.getcwd(),  # noqa: PTH109 - a text, as it is told and kept
-                line=shlex.join(line),
+                line=typed,
                 version=zpipe.__version__,
                 began=time.time(),
             )

@@ -56,6 +56,17 @@ def test_killed_again_and_again(zpipe: Zpipe, more: tuple[str, ...]) -> None:
     assert (zpipe.folder / "out").read_text().splitlines() == lines
 
 
+def test_the_command_is_told_that_began_the_job(zpipe: Zpipe) -> None:
+    """Also when nothing was done before it was killed, and it was gone on with."""
+    zpipe.allow(0)
+    for command in (JOB, ("resume", "j")):
+        node = zpipe.start(*command)
+        assert kill_once_it_has(zpipe, node, 1) == 0
+        (zpipe.folder / "noted").unlink()
+    said = json.loads(zpipe.run("journal", "show", "--json", "j").out)["command"]
+    assert said.startswith("zpipe run jobs:noted_nap")
+
+
 def test_to_a_pipe_all_of_it_comes_again(zpipe: Zpipe) -> None:
     """What went to standard output can't be taken back: it is given whole, from the journal and from new results."""
     job = (*JOB, "--ordered")
