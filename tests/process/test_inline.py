@@ -72,6 +72,7 @@ def test_what_needs_a_process_is_refused(zpipe: Zpipe) -> None:
     for options, said in (
         (("--timeout", "3"), "can't be stopped in this process"),
         (("--max-memory", "1G"), "give -w 1"),
+        (("--requires", "gpu"), "add --bind URL"),
         (("--max-tasks-per-worker", "3"), "give -w 1"),
         (("--then", "jobs:same,timeout=3"), "can't be stopped in this process"),
         (("--then", "jobs:nothing_like_it"), "nothing_like_it"),

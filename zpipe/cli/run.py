@@ -136,7 +136,7 @@ def command(**given: Any) -> None:
 
 
 def _check_inline(given: dict[str, Any]) -> None:
-    """Raise UsageError for what only the end of a worker's process can bring about."""
+    """Raise UsageError for what takes workers' processes."""
     from zpipe.errors import UsageError
 
     for option in ("--max-memory", "--max-tasks-per-worker"):
@@ -144,3 +144,5 @@ def _check_inline(given: dict[str, Any]) -> None:
             raise UsageError(
                 f"{option} and --workers 0: it is kept by ending a worker, of which there is none; give -w 1"
             )
+    if given["requires"] is not None:
+        raise UsageError("--requires and --workers 0: nobody has labels here; add --bind URL for workers that do")
