@@ -27,7 +27,7 @@ __all__ = ["content", "hashed", "of_function"]
 
 _SKIPPED = frozenset(
     {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__"}
-    | {"__slotnames__", "_abc_impl"}
+    | {"__slotnames__", "__annotations_cache__", "_abc_impl"}
 )
 """What a class has that is the same for all, tells nothing of what it does, or is made while a program runs."""
 
