@@ -85,7 +85,8 @@ def test_what_failed_in_each_stage_is_run_again(zpipe: Zpipe, folder: Path) -> N
         "    return found\n"
     )
     tasks = ("t.py:one", "--then", "t.py:two,chunk=3", "--then", "t.py:three")
-    zpipe.run("run", *tasks, "--input", "lines.txt", "-o", "out", "--journal", "j", "-w", 2, status=1)
+    how = ("-o", "out", "--journal", "j", "-w", 2, "--heartbeat", 60)
+    zpipe.run("run", *tasks, "--input", "lines.txt", *how, status=1)
     found = [json.loads(line) for line in (folder / "out").read_text().splitlines()]
     assert [record["error"]["message"] for record in found if "error" in record] == ["three"]
     zpipe.run("resume", "--failed", "j", status=1)
