@@ -7,6 +7,7 @@ loop then takes what there is.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
@@ -34,14 +35,15 @@ BREATH = 512
 _Chunk = tuple[int, "Sequence[Buffer] | BaseException"]
 
 
-class AsyncCalls:
+class AsyncCalls(ABC):
     """What is asked of `_pipe`, in the event loop behind `_door`."""
 
     _door: Door
 
     @property
+    @abstractmethod
     def _pipe(self) -> Pipeline | Options:
-        raise NotImplementedError
+        """Whose workers run it."""
 
     async def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Have `fn(*args, **kwargs)` called in a worker and return its result.
