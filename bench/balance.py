@@ -51,13 +51,13 @@ def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     """Sleep in zpipe, embedded."""
     from zpipe.core.policy import Policy
     from zpipe.core.spec import JobSpec
-    from zpipe.drive import run_job
-    from zpipe.folds import CallOutput
-    from zpipe.landing import Landing
-    from zpipe.progress import QuietProgress
-    from zpipe.sources import IterSource
-    from zpipe.tasks import describe
-    from zpipe.versions import our_versions
+    from zpipe.input.sources import IterSource
+    from zpipe.jobs.drive import run_job
+    from zpipe.net.versions import our_versions
+    from zpipe.output.folds import CallOutput
+    from zpipe.output.landing import Landing
+    from zpipe.report.progress import QuietProgress
+    from zpipe.running.tasks import describe
 
     spans: list[tuple[float, float]] = []
     chunks: list[int] = []

@@ -23,9 +23,11 @@ import harness
 from tasks import noop
 
 import zpipe
-from zpipe import link, runner, serialize
+from zpipe import serialize
 from zpipe.core import wire
 from zpipe.core.spec import JobSpec, TaskSpec
+from zpipe.net import link
+from zpipe.running import runner
 
 WORKERS = 2
 

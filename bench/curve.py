@@ -47,7 +47,7 @@ def same(payload: bytes) -> bytes:
 def through_zpipe(size: int, items: int, keyed: bool) -> Checked:
     """A map on a pipeline with one worker."""
     import zpipe
-    from zpipe import keys
+    from zpipe.net import keys
 
     with tempfile.TemporaryDirectory(prefix="zpipe-bench-") as folder:
         path = Path(folder) / "key"

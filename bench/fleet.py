@@ -14,10 +14,10 @@ from typing import Any
 
 import zmq
 
-from zpipe import link
 from zpipe.core import coding, wire
-from zpipe.loop import Loop
-from zpipe.versions import our_versions
+from zpipe.net import link
+from zpipe.net.loop import Loop
+from zpipe.net.versions import our_versions
 
 __all__ = ["Fleet"]
 

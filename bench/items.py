@@ -24,9 +24,9 @@ SIZES = tuple(10**n for n in range(4, 9))
 
 def be_job(items: int) -> None:
     """Be the whole job; print what it took."""
-    from zpipe.drive import run_job
-    from zpipe.folds import CallOutput
-    from zpipe.landing import Landing
+    from zpipe.jobs.drive import run_job
+    from zpipe.output.folds import CallOutput
+    from zpipe.output.landing import Landing
 
     tally, largest = Tally(items), 0.0
     source, spec, policy, progress = job(items, ranges=True)

@@ -26,7 +26,7 @@ import msgspec
 from harness import Checked
 
 from zpipe.core.ranges import RangeSet
-from zpipe.journal import Batch, Journal
+from zpipe.output.journal import Batch, Journal
 
 WANTED = 0.7
 """What a job with a journal must reach of one without."""

@@ -51,7 +51,7 @@ class Sum:
     """A fold that notes this process's memory at the first and the last tenth's end."""
 
     def __init__(self, items: int) -> None:
-        from zpipe.folds import FoldOutput
+        from zpipe.output.folds import FoldOutput
 
         self.fold = FoldOutput(operator.add)
         self.encoding = self.fold.encoding
@@ -82,9 +82,9 @@ class Sum:
 def _job(items: int) -> tuple[Noted, Any, Any]:
     from zpipe.core.policy import Policy
     from zpipe.core.spec import JobSpec
-    from zpipe.sources import IterSource
-    from zpipe.tasks import describe
-    from zpipe.versions import our_versions
+    from zpipe.input.sources import IterSource
+    from zpipe.net.versions import our_versions
+    from zpipe.running.tasks import describe
 
     spec = JobSpec(describe(f"{HERE / 'tasks.py'}:noop"))
     return Noted(IterSource(range(items), "range"), items), spec, Policy(our_versions(), expect=WORKERS)
@@ -92,10 +92,10 @@ def _job(items: int) -> tuple[Noted, Any, Any]:
 
 def be(role: str, items: int, chunk: int | None, url: str) -> None:
     """Be one of the processes; print what was noted."""
-    from zpipe.drive import run_job, run_ventilator
-    from zpipe.drive_sink import run_sink
-    from zpipe.landing import Landing
-    from zpipe.progress import QuietProgress
+    from zpipe.jobs.drive import run_job, run_ventilator
+    from zpipe.jobs.sink import run_sink
+    from zpipe.output.landing import Landing
+    from zpipe.report.progress import QuietProgress
 
     quiet = QuietProgress(sys.stderr)
     output = Sum(items)

@@ -48,10 +48,10 @@ def job(items: int, ranges: bool, expect: int = WORKERS) -> tuple[Any, Any, Any,
     """Return what runs no-ops over numbers: the source, the job, its policy and its progress."""
     from zpipe.core.policy import Policy
     from zpipe.core.spec import JobSpec
-    from zpipe.progress import QuietProgress
-    from zpipe.sources import IterSource
-    from zpipe.tasks import describe
-    from zpipe.versions import our_versions
+    from zpipe.input.sources import IterSource
+    from zpipe.net.versions import our_versions
+    from zpipe.report.progress import QuietProgress
+    from zpipe.running.tasks import describe
 
     source = IterSource(range(items) if ranges else Numbers(items), "numbers")
     return source, JobSpec(describe(NOOP)), Policy(our_versions(), expect=expect), QuietProgress(sys.stderr)
@@ -59,9 +59,9 @@ def job(items: int, ranges: bool, expect: int = WORKERS) -> tuple[Any, Any, Any,
 
 def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
     """Run a whole job from this process: what `zpipe run` does."""
-    from zpipe.drive import run_job
-    from zpipe.folds import CallOutput
-    from zpipe.landing import Landing
+    from zpipe.jobs.drive import run_job
+    from zpipe.output.folds import CallOutput
+    from zpipe.output.landing import Landing
 
     tally = Tally(items)
     source, spec, policy, progress = job(items, ranges)
@@ -72,7 +72,7 @@ def embedded(items: int, chunk: int | None, ranges: bool) -> Checked:
 
 def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
     """Be the ventilator of `separate`: say when the first item was taken."""
-    from zpipe.drive import run_ventilator
+    from zpipe.jobs.drive import run_ventilator
 
     source, spec, policy, progress = job(items, ranges)
     first = First(source)
@@ -82,10 +82,10 @@ def be_ventilator(url: str, items: int, chunk: int, ranges: bool) -> None:
 
 def be_sink(url: str, bind: str, items: int) -> None:
     """Be the sink of `separate`: say when the last value came, and what came."""
-    from zpipe.drive_sink import run_sink
-    from zpipe.folds import CallOutput
-    from zpipe.landing import Landing
-    from zpipe.progress import QuietProgress
+    from zpipe.jobs.sink import run_sink
+    from zpipe.output.folds import CallOutput
+    from zpipe.output.landing import Landing
+    from zpipe.report.progress import QuietProgress
 
     tally = Tally(items)
     run_sink(Landing(CallOutput(tally.add)), QuietProgress(sys.stderr), url=url, bind=bind)

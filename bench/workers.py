@@ -37,9 +37,9 @@ OF_TEN = 0.8
 
 def be_node(count: int, chunks: int, seconds: float) -> None:
     """Be ventilator and sink of a fleet; print how long it took, and the processor time."""
-    from zpipe.drive import run_job
-    from zpipe.folds import CallOutput
-    from zpipe.landing import Landing
+    from zpipe.jobs.drive import run_job
+    from zpipe.output.folds import CallOutput
+    from zpipe.output.landing import Landing
 
     tally = Tally(chunks)
     source, spec, policy, progress = job(chunks, ranges=False, expect=count)

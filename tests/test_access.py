@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zpipe import access, keys
+from zpipe.net import access, keys
 
 
 def passwd(folder: Path, *rows: str) -> Path:

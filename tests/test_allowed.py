@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from zpipe import tasks
-from zpipe.allowed import Allowed, check, implied, parse
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import TaskError, UsageError
+from zpipe.running import tasks
+from zpipe.running.allowed import Allowed, check, implied, parse
 
 MODULE = """
 from os import system

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from zpipe.cache import LATE, Fallible, Outcomes, Unavailable
+from zpipe.caching.cache import LATE, Fallible, Outcomes, Unavailable
+from zpipe.caching.redis import RedisOutcomes, is_redis
 from zpipe.errors import UsageError
-from zpipe.redis_cache import RedisOutcomes, is_redis
 
 A, B, C = (bytes([n]) * 16 for n in (1, 2, 3))
 
@@ -80,7 +80,7 @@ def test_much_that_is_to_go_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.
     shelf.close()
     now = time.time() + 101
     monkeypatch.setattr(time, "time", lambda: now)
-    monkeypatch.setattr("zpipe.cache.MOMENT", -1.0)
+    monkeypatch.setattr("zpipe.caching.cache.MOMENT", -1.0)
     for left in (1500, 1000):
         hurried = Outcomes(path)
         assert hurried.count() == left

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zpipe.cache import Outcomes, Unavailable
+from zpipe.caching.cache import Outcomes, Unavailable
 from zpipe.errors import UsageError
 
 

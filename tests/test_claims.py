@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from zpipe.claims import Claims, field, rate, schedule, seconds
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import PLAIN, Claim, Rate, Schedule
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import SourceError, UsageError
-from zpipe.parked import load
-from zpipe.planned import PlannedSource
+from zpipe.input.sources import IterSource
+from zpipe.schedule.claims import Claims, field, rate, schedule, seconds
+from zpipe.schedule.parked import load
+from zpipe.schedule.planned import PlannedSource
 from zpipe.serialize import loads
-from zpipe.sources import IterSource
 
 SPEC = JobSpec(TaskSpec("import", "a:b"))
 

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zpipe import context
-from zpipe.child import Child
-from zpipe.commands import CommandTask
 from zpipe.errors import CommandFailed, TaskError
+from zpipe.running.child import Child
+from zpipe.running.commands import CommandTask
 
 SHOW = r"printf '%s\0'"
 """A command that prints its arguments."""

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from zpipe import condition, held, maps
-from zpipe import futures as own_futures
-from zpipe.condition import Condition, Flag
+from zpipe.api import condition, held, maps
+from zpipe.api import futures as own_futures
+from zpipe.api.condition import Condition, Flag
+from zpipe.api.functions import Function
+from zpipe.api.futures import PipelineFuture
 from zpipe.core.chunking import Chunker
 from zpipe.core.spec import TaskSpec
-from zpipe.functions import Function
-from zpipe.futures import PipelineFuture
 
 PATIENCE = 120.0
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from zpipe.caching.digests import content, digest, of_task
 from zpipe.core.spec import TaskSpec
-from zpipe.digests import content, digest, of_task
 
 ODD = [1, 1.0, True, "1", b"1", None, (1, 2), [1, 2], (1, (2,)), ((1,), 2), {"a": 1}, {"a": "1"}, {1, 2}, 2**70, -1, ""]
 
@@ -24,7 +24,7 @@ def test_different_items_have_different_content() -> None:
 def test_equal_items_have_equal_content() -> None:
     """Whatever order a dict's keys are in, and in another process too."""
     assert content({"a": 1, "b": [2.5]}) == content({"b": [2.5], "a": 1})
-    script = "from zpipe.digests import digest; print(digest(b'x', ({'b': 1, 'a': None}, 'ü')).hex())"
+    script = "from zpipe.caching.digests import digest; print(digest(b'x', ({'b': 1, 'a': None}, 'ü')).hex())"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     made = digest(b"x", ({"a": None, "b": 1}, "ü"))
     assert made is not None

@@ -12,9 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zpipe import outcomes, serialize
-from zpipe.claimed import UNKNOWN, Claimed
-from zpipe.claims import Claims
+from zpipe import serialize
+from zpipe.api.claimed import UNKNOWN, Claimed
+from zpipe.api.functions import Function
+from zpipe.api.futures import PipelineFuture
+from zpipe.api.maps import MapCall
+from zpipe.api.results import unpacked
+from zpipe.api.work import Work
 from zpipe.core.agenda import AHEAD
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
@@ -23,13 +27,10 @@ from zpipe.core.ledger import Ledger
 from zpipe.core.spec import TaskSpec
 from zpipe.core.wire import Receipt
 from zpipe.errors import UsageError
-from zpipe.functions import Function
-from zpipe.futures import PipelineFuture
-from zpipe.maps import MapCall
-from zpipe.parked import load
-from zpipe.results import unpacked
-from zpipe.terms import terms
-from zpipe.work import Work
+from zpipe.jobs.terms import terms
+from zpipe.running import outcomes
+from zpipe.schedule.claims import Claims
+from zpipe.schedule.parked import load
 
 NOBODY = SimpleNamespace(look=lambda: None, lend=lambda *_: None, on_done=lambda _: None)
 

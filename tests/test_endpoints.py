@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zpipe import endpoints
 from zpipe.errors import UsageError
+from zpipe.net import endpoints
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpipe.figures import Figures, Throughput, round_trips, size_text
+from zpipe.measuring.figures import Figures, Throughput, round_trips, size_text
 
 LOAD = Throughput(payload=1 << 16, chunk=None, items=3200, chunks=100, seconds=2.0, checked=4000)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from zpipe.core.fingerprint import differences, fingerprint
 from zpipe.core.spec import JobSpec, TaskSpec
-from zpipe.fingerprint import differences, fingerprint
 
 
 def of(text: bytes = b"def f(x): ...", items: str = "--range 9", **more: object) -> dict[str, str]:

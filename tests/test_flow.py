@@ -17,17 +17,17 @@ from zpipe import serialize
 from zpipe.cli import stages as cli_stages
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.core.wire import Failure, Result
-from zpipe.deadletters import by_stage
 from zpipe.errors import OutputError, UsageError
-from zpipe.flow import Flow, StagePlan
-from zpipe.journal import Journal, Origin
-from zpipe.landing import Landing
-from zpipe.outputs import FileOutput
-from zpipe.packing import join, split, take_number
-from zpipe.recorder import Recorder
-from zpipe.sources import IterSource
-from zpipe.stageoutlet import StageOutlet
-from zpipe.staging import Staging, read_letters
+from zpipe.input.sources import IterSource
+from zpipe.output.deadletters import by_stage
+from zpipe.output.journal import Journal, Origin
+from zpipe.output.landing import Landing
+from zpipe.output.outputs import FileOutput
+from zpipe.output.recorder import Recorder
+from zpipe.running.packing import join, split, take_number
+from zpipe.stages.flow import Flow, StagePlan
+from zpipe.stages.outlet import StageOutlet
+from zpipe.stages.staging import Staging, read_letters
 
 
 class Loop:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from zpipe import data, serialize
 from zpipe.core.spec import Codec
 from zpipe.errors import OutputError, UsageError
-from zpipe.folds import CallOutput, Fold, FoldOutput
-from zpipe.outputs import FileOutput, open_output
+from zpipe.output.folds import CallOutput, Fold, FoldOutput
+from zpipe.output.outputs import FileOutput, open_output
 
 CaptureBytes = pytest.CaptureFixture[bytes]
 

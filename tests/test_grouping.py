@@ -13,9 +13,9 @@ import pytest
 from zpipe import serialize
 from zpipe.cli.output import fold
 from zpipe.errors import OutputError, UsageError
-from zpipe.folds import Fold
-from zpipe.grouping import Grouping, field
-from zpipe.outputs import open_output
+from zpipe.output.folds import Fold
+from zpipe.output.grouping import Grouping, field
+from zpipe.output.outputs import open_output
 
 ROWS = [{"k": "b", "n": 1}, {"k": "a", "n": 2}, {"k": "b", "n": 3}]
 

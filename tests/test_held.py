@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zpipe.held import Held
+from zpipe.api.held import Held
 
 
 class Struck(Exception):

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from zpipe.identity import content, of_function
+from zpipe.caching.identity import content, of_function
 
 CLASS = "class C:\n def m(s):"
 
@@ -100,8 +100,8 @@ def test_what_a_try_is_around_counts() -> None:
 
 SCRIPT = """
 import dataclasses, sys
-from zpipe.digests import digest
-from zpipe.identity import of_function
+from zpipe.caching.digests import digest
+from zpipe.caching.identity import of_function
 @dataclasses.dataclass
 class Point:
     x: int

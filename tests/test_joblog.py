@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from zpipe import serialize
-from zpipe.commands import CommandTask
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.core.wire import Chunk, Fate
-from zpipe.joblog import HEADER
-from zpipe.runner import Outcome, Runner
+from zpipe.running.commands import CommandTask
+from zpipe.running.joblog import HEADER
+from zpipe.running.runner import Outcome, Runner
 
 
 def run(task: TaskSpec, items: list[object], **chunk: object) -> list[list[str]]:

@@ -19,20 +19,20 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zpipe import journal as journals
 from zpipe import serialize
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Failure, Finished, Receipt, Result
 from zpipe.errors import OutputError, UsageError
-from zpipe.folds import FoldOutput
-from zpipe.journal import Batch, Journal, Mark, Origin, State
-from zpipe.landing import Landing
-from zpipe.loop import Loop
-from zpipe.outlet import Outlet
-from zpipe.outputs import FileOutput, Output
-from zpipe.partials import stands
-from zpipe.recorder import Recorder
-from zpipe.sink import Sink
+from zpipe.net.loop import Loop
+from zpipe.nodes.sink import Sink
+from zpipe.output import journal as journals
+from zpipe.output.folds import FoldOutput
+from zpipe.output.journal import Batch, Journal, Mark, Origin, State
+from zpipe.output.landing import Landing
+from zpipe.output.outlet import Outlet
+from zpipe.output.outputs import FileOutput, Output
+from zpipe.output.partials import stands
+from zpipe.output.recorder import Recorder
 
 
 def result(start: int, stop: int, failures: Sequence[int] = ()) -> Result:

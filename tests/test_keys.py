@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpipe import keys
 from zpipe.errors import UsageError
-from zpipe.slot import Config
+from zpipe.net import keys
+from zpipe.nodes.slot import Config
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from zpipe.memory import Memory
-from zpipe.slots import ended
+from zpipe.nodes.memory import Memory
+from zpipe.nodes.slots import ended
 
 
 def test_each_kill_by_the_kernel_explains_one_death(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from zpipe import outcomes, serialize
+from zpipe import serialize
 from zpipe.core.wire import Failure
+from zpipe.running import outcomes
 
 
 class Picky(Exception):

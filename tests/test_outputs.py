@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from zpipe import outputs
 from zpipe.errors import OutputError, UsageError
-from zpipe.outputs import FileOutput, OutputClosed, StreamOutput, open_output
+from zpipe.output import outputs
+from zpipe.output.outputs import FileOutput, OutputClosed, StreamOutput, open_output
 
 CaptureBytes = pytest.CaptureFixture[bytes]
 
@@ -107,7 +107,7 @@ class TestFile:
     def test_killed(self, path: Path) -> None:
         """A run that is killed between write and finish leaves the name free and the records beside it."""
         script = (
-            "import sys, time\nfrom zpipe.outputs import FileOutput\n"
+            "import sys, time\nfrom zpipe.output.outputs import FileOutput\n"
             "output = FileOutput(sys.argv[1], 'json')\noutput.write([b'1\\n'])\noutput.flush()\n"
             "print('ready', flush=True)\ntime.sleep(60)\n"
         )

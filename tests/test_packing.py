@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zpipe
-from zpipe import packing, serialize, tasks
+from zpipe import serialize
 from zpipe.core.spec import Codec, Encoding, JobSpec, TaskSpec
 from zpipe.core.wire import Chunk
 from zpipe.errors import WireError
-from zpipe.runner import Runner
-from zpipe.stagerunner import StageRunner
-from zpipe.stopwatch import Stopwatch
+from zpipe.running import packing, tasks
+from zpipe.running.runner import Runner
+from zpipe.running.stagerunner import StageRunner
+from zpipe.running.stopwatch import Stopwatch
 
 
 def some(count: int) -> Iterator[Any]:

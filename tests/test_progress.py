@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpipe.progress import (
+from zpipe.report.progress import (
     BarProgress,
     LineProgress,
     Progress,
@@ -25,7 +25,7 @@ from zpipe.progress import (
     make_progress,
     rate_text,
 )
-from zpipe.summary import Summary
+from zpipe.report.summary import Summary
 
 RUNNING = Snapshot(done=12_345, failed=2, total=50_000, exact=True, workers=4, elapsed=10.0, started=True)
 WAITING = Snapshot(note="waiting for workers: none has joined; start one with: zpipe worker tcp://head:5557")
@@ -460,7 +460,7 @@ class TestChoice:
     def test_rich_is_not_imported_for_lines(self) -> None:
         """Only a bar pays for rich."""
         script = (
-            "import io, sys\nfrom zpipe.progress import *\n"
+            "import io, sys\nfrom zpipe.report.progress import *\n"
             "progress = make_progress(False, io.StringIO())\nprogress.update(Snapshot(started=True), 0.0)\n"
             "progress.update(Snapshot(started=True), 9.0)\nprogress.say('x')\nprogress.close(Snapshot())\n"
             "sys.exit('rich' in sys.modules)\n"

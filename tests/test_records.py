@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zpipe import records, serialize
-from zpipe.records import Batch, encode
-from zpipe.traces import message_text
+from zpipe import serialize
+from zpipe.running import records
+from zpipe.running.records import Batch, encode
+from zpipe.running.traces import message_text
 
 MB = 1024 * 1024
 LIMIT = 256 * MB

@@ -16,15 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zpipe
-from zpipe import context, data, outcomes, serialize
-from zpipe.allowed import Allowed
+from zpipe import context, data, serialize
 from zpipe.core import wire
 from zpipe.core.spec import Codec, Encoding, ItemKind, JobSpec, TaskSpec
 from zpipe.core.wire import Chunk, Failure
 from zpipe.errors import TaskError, WireError
-from zpipe.runner import Outcome, Runner, set_up
-from zpipe.sources import pack
-from zpipe.stopwatch import Stopwatch
+from zpipe.input.sources import pack
+from zpipe.running import outcomes
+from zpipe.running.allowed import Allowed
+from zpipe.running.runner import Outcome, Runner, set_up
+from zpipe.running.stopwatch import Stopwatch
 
 TASKS = '''
 """Tasks for tests."""

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from zpipe import serialize
 from zpipe.errors import SourceError
-from zpipe.feeder import FeederSource
-from zpipe.lines import LineSource, open_lines
-from zpipe.sources import Batch, IterSource
+from zpipe.input.feeder import FeederSource
+from zpipe.input.lines import LineSource, open_lines
+from zpipe.input.sources import Batch, IterSource
 
 COUNT = 300
 

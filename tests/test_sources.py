@@ -24,12 +24,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zpipe import feeder, lines, sources
 from zpipe.errors import SourceError, UsageError
-from zpipe.feeder import FeederSource, callable_source, glob_source
-from zpipe.lines import Cutter, LineSource, open_lines
+from zpipe.input import feeder, lines, sources
+from zpipe.input.feeder import FeederSource, callable_source, glob_source
+from zpipe.input.lines import Cutter, LineSource, open_lines
+from zpipe.input.sources import Batch, IterSource, Source, parse_range
 from zpipe.serialize import loads
-from zpipe.sources import Batch, IterSource, Source, parse_range
 
 DEADLINE = 60.0
 
@@ -415,7 +415,7 @@ class TestRegularFile:
                 raise OSError(5, "Input/output error")
             return real(fd, size)
 
-        monkeypatch.setattr("zpipe.lines.os.read", read)
+        monkeypatch.setattr("zpipe.input.lines.os.read", read)
         with stored(b"1\n2\n3\n4\n5\n6\n", tmp_path, block=4) as source:
             batch = source.take(10)
             assert batch is not None
@@ -574,7 +574,7 @@ class TestPipe:
         with piped() as (source, write, _):
             write(b"1\n")
             with monkeypatch.context() as patch:
-                patch.setattr("zpipe.lines.os.read", read)
+                patch.setattr("zpipe.input.lines.os.read", read)
                 assert source.take(1) is None
             assert not source.exhausted
             assert source.take(1) is not None
@@ -616,7 +616,7 @@ class TestOpening:
         def refuse(*_: object) -> int:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr("zpipe.lines._open_without_waiting", refuse)
+        monkeypatch.setattr("zpipe.input.lines._open_without_waiting", refuse)
         with pytest.raises(UsageError, match=r"secret: Permission denied: ask for leave"):
             open_lines(tmp_path / "secret")
 
@@ -641,7 +641,7 @@ class TestOpening:
         """A dash is standard input, a pipe here, and it is left open."""
         code = """
             import os
-            from zpipe.lines import open_lines
+            from zpipe.input.lines import open_lines
             source = open_lines("-")
             source.start(lambda: None)
             while not source.exhausted:
@@ -659,7 +659,7 @@ class TestOpening:
 
     def test_refuses_standard_input_that_is_closed(self) -> None:
         """A process without standard input is told so."""
-        code = "from zpipe.lines import open_lines\nopen_lines('-')"
+        code = "from zpipe.input.lines import open_lines\nopen_lines('-')"
         done = subprocess.run(
             ["sh", "-c", 'exec "$0" -c "$1" <&-', sys.executable, code], capture_output=True, timeout=DEADLINE
         )
@@ -1168,7 +1168,7 @@ class TestFeederSource:
         """The interpreter ends although the thread is blocked, closed or not."""
         code = f"""
             import threading
-            from zpipe.feeder import FeederSource
+            from zpipe.input.feeder import FeederSource
             begun = threading.Event()
             def items():
                 begun.set()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zpipe import stock
-from zpipe.cache import MARK, Outcomes
+from zpipe.caching import stock
+from zpipe.caching.cache import MARK, Outcomes
 from zpipe.errors import UsageError
 
 

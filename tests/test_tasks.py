@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from zpipe import serialize, tasks
-from zpipe.commands import CommandTask
+from zpipe import serialize
 from zpipe.core.spec import TaskSpec
 from zpipe.errors import TaskError
+from zpipe.running import tasks
+from zpipe.running.commands import CommandTask
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from itertools import count, islice
 import pytest
 
 from zpipe.errors import UsageError
-from zpipe.ticks import LOOK, cron_source, every_source, local_zone, on_time
+from zpipe.input.ticks import LOOK, cron_source, every_source, local_zone, on_time
 
 START = datetime(2030, 1, 1, 12, 0, tzinfo=timezone.utc)
 

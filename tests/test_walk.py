@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zpipe.walk import matches
+from zpipe.input.walk import matches
 
 PATTERNS = [
     "*", "**", "*.txt", "**/*.txt", "sub/*", "sub/**", "sub/**/*.txt", "*/*/*", ".*", ".git/*", "**/.*", "[ab].*",

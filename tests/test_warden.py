@@ -11,8 +11,8 @@ from math import inf
 import pytest
 
 from zpipe import context
-from zpipe.stopwatch import Stopwatch, can_measure
-from zpipe.warden import LEAST, LOOK, Warden, resident
+from zpipe.nodes.warden import LEAST, LOOK, Warden, resident
+from zpipe.running.stopwatch import Stopwatch, can_measure
 
 
 class Desk:
@@ -34,7 +34,7 @@ class Desk:
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory can be told of here, whatever the system."""
-    monkeypatch.setattr("zpipe.stopwatch.can_measure", lambda: True)
+    monkeypatch.setattr("zpipe.running.stopwatch.can_measure", lambda: True)
 
 
 def test_without_limits_nobody_looks() -> None:

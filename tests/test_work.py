@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from zpipe.api.work import Work
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.core.wire import Result
-from zpipe.work import Work
 
 
 class Receiver:

@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zpipe.async_pipeline import AsyncPipeline
+    from zpipe.api.async_pipeline import AsyncPipeline
+    from zpipe.api.oneliners import first, imap_unordered, reduce, starmap
+    from zpipe.api.oneliners import map as map  # noqa: A004 - zpipe.map stands in for the built-in, by its full name
+    from zpipe.api.pipeline import Pipeline
     from zpipe.broken import BrokenPipeline, WorkerLost
     from zpipe.context import Context, current
     from zpipe.errors import Reject, RemoteTraceback, Retry, ZpipeError
-    from zpipe.oneliners import first, imap_unordered, reduce, starmap
-    from zpipe.oneliners import map as map  # noqa: A004 - zpipe.map stands in for the built-in, by its full name
-    from zpipe.pipeline import Pipeline
 
 # Not "map": `from zpipe import *` must not put it in the place of the built-in.
 __all__ = [
@@ -39,21 +39,21 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AsyncPipeline": "zpipe.async_pipeline",
+    "AsyncPipeline": "zpipe.api.async_pipeline",
     "BrokenPipeline": "zpipe.broken",
     "Context": "zpipe.context",
-    "Pipeline": "zpipe.pipeline",
+    "Pipeline": "zpipe.api.pipeline",
     "Reject": "zpipe.errors",
     "RemoteTraceback": "zpipe.errors",
     "Retry": "zpipe.errors",
     "WorkerLost": "zpipe.broken",
     "ZpipeError": "zpipe.errors",
     "current": "zpipe.context",
-    "first": "zpipe.oneliners",
-    "imap_unordered": "zpipe.oneliners",
-    "map": "zpipe.oneliners",
-    "reduce": "zpipe.oneliners",
-    "starmap": "zpipe.oneliners",
+    "first": "zpipe.api.oneliners",
+    "imap_unordered": "zpipe.api.oneliners",
+    "map": "zpipe.api.oneliners",
+    "reduce": "zpipe.api.oneliners",
+    "starmap": "zpipe.api.oneliners",
 }
 
 

@@ -28,10 +28,10 @@ from joblib.parallel import (  # type: ignore[import-untyped]
     register_parallel_backend,
 )
 
+from zpipe.api.exits import INTERRUPTED
+from zpipe.api.pipeline import Pipeline
 from zpipe.context import current
 from zpipe.core.chunking import Chunker
-from zpipe.exits import INTERRUPTED
-from zpipe.pipeline import Pipeline
 
 __all__ = ["ZpipeBackend", "shutdown"]
 

@@ -16,13 +16,13 @@ from functools import partial
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import Any, cast
 
-from zpipe.condition import Flag
+from zpipe.api.condition import Flag
+from zpipe.api.exits import INTERRUPTED
+from zpipe.api.maps import MapCall
+from zpipe.api.pipeline import Pipeline
+from zpipe.api.results import unpacked
 from zpipe.core.spec import Call
 from zpipe.core.wire import Buffer
-from zpipe.exits import INTERRUPTED
-from zpipe.maps import MapCall
-from zpipe.pipeline import Pipeline
-from zpipe.results import unpacked
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool"]
 

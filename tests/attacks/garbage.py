@@ -11,7 +11,7 @@ import msgspec
 from zpipe.core import coding, wire
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.errors import WireError
-from zpipe.versions import our_versions
+from zpipe.net.versions import our_versions
 
 __all__ = ["KINDS", "harmless", "message", "mutated", "noise"]
 

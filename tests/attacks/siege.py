@@ -17,8 +17,8 @@ from attacks import raw
 from attacks.garbage import message
 from process.tools import LOCAL, Node, Zpipe, free_port, values, wait_until
 
-from zpipe import keys, security
 from zpipe.core import coding, wire
+from zpipe.net import keys, security
 
 __all__ = ["ATTACKS", "Siege"]
 

@@ -18,7 +18,7 @@ from pipeline import chores
 from process.tools import PATIENCE
 
 import zpipe
-from zpipe.async_calls import Door
+from zpipe.api.async_calls import Door
 
 Body = Callable[[zpipe.AsyncPipeline], Awaitable[Any]]
 

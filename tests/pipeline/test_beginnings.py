@@ -11,7 +11,7 @@ from pipeline import chores
 from process.tools import wait_until
 
 import zpipe
-from zpipe.engine import Engine
+from zpipe.api.engine import Engine
 
 
 def test_an_interrupt_while_a_pipeline_begins(monkeypatch: pytest.MonkeyPatch) -> None:

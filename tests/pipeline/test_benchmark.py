@@ -8,10 +8,11 @@ import pytest
 from pipeline import chores
 
 import zpipe
-from zpipe import benchmark, coded, data
-from zpipe.benchmark import Payloads, Plan, await_workers, measure
+from zpipe import data
 from zpipe.core.spec import Codec
 from zpipe.errors import UsageError, ZpipeError
+from zpipe.measuring import benchmark, coded
+from zpipe.measuring.benchmark import Payloads, Plan, await_workers, measure
 
 
 def silent(text: str, lasting: bool) -> None:

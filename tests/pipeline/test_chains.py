@@ -19,7 +19,7 @@ from pipeline.test_map import Source
 from process.tools import wait_until
 
 import zpipe
-from zpipe.results import Results
+from zpipe.api.results import Results
 
 Stage = tuple[str, Callable[[Any], Any]]
 

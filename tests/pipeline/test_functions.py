@@ -18,7 +18,7 @@ from pipeline import chores
 from process.tools import PATIENCE, Node, Zpipe, marked, wait_until
 
 import zpipe
-from zpipe.functions import KEPT, KEPT_BYTES, Functions
+from zpipe.api.functions import KEPT, KEPT_BYTES, Functions
 
 
 def test_any_callable_can_be_sent(pipe: zpipe.Pipeline) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import zpipe
-from zpipe import outcomes
+from zpipe.api.functions import Function
+from zpipe.api.maps import LIGHT, MapCall
+from zpipe.api.results import Results
 from zpipe.core.chunking import Chunker
 from zpipe.core.spec import TaskSpec
-from zpipe.functions import Function
-from zpipe.maps import LIGHT, MapCall
-from zpipe.results import Results
+from zpipe.running import outcomes
 
 
 def call(count: int, **options: Any) -> MapCall:

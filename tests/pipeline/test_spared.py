@@ -10,7 +10,7 @@ from pipeline import chores
 from process.tools import wait_until
 
 import zpipe
-from zpipe.cache import Outcomes
+from zpipe.caching.cache import Outcomes
 
 
 def note(path: str, item: int, more: int = 0) -> int:
@@ -98,13 +98,13 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
 
 def test_what_was_found_is_kept_while_nothing_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipeline that idles and is killed has lost nothing: whatever waits to be written is due soon."""
-    monkeypatch.setattr("zpipe.cache.LATE", 60.0)
+    monkeypatch.setattr("zpipe.caching.cache.LATE", 60.0)
     with zpipe.Pipeline(cache=tmp_path / "c", inline=True) as pipe:
         assert pipe.submit(abs, -1).result() == 1
         ventilator, cache = pipe._engine._ventilator, Outcomes(str(tmp_path / "c"))
         pipe.submit(abs, -1).result()  # its receipt has been seen to
         assert cache.count() == 0
-        monkeypatch.setattr("zpipe.cache.LATE", 0.0)
+        monkeypatch.setattr("zpipe.caching.cache.LATE", 0.0)
         ventilator.deadline()
         assert cache.count() == 1
         cache.close()

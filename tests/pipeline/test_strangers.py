@@ -20,11 +20,12 @@ from attacks import raw
 from process.tools import PATIENCE, wait_until
 
 import zpipe
-from zpipe import keys, link, security, serialize
+from zpipe import serialize
 from zpipe.core import coding, wire
 from zpipe.errors import UsageError
-from zpipe.loop import Loop
-from zpipe.versions import our_versions
+from zpipe.net import keys, link, security
+from zpipe.net.loop import Loop
+from zpipe.net.versions import our_versions
 
 Dress = Callable[[Any], None]
 """What makes a socket a peer of a kind."""

@@ -22,7 +22,8 @@ def bombs(items: Any, *_: Any) -> Any:
 
 
 if __name__ == "__main__":
-    from zpipe import cli, data, sources
+    from zpipe import cli, data
+    from zpipe.input import sources
 
     if sys.argv[1] == "worker":
         data.dump = bomb  # type: ignore[assignment]

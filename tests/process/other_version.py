@@ -6,7 +6,8 @@ import sys
 
 import msgspec
 
-from zpipe import cli, versions
+from zpipe import cli
+from zpipe.net import versions
 
 field, value, *args = sys.argv[1:]
 true = versions.our_versions()

@@ -216,7 +216,7 @@ def test_a_reducer_that_raises(zpipe: Zpipe) -> None:
     node = zpipe.run(*job, "--workers", "2", status=1)
     assert "the reducer bad_reducer raised ValueError: no more" in node.err
     assert "jobs.py" in node.err
-    assert "zpipe/outputs.py" not in node.err
+    assert "zpipe/output/outputs.py" not in node.err
     assert not list(zpipe.folder.glob("out*"))
     node = zpipe.run("run", "jobs:same", "--range", "0:0", "--reduce", "operator:add", *FAST, status=1)
     assert "nothing to fold: no item gave a value; give an initial value (--initial)" in node.err
@@ -229,7 +229,7 @@ def test_a_source_that_fails_part_way(zpipe: Zpipe) -> None:
     )
     assert "jobs:broken_source failed at item 3: OSError: the source broke" in node.err
     assert "jobs.py" in node.err
-    assert "zpipe/feeder.py" not in node.err
+    assert "zpipe/input/feeder.py" not in node.err
     assert values((zpipe.folder / "out.partial").read_text()) == [0, 1, 2]
     assert not (zpipe.folder / "out").exists()
     node = zpipe.run("run", "jobs:same", "--source", "jobs:odd_source", *FAST, status=1)

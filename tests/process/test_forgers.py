@@ -10,8 +10,8 @@ from typing import Any
 import zmq
 from process.tools import LOCAL, PATIENCE, Zpipe, free_port, values, wait_until
 
-from zpipe import keys, security
 from zpipe.core import coding, wire
+from zpipe.net import keys, security
 
 
 @contextlib.contextmanager

@@ -100,7 +100,7 @@ def test_killed_between_the_last_commit_and_the_end(zpipe: Zpipe) -> None:
     whole = (zpipe.folder / "out").read_text()
     for stage in ("open", "closing"):
         (zpipe.folder / "edit.py").write_text(
-            "import contextlib, msgspec, sys; from zpipe.journal import Journal\n"
+            "import contextlib, msgspec, sys; from zpipe.output.journal import Journal\n"
             "journal = Journal('j')\n"
             f"journal.enter(msgspec.structs.replace(journal.state, stage={stage!r}))\n"
             "journal.close()\n"
@@ -147,7 +147,7 @@ def test_a_source_that_is_not_the_same(zpipe: Zpipe) -> None:
     """One that has fewer items than are done ends the job, and leaves it open; one with more is read to its end."""
     with (zpipe.folder / "edit.py").open("w") as edit:
         edit.write(
-            "import msgspec; from zpipe.journal import Journal\njournal = Journal('j')\n"
+            "import msgspec; from zpipe.output.journal import Journal\njournal = Journal('j')\n"
             "journal.enter(msgspec.structs.replace(journal.state, stage='open', total=None))\njournal.close()\n"
         )
     zpipe.run(*PIPED, text="1\n2\n3\n4\n5\n")

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from process.tools import LOCAL, PATIENCE, Zpipe, records, values, wait_until
 
-from zpipe.steering import ask, find
+from zpipe.jobs.steering import ask, find
 
 
 def rows(zpipe: Zpipe, *items: object) -> str:

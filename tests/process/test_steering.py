@@ -14,8 +14,8 @@ from process.tools import LINUX, LOCAL, PATIENCE, Node, Zpipe, records, wait_unt
 
 from zpipe.core.wire import State
 from zpipe.errors import UsageError, ZpipeError
-from zpipe.local import jobs_here
-from zpipe.steering import ask, find
+from zpipe.jobs.steering import ask, find
+from zpipe.nodes.local import jobs_here
 
 JOB = ("jobs:noted_slow", "--range", "0:1000", "--chunk", "1")
 

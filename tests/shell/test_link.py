@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import zmq
 
-from zpipe import link
 from zpipe.errors import UsageError
-from zpipe.loop import Loop
+from zpipe.net import link
+from zpipe.net.loop import Loop
 
 DEADLINE = 90.0
 
@@ -244,7 +244,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 HELD_UP = """
 import subprocess, sys, time, zmq
-from zpipe import link
+from zpipe.net import link
 
 sender = \"\"\"
 import sys, time, zmq

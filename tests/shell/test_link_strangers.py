@@ -14,11 +14,11 @@ import pytest
 import zmq
 from attacks import raw
 
-from zpipe import link
-from zpipe.borrowed import borrowed
 from zpipe.core.handshake import Fault
-from zpipe.loop import Loop
-from zpipe.security import Guard
+from zpipe.net import link
+from zpipe.net.borrowed import borrowed
+from zpipe.net.loop import Loop
+from zpipe.net.security import Guard
 
 DEADLINE = 90.0
 
@@ -161,8 +161,8 @@ def test_a_descriptor_that_is_another_s_by_now_is_left_alone(monkeypatch: pytest
         assert mine.fileno() != near.fileno()
     ends = os.pipe()
     closed: list[int] = []
-    monkeypatch.setattr("zpipe.borrowed.os.dup", lambda fd: ends[0] if fd == 1 << 20 else -1)
-    monkeypatch.setattr("zpipe.borrowed.os.close", closed.append)
+    monkeypatch.setattr("zpipe.net.borrowed.os.dup", lambda fd: ends[0] if fd == 1 << 20 else -1)
+    monkeypatch.setattr("zpipe.net.borrowed.os.close", closed.append)
     with pytest.raises(OSError, match="on non-socket"):
         borrowed(1 << 20)
     monkeypatch.undo()

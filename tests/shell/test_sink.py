@@ -7,13 +7,13 @@ import time
 import zmq
 from process.tools import wait_until
 
-from zpipe import link
 from zpipe.core import coding, wire
 from zpipe.core.horizon import Horizon
-from zpipe.landing import Landing
-from zpipe.loop import Loop
-from zpipe.outputs import NoOutput
-from zpipe.sink import Sink
+from zpipe.net import link
+from zpipe.net.loop import Loop
+from zpipe.nodes.sink import Sink
+from zpipe.output.landing import Landing
+from zpipe.output.outputs import NoOutput
 
 
 def test_a_sink_that_holds_too_much_takes_nothing_more_until_it_is_told() -> None:

@@ -132,7 +132,7 @@ def command(
     Workers give back what they get, so the figures are the limits of any job on this pipeline. First single items go
     there and back on an idle pipeline, then as many as it takes.
     """
-    from zpipe.benchmark import Plan, run
+    from zpipe.measuring.benchmark import Plan, run
 
     if bind is not None and transport is not None:
         raise UsageError(f"--transport {transport} is for workers of this machine; --bind {bind} says it already")
@@ -160,7 +160,7 @@ def command(
     if codec == "pickle":
         found = run(plan, tell, bind=bind, wanted=wait_workers, **how)
     else:
-        from zpipe.coded import run_coded
+        from zpipe.measuring.coded import run_coded
 
         found = run_coded(plan, tell, codec, **how)
     click.echo(found.json() if json_ else found.text())

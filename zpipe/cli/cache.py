@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="As a JSON object.")
 def show(path: str, json_: bool) -> None:
     """Tell what the cache PATH has: results and bytes, in all and by task, how often one was found, their age."""
-    from zpipe import stock
+    from zpipe.caching import stock
 
     click.echo(stock.shown(path, as_json=json_), nl=False)
 
@@ -41,7 +41,7 @@ def show(path: str, json_: bool) -> None:
 @click.option("--task", metavar="TASK", help="Only the results of this task, as it was named, of all its versions.")
 def clear(path: str, expired: bool, task: str | None) -> None:
     """Remove all results from the cache PATH, or some. What has expired goes in any case."""
-    from zpipe import stock
+    from zpipe.caching import stock
     from zpipe.errors import UsageError
 
     if expired and task is not None:

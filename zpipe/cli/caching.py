@@ -13,7 +13,7 @@ from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from zpipe.staging import Staging
+    from zpipe.stages.staging import Staging
 
 __all__ = ["Seconds", "options", "past", "plan"]
 
@@ -77,7 +77,7 @@ def options(function: F) -> F:
 
 def past(given: dict[str, Any], staging: Staging | None = None) -> str:
     """Return the file that keeps what became of a job's items beside its journal; empty if there is none."""
-    from zpipe.plans import past_path
+    from zpipe.jobs.plans import past_path
 
     return past_path(given.get("journal")) if any(_unique(given, staging)) else ""
 
@@ -90,9 +90,9 @@ def _unique(given: dict[str, Any], staging: Staging | None) -> list[bool]:
 
 def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None], staging: Staging | None = None) -> Any:
     """Return the plan that was asked for, None if none was. `staging`: of a job in stages. Raises UsageError."""
-    from zpipe import plans
-    from zpipe.commands import is_numbered
-    from zpipe.terms import Wishes
+    from zpipe.jobs import plans
+    from zpipe.jobs.terms import Wishes
+    from zpipe.running.commands import is_numbered
 
     unique = _unique(given, staging)
     if given["cache"] is None:
@@ -122,7 +122,7 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None], stagi
     key = plans.key_of(given["unique_by"]) if given["unique_by"] is not None else None
     if staging is None:
         return plans.make(wishes, plans.task_identity(spec), say, key)
-    from zpipe.stagesifting import StagedPlan
+    from zpipe.stages.sifting import StagedPlan
 
     made = plans.make(wishes, plans.stage_identity(staging.specs), say, key)
     assert made is not None

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from zpipe import endpoints
 from zpipe.core.policy import Halt, Policy
 from zpipe.core.spec import Codec, JobSpec
 from zpipe.errors import UsageError
+from zpipe.net import endpoints
 
 __all__ = ["fingerprint", "lane_ports", "open_source", "policy", "refuse_file", "spec"]
 
@@ -32,7 +32,7 @@ def open_source(
     **_: Any,
 ) -> Any:
     """Return the one source that was asked for. Raises UsageError."""
-    from zpipe import feeder, lines, sources
+    from zpipe.input import feeder, lines, sources
 
     given = {"--input": input, "--range": range_, "--glob": glob, "--source": source, "--resubmit": resubmit}
     given |= {"--every": every, "--cron": cron}
@@ -61,7 +61,8 @@ def open_source(
 
 
 def _ticks(every: str | None, cron: str | None, codec: Codec) -> Any:
-    from zpipe import claims, ticks
+    from zpipe.input import ticks
+    from zpipe.schedule import claims
 
     if every is None:
         return ticks.cron_source(cron or "", codec)
@@ -73,7 +74,7 @@ def _ticks(every: str | None, cron: str | None, codec: Codec) -> Any:
 
 def fingerprint(spec: JobSpec, stages: Sequence[JobSpec] = (), **given: Any) -> dict[str, str]:
     """Return what tells this job from others; `stages` are all of it, if it has several."""
-    from zpipe import fingerprint as fingerprints
+    from zpipe.core import fingerprint as fingerprints
 
     sources = {
         "range_": "--range",
@@ -115,7 +116,7 @@ def spec(
     **_: Any,
 ) -> JobSpec:
     """Return what workers are told. Raises UsageError and TaskError."""
-    from zpipe import tasks
+    from zpipe.running import tasks
 
     if (task is None) == (command is None):
         both = "TASK and --command are both given; give one" if task else "nothing to run: give TASK or --command"
@@ -182,8 +183,8 @@ def policy(
     **_: Any,
 ) -> Policy:
     """Return what is asked of nodes. Raises UsageError."""
-    from zpipe.link import raise_limits
-    from zpipe.versions import our_versions
+    from zpipe.net.link import raise_limits
+    from zpipe.net.versions import our_versions
 
     return Policy(
         our_versions(),

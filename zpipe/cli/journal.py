@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--json", "json_", envvar="ZPIPE_JSON", is_flag=True, help="As a JSON object.")
 def show(file: str, json_: bool) -> None:
     """Tell what job FILE is the journal of, and how far that is."""
-    from zpipe import resumption
+    from zpipe.output import resumption
 
     click.echo(resumption.shown(file, as_json=json_), nl=False)
 
@@ -43,7 +43,7 @@ def export(file: str, failed: bool) -> None:
 
     They come in the format that the job writes. Of a fold it is the value so far.
     """
-    from zpipe import resumption
     from zpipe.cli import journalling
+    from zpipe.output import resumption
 
     resumption.export(file, failed=failed, fold=journalling.fold_of)

@@ -16,7 +16,7 @@ def open_journal(command: str, given: dict[str, Any], fingerprint: dict[str, str
     path = given["journal"]
     if path is None:
         return None
-    from zpipe import resumption
+    from zpipe.output import resumption
 
     files = [given[name] for name in ("output", "dead_letters", "joblog") if given[name] is not None]
     taken = [os.path.abspath(name) for file in files for name in (file, f"{file}.partial")]  # noqa: PTH100
@@ -28,7 +28,7 @@ def open_journal(command: str, given: dict[str, Any], fingerprint: dict[str, str
 
 def _shown(given: dict[str, Any]) -> dict[str, str]:
     """Return the options that say how and where results go."""
-    from zpipe import outputs
+    from zpipe.output import outputs
 
     found = {"--format": "raw" if given["raw"] else given["format_"]}
     if given["codec"] != "pickle":
@@ -50,7 +50,7 @@ def recorded(path: str, failed: bool) -> tuple[str, dict[str, Any]]:
 
     `failed`: the items that failed are made ones that are not done. Raises UsageError.
     """
-    from zpipe import resumption
+    from zpipe.output import resumption
 
     path = os.path.abspath(path)  # noqa: PTH100
     origin = resumption.origin_of(path)
@@ -62,7 +62,7 @@ def recorded(path: str, failed: bool) -> tuple[str, dict[str, Any]]:
             "command itself where it belongs now"
         ) from None
     if failed:
-        from zpipe import reopening
+        from zpipe.output import reopening
 
         reopening.reopen(path)
     return origin.command, {**origin.given, "journal": path}

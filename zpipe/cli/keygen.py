@@ -36,7 +36,7 @@ def command(path: str | None, paste: bool, rotate: bool, retire: bool) -> None:
 
     Nodes that bind or connect to TCP addresses find it there by themselves; of one elsewhere --key-file tells them.
     """
-    from zpipe import keys
+    from zpipe.net import keys
 
     if paste + rotate + retire > 1:
         raise UsageError("--paste, --rotate and --retire are three things to do; give one")

@@ -16,7 +16,7 @@ def open_outputs(stack: contextlib.ExitStack, given: dict[str, Any], journal: An
 
     They are given up if the stack is unwound by an exception. Raises UsageError and TaskError.
     """
-    from zpipe.outlet import give_up_on_error
+    from zpipe.output.outlet import give_up_on_error
 
     found: list[Any] = []
     for make in (sink_output, letters_output, joblog_output):
@@ -39,7 +39,7 @@ def sink_output(
     **_: Any,
 ) -> Any:
     """Return the output that was asked for, as the journal `opened` has left it. Raises UsageError and TaskError."""
-    from zpipe import outputs
+    from zpipe.output import outputs
 
     if raw and format_ == "pickle":
         raise UsageError("--raw and --format pickle are both given; give one")
@@ -50,7 +50,7 @@ def sink_output(
     folded = fold(reduce_, initial, codec, group_by)
     format_ = "raw" if raw else format_
     if opened is not None:
-        from zpipe import resumption
+        from zpipe.output import resumption
 
         return resumption.open_output(opened, "output", output, format_, folded)  # type: ignore[arg-type]
     target = outputs.open_output(output, format_)  # type: ignore[arg-type]
@@ -62,18 +62,18 @@ def fold(reduce_: str | None, initial: str | None, codec: Codec, group_by: str |
     if reduce_ is None and initial is not None:
         raise UsageError("--initial goes with --reduce")
     reducer = None if reduce_ is None else _function("--reduce", reduce_)
-    from zpipe.folds import Fold
+    from zpipe.output.folds import Fold
 
     if group_by is None:
         return None if reducer is None else Fold(reducer, initial is not None, _json(initial), codec)
-    from zpipe.grouping import Grouping, field
+    from zpipe.output.grouping import Grouping, field
 
     key = _function("--group-by", group_by) if ":" in group_by else field(group_by)
     return Fold(Grouping(key, reducer, initial is not None, _json(initial)), True, {}, codec)
 
 
 def _function(option: str, name: str) -> Any:
-    from zpipe import tasks
+    from zpipe.running import tasks
 
     found = tasks.import_object(name)
     if not callable(found):
@@ -83,7 +83,7 @@ def _function(option: str, name: str) -> Any:
 
 def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:
     """Return where dead letters go, if they were asked for. Raises UsageError."""
-    from zpipe import outputs
+    from zpipe.output import outputs
 
     if dead_letters is None:
         return None
@@ -91,7 +91,7 @@ def letters_output(*, dead_letters: str | None, output: str | None, opened: Any 
         raise UsageError(f"--dead-letters {dead_letters} is where the results go; give a file of its own")
     if opened is None:
         return outputs.open_output(dead_letters, "raw")
-    from zpipe import resumption
+    from zpipe.output import resumption
 
     return resumption.open_output(opened, "letters", dead_letters, "raw")
 
@@ -100,8 +100,8 @@ def joblog_output(
     *, joblog: str | None, output: str | None, dead_letters: str | None, opened: Any = None, **_: Any
 ) -> Any:
     """Return where the job log goes, if it was asked for. Raises UsageError."""
-    from zpipe import joblog as joblogs
-    from zpipe import outputs
+    from zpipe.output import outputs
+    from zpipe.running import joblog as joblogs
 
     if joblog is None or (opened is not None and opened.state.stage != "open"):
         return None

@@ -10,7 +10,7 @@ import click
 from zpipe.cli import caching, job, journalling, options, scheduling, stages
 from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
-from zpipe.endpoints import bindable
+from zpipe.net.endpoints import bindable
 
 __all__ = ["command"]
 
@@ -57,14 +57,14 @@ the item's index and attempt.
 @options.node_options
 def command(**given: Any) -> None:
     """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
-    from zpipe.access import Access, admit
-    from zpipe.drive import finish_job, run_job
-    from zpipe.drive_inline import run_inline
     from zpipe.errors import UsageError
-    from zpipe.landing import Landing
-    from zpipe.plans import forget_past
-    from zpipe.recorder import Recorder
-    from zpipe.slots import cores
+    from zpipe.jobs.drive import finish_job, run_job
+    from zpipe.jobs.inline import run_inline
+    from zpipe.jobs.plans import forget_past
+    from zpipe.net.access import Access, admit
+    from zpipe.nodes.slots import cores
+    from zpipe.output.landing import Landing
+    from zpipe.output.recorder import Recorder
 
     workers = cores() if given["workers"] is None else given["workers"]
     inline = workers == 0 and given["bind"] is None

@@ -77,9 +77,9 @@ def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tup
     limits = {name: given[name] for name in LIMITS if given[name] is not None}
     if not wishes and not limits:
         return made, policy
-    from zpipe import claims
     from zpipe.core.claim import Schedule
-    from zpipe.planned import PlannedSource
+    from zpipe.schedule import claims
+    from zpipe.schedule.planned import PlannedSource
 
     if given.get("then"):
         first = next(iter({**wishes, **limits})).replace("_", "-")
@@ -101,7 +101,8 @@ def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tup
 
 
 def _meant(name: str, text: str) -> Any:
-    from zpipe import claims, tasks
+    from zpipe.running import tasks
+    from zpipe.schedule import claims
 
     if text.startswith("."):
         return claims.field(text)

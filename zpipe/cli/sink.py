@@ -10,8 +10,8 @@ import click
 from zpipe.cli import journalling, options
 from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
-from zpipe.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
 from zpipe.errors import UsageError
+from zpipe.net.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
 
 __all__ = ["command"]
 
@@ -40,10 +40,10 @@ Examples:
 @options.node_options
 def command(**given: Any) -> None:
     """Collect the results of the job whose ventilator is at URL."""
-    from zpipe.access import admit
-    from zpipe.drive_sink import run_sink
-    from zpipe.landing import Landing
-    from zpipe.recorder import Recorder
+    from zpipe.jobs.sink import run_sink
+    from zpipe.net.access import admit
+    from zpipe.output.landing import Landing
+    from zpipe.output.recorder import Recorder
 
     url = connectable(given["url"])
     default = f"{url}.results" if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"

@@ -13,8 +13,8 @@ import msgspec
 from zpipe.cli import job
 from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
-from zpipe.flow import StagePlan
-from zpipe.staging import Staging, read_letters
+from zpipe.stages.flow import StagePlan
+from zpipe.stages.staging import Staging, read_letters
 
 __all__ = ["first_task", "option", "source", "staging"]
 
@@ -131,7 +131,7 @@ def staging(head: JobSpec, **given: Any) -> Staging | None:
 
 
 def _further(first: JobSpec, task: str) -> JobSpec:
-    from zpipe import tasks
+    from zpipe.running import tasks
 
     made = tasks.describe(task)
     if first.codec != "pickle" and made.kind == "file":
@@ -149,7 +149,7 @@ def source(**given: Any) -> Any:
     """Return the source of a job in stages: of dead letters those of the first stage. Raises UsageError."""
     if given["resubmit"] is None:
         return job.open_source(**given)
-    from zpipe.sources import IterSource
+    from zpipe.input.sources import IterSource
 
     job.open_source(**given).close()  # whatever doesn't go with it is refused
     items = read_letters(given["resubmit"], len(given["then"]) + 1)[1]

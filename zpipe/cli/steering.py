@@ -34,7 +34,7 @@ def _command(name: str, about: str, examples: str) -> Callable[[Callable[..., No
 
 def _one(job: str | None) -> tuple[str, str]:
     """Return the name and the address of the one job that is meant. Raises UsageError."""
-    from zpipe.steering import find
+    from zpipe.jobs.steering import find
 
     found = find(job)
     if len(found) > 1:
@@ -43,15 +43,15 @@ def _one(job: str | None) -> tuple[str, str]:
 
 
 def _ask(url: str, wish: str, key_file: str | None, insecure: bool) -> State:
-    from zpipe.access import admit
-    from zpipe.steering import ask
+    from zpipe.jobs.steering import ask
+    from zpipe.net.access import admit
 
     return ask(url, wish, keys=admit(url, key_file=key_file, insecure=insecure).keys)
 
 
 def _where(state: State) -> str:
     """Return the state of a job in words."""
-    from zpipe.progress import Snapshot, in_words
+    from zpipe.report.progress import Snapshot, in_words
 
     mode = "paused" if state.paused else "draining" if state.draining else state.phase
     rate = state.items / state.seconds if state.seconds > 0 and not state.paused else 0.0
@@ -76,7 +76,7 @@ def status(job: str | None, json_: bool, **access: Any) -> None:
     """Print a line for each job."""
     import msgspec
 
-    from zpipe.steering import find
+    from zpipe.jobs.steering import find
 
     failed: list[ZpipeError] = []
     for name, url in find(job).items():

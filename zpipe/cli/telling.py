@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from zpipe.summary import Summary
+from zpipe.report.summary import Summary
 
 __all__ = ["conclude", "progress"]
 
 
 def progress(quiet: bool, output: str | None) -> Any:
     """Return what shows the job's progress on stderr."""
-    from zpipe.progress import make_progress
+    from zpipe.report.progress import make_progress
 
     shared = output in (None, "-") and sys.stdout is not None and sys.stdout.isatty()
     return make_progress(quiet, sys.stderr, shared=shared)

@@ -9,7 +9,7 @@ import click
 
 from zpipe.cli import caching, job, options, scheduling
 from zpipe.cli.telling import conclude, progress
-from zpipe.endpoints import bindable
+from zpipe.net.endpoints import bindable
 
 __all__ = ["command"]
 
@@ -39,8 +39,8 @@ then
 @options.node_options
 def command(**given: Any) -> None:
     """Read a job's items and send them to whatever workers join; the results go to a sink of its own."""
-    from zpipe.access import admit
-    from zpipe.drive import run_ventilator
+    from zpipe.jobs.drive import run_ventilator
+    from zpipe.net.access import admit
 
     access = admit(given["bind"], key_file=given["key_file"], insecure=given["insecure"])
     bind = bindable(given["bind"], guarded=access.keys is not None, insecure=given["insecure"])

@@ -8,8 +8,8 @@ import click
 
 from zpipe.cli import options
 from zpipe.core.wire import MAX_WIDTH
-from zpipe.endpoints import connectable
 from zpipe.errors import UsageError
+from zpipe.net.endpoints import connectable
 
 __all__ = ["command"]
 
@@ -93,11 +93,11 @@ def command(
     quiet: bool,
 ) -> None:
     """Work for the ventilator at URL until its job is done. It may be started before or after the ventilator."""
-    from zpipe import claims
-    from zpipe.access import admit
-    from zpipe.allowed import parse
-    from zpipe.slot import Config
-    from zpipe.slots import Supervisor, cores
+    from zpipe.net.access import admit
+    from zpipe.nodes.slot import Config
+    from zpipe.nodes.slots import Supervisor, cores
+    from zpipe.running.allowed import parse
+    from zpipe.schedule import claims
 
     try:
         claims.labels(labels, "--label")

@@ -15,8 +15,8 @@ from enum import Enum
 
 import msgspec
 
+from zpipe.core.fingerprint import differences
 from zpipe.core.wire import Held
-from zpipe.fingerprint import differences
 
 __all__ = ["Meeting", "Outcome", "meet"]
 

@@ -1,0 +1,1 @@
+"""What scripts embed: the executor, its maps and futures, and its other faces."""

@@ -1,0 +1,1 @@
+"""What a sink writes, and what it remembers of that."""
