@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 from pathlib import Path
 
@@ -31,6 +32,7 @@ FORBIDDEN = {
 }  # fmt: skip
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module below zpipe, by its dotted name without `zpipe.`."""
     found = {}
@@ -47,6 +49,7 @@ def level(name: str) -> int | None:
     return next((n for n, names in enumerate(LEVELS) if name.partition(".")[0] in names), None)
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module a file imports anywhere, those for type checking alone excepted."""
     tree = ast.parse(path.read_text())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zpipe import cli
 
-LOADED_ONCE = ("cli.run", "drive", "feeder", "lines", "outputs", "slots", "tasks")
+LOADED_ONCE = ("cli.run", "jobs.drive", "input.feeder", "input.lines", "output.outputs", "nodes.slots", "running.tasks")
 
 
 def run(args: list[str]) -> tuple[int, str, str]:
