@@ -5,6 +5,7 @@ Exit status: 0 all done; 1 an item failed, or the job; 2 wrong usage, nothing wa
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Any
@@ -45,7 +46,11 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"zpipe.cli.{STEERING.get(name, name)}")
+        gc.disable()  # what is loaded stays: looking it through for garbage is a tenth of the time
+        try:
+            module = importlib.import_module(f"zpipe.cli.{STEERING.get(name, name)}")
+        finally:
+            gc.enable()
         command: click.Command = getattr(module, name if name in STEERING else "command")
         return command
 

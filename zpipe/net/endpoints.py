@@ -6,7 +6,6 @@ one name that is known to work from where it stands, through several networks, N
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -103,6 +102,8 @@ def is_loopback(url: str) -> bool:
 
 
 def _loopback(host: str) -> bool:
+    import ipaddress  # slow to load, and jobs on one machine need none
+
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
