@@ -169,15 +169,15 @@ def test_failures_behind_a_slow_item_are_told_in_order(folder: Path) -> None:
 def test_an_ipc_address_in_use_is_not_taken_away(folder: Path) -> None:
     """A second ventilator at a live socket is refused; and an ended one leaves no file behind."""
     first = subprocess.Popen(
-        [sys.executable, "-m", "zpipe", "ventilator", "edge.py:noop", "--range", "3", "--bind", f"ipc://{folder}/s"],
+        [sys.executable, "-m", "zpipe", "ventilator", "edge.py:noop", "--range", "3", "--bind", "ipc://s"],
         cwd=folder,
         stderr=subprocess.DEVNULL,
     )
     until((folder / "s").exists, "the socket")
-    done = zpipe(folder, "ventilator", "edge.py:noop", "--range", "3", "--bind", f"ipc://{folder}/s")
+    done = zpipe(folder, "ventilator", "edge.py:noop", "--range", "3", "--bind", "ipc://s")
     assert done.returncode == 2
     assert "in use" in done.stderr
-    sink = zpipe(folder, "run", "edge.py:noop", "--range", "3", "--bind", f"ipc://{folder}/t", "-q", "-o", "out")
+    sink = zpipe(folder, "run", "edge.py:noop", "--range", "3", "--bind", "ipc://t", "-q", "-o", "out")
     assert sink.returncode == 0
     first.send_signal(signal.SIGINT)
     assert first.wait(DEADLINE) == 130

@@ -112,7 +112,7 @@ def test_a_killed_supervisor_is_told_of(zpipe: Zpipe) -> None:
 def test_signals_are_forwarded_to_slots_that_wait(zpipe: Zpipe) -> None:
     """A worker that has found no ventilator yet leaves at once when it is told to."""
     for number, status in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
-        worker = zpipe.start("worker", f"ipc://{zpipe.folder}/nobody", "--slots", "2")
+        worker = zpipe.start("worker", "ipc://nobody", "--slots", "2")
         if LINUX:
             wait_until(lambda: len(zpipe.left()) == 3, "its slots")
         worker.signal(number)

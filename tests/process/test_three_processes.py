@@ -9,13 +9,15 @@ from pathlib import Path
 
 from process.tools import LINUX, LOCAL, Node, Zpipe, free_port, values, wait_until
 
+from zpipe.net import endpoints
+
 
 def test_every_order_of_starting(zpipe: Zpipe) -> None:
     """Whoever comes first waits for the others, over TCP and ipc, and the job ends well for all three."""
     for number, order in enumerate(itertools.permutations(("ventilator", "worker", "sink"))):
         tcp = number % 2 == 0
-        url = f"{LOCAL}:{free_port()}" if tcp else f"ipc://{zpipe.folder}/control{number}"
-        bind = f"{LOCAL}:0" if tcp else f"ipc://{zpipe.folder}/results{number}"
+        url = f"{LOCAL}:{free_port()}" if tcp else f"ipc://control{number}"
+        bind = f"{LOCAL}:0" if tcp else f"ipc://results{number}"
         args: dict[str, tuple[object, ...]] = {
             "ventilator": ("jobs:double", "--range", "0:50", "--bind", url),
             "worker": (url, "--slots", "2"),
@@ -184,3 +186,14 @@ def test_versions_may_differ_when_that_is_asked_for(zpipe: Zpipe) -> None:
     for node in (ventilator, sink, worker):
         node.ended(0)
     assert values(sink.out) == [0, 1, 2]
+
+
+def test_a_sink_beside_a_socket_of_the_longest_path(zpipe: Zpipe) -> None:
+    """What a node adds to an address of its own making is no reason to refuse what a person typed."""
+    control = f"ipc://{'c' * endpoints.IPC_LENGTH}"
+    ventilator = zpipe.start("ventilator", "jobs:double", "--range", "0:9", "--bind", control)
+    worker = zpipe.start("worker", control)
+    sink = zpipe.start("sink", control, "--output", "out")
+    for node in (sink, worker, ventilator):
+        node.ended(0)
+    assert values((zpipe.folder / "out").read_text()) == [2 * item for item in range(9)]

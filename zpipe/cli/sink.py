@@ -11,7 +11,7 @@ from zpipe.cli import journalling, options
 from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
 from zpipe.errors import UsageError
-from zpipe.net.endpoints import RESULTS_PORT, bindable, connectable, is_loopback
+from zpipe.net.endpoints import RESULTS_PORT, bindable, connectable, is_loopback, sibling
 
 __all__ = ["command"]
 
@@ -46,7 +46,7 @@ def command(**given: Any) -> None:
     from zpipe.output.recorder import Recorder
 
     url = connectable(given["url"])
-    default = f"{url}.results" if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"
+    default = url if url.startswith("ipc://") else f"tcp://127.0.0.1:{RESULTS_PORT}"
     if given["bind"] is None and not is_loopback(url):
         raise UsageError(
             f"workers elsewhere can't reach this sink on loopback; add --bind tcp://0.0.0.0:{RESULTS_PORT}, with the "
@@ -55,6 +55,8 @@ def command(**given: Any) -> None:
     wanted = given["bind"] or default
     access = admit(url, wanted, key_file=given["key_file"], insecure=given["insecure"])
     bind = bindable(wanted, RESULTS_PORT, guarded=access.keys is not None, insecure=given["insecure"])
+    if given["bind"] is None and bind.startswith("ipc://"):
+        bind = sibling(bind, "results")
     advertise = connectable(given["advertise"], RESULTS_PORT) if given["advertise"] else ""
     journal = journalling.open_journal("sink", given, {})
     with contextlib.ExitStack() as stack:

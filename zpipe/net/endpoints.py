@@ -33,8 +33,8 @@ __all__ = [
 CONTROL_PORT = 5557
 RESULTS_PORT = 5558
 
-IPC_LENGTH = 107
-"""Bytes a Unix socket's path may have on Linux; macOS allows a few less."""
+IPC_LENGTH = 107 - 20
+"""Bytes a Unix socket's path may have on Linux, less those of its siblings' names; macOS allows a few less."""
 
 
 def _split(url: str, port: int) -> tuple[str, str, int]:
@@ -44,8 +44,8 @@ def _split(url: str, port: int) -> tuple[str, str, int]:
         path = text[len("ipc://") :]
         if not path:
             raise UsageError(f"{url!r} has no path: write ipc:///some/folder/name")
-        if len(path.encode()) > IPC_LENGTH - 20:
-            raise UsageError(f"{url!r}: a socket's path may have {IPC_LENGTH - 20} bytes; use a shorter folder")
+        if len(path.encode()) > IPC_LENGTH:
+            raise UsageError(f"{url!r}: a socket's path may have {IPC_LENGTH} bytes; use a shorter folder")
         return "ipc", path, 0
     parts = urlsplit(text)
     if parts.scheme != "tcp":
