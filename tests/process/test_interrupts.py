@@ -88,6 +88,14 @@ def test_an_interrupt_while_nothing_runs(zpipe: Zpipe) -> None:
     assert not list(zpipe.folder.glob("out*"))
 
 
+def test_an_interrupt_while_modules_load(zpipe: Zpipe) -> None:
+    """It ends the process at once, without a traceback."""
+    (zpipe.folder / "click.py").write_text("import os, signal\n\nos.kill(os.getpid(), signal.SIGINT)\n")
+    node = zpipe.start("run", "jobs:same", "--range", "0:9")
+    assert node.end() == -signal.SIGINT
+    assert node.err == node.out == ""
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_ventilator_that_is_interrupted(zpipe: Zpipe, number: int) -> None:
     """It drains; the sink keeps what is done and says why there is no more, and the worker leaves."""
