@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zpipe.core.agenda import AHEAD
+from zpipe.core.agenda import AHEAD, Agenda
 from zpipe.core.budget import Budget
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
@@ -535,3 +535,48 @@ def test_an_item_that_expired_is_not_to_blame_for_a_crash() -> None:
     told = desk.take(2)
     assert told is not None
     assert (told.start, told.stop, told.crashes, told.expired) == (0, 4, 0, True)
+
+
+def test_what_is_about_to_be_begun_is_not_called_back() -> None:
+    """Of a lane with little to do that goes on, whatever comes; of one that is stuck it is, after a moment."""
+    desk = Desk()
+    lane = desk.ledger.lanes[1]
+    desk.admit(*[Claim()] * 3)
+    first = desk.take()
+    assert first is not None
+    desk.ledger.account.on_receipt(Receipt(0, 1, 1, 0.0001, 0, 1), desk.now)
+    lane.window = 2
+    second, third = desk.take(), desk.take()
+    assert second is not None
+    assert third is not None
+    desk.now += 5  # all that time the ventilator was busy
+    desk.admit(Claim(5))
+    assert desk.plan.overtaken(desk.now) == []
+    due = desk.plan.agenda.deadline()
+    assert desk.now < due < desk.now + 0.1
+    assert desk.plan.overtaken(due) == [1]
+    desk.ledger.returns.on_returned(1, third.order - 1, third.order)
+    assert lane.credit == 0
+    desk.done(second)
+    assert [desk.start(), desk.start()] == [3, 2]
+
+
+def test_few_chunks_are_looked_at_that_are_better_left_to_another_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys it had: else each choice would look at all of them."""
+    desk = Desk(lanes=2)
+    desk.admit(*[Claim(key=number) for number in range(500)])
+    assert desk.order(2) == list(range(500))
+    desk.admit(*[Claim(key=number) for number in range(500)])
+    looked = 0
+    may_go = Agenda._may_go
+
+    def count(*given: Any) -> bool:
+        nonlocal looked
+        looked += 1
+        return may_go(*given)
+
+    monkeypatch.setattr(Agenda, "_may_go", count)
+    others = desk.order(1)
+    assert 400 < len(others) < 500
+    assert looked < 20 * 500
+    assert sorted(others + desk.order(2)) == list(range(500, 1000))

@@ -21,7 +21,8 @@ from zpipe.core.budget import BOUNDLESS, Entry
 from zpipe.core.budgets import Budgets
 from zpipe.core.chunk import Chunk
 from zpipe.core.claim import PLAIN, Schedule
-from zpipe.core.lane import PATIENCE, Lane
+from zpipe.core.lane import Lane
+from zpipe.core.overtaking import Overtaking
 from zpipe.core.turns import Turns
 
 __all__ = ["AHEAD", "Agenda"]
@@ -31,6 +32,9 @@ AHEAD = 10_000
 
 TOLD = 1_000
 """Items that have expired of which one chunk tells."""
+
+LOOK = 16
+"""Chunks better left to other lanes that are passed over for one lane: beyond, it has the first of them after all."""
 
 STALE = 1_000
 """Entries that may be stale, besides as many as are not, before they are looked for."""
@@ -64,7 +68,7 @@ class Agenda:
         self._unparked: list[int] = []
         self._turns = Turns(self.is_parked)
         self._budgets = Budgets(schedule, self._ready, self._serials)
-        self._look = inf
+        self._overtaking = Overtaking(lanes, self._rank)
 
     # what is parked
 
@@ -175,27 +179,9 @@ class Agenda:
     # what waits on lanes
 
     def overtaken(self, now: float) -> Lane | None:
-        """Return a lane to be recalled, if there is one, since what it has not begun could wait for what is ready.
-
-        It is the one with the least urgent of that, unless that is about to be begun anyway.
-        """
-        self._look = inf
-        for requires in list(self._ready):
-            if (urgent := self._urgent(requires)) is None:
-                continue
-            worst: tuple[float, Lane] | None = None
-            for lane in self._lanes.values():
-                if not requires <= lane.labels or lane.leaving:
-                    continue
-                if lane.credit > 0 or lane.recalled:
-                    worst = None  # there is room, or about to be
-                    break
-                rank = self._yields(lane, urgent, now)
-                if rank is not None and (worst is None or rank > worst[0]):
-                    worst = rank, lane
-            if worst is not None:
-                return worst[1]
-        return None
+        """Return a lane to be recalled, if there is one, since what it has not begun could wait for what is ready."""
+        ready = list(self._ready)
+        return self._overtaking.find(((r, first) for r in ready if (first := self._urgent(r)) is not None), now)
 
     def _urgent(self, requires: frozenset[str]) -> Chunk | None:
         """Return the first that is ready of those that require this."""
@@ -206,27 +192,6 @@ class Agenda:
             self._ready.pop(requires, None)
             return None
         return heap[0][3]
-
-    def _yields(self, lane: Lane, urgent: Chunk, now: float) -> float | None:
-        """Return the greatest rank of what is not begun on a lane, if an urgent chunk goes ahead of it."""
-        running = lane.running
-        if running is None or lane.solo:
-            return None
-        waiting = list(lane.held.values())[1:]
-        if len(running) > 1 and not lane.shared:
-            waiting.append(running)
-        rank, priority = self._rank(urgent), (urgent.claim or PLAIN).priority
-        ranks = [
-            theirs
-            for chunk in waiting
-            if (theirs := self._rank(chunk)) > rank and (chunk.claim or PLAIN).priority < priority and not chunk.doom
-        ]
-        if not ranks:
-            return None
-        if lane.load < PATIENCE and now < lane.since + PATIENCE:
-            self._look = min(self._look, lane.since + PATIENCE)
-            return None
-        return max(ranks)
 
     def unmet(self) -> list[str]:
         """Return what is required of workers, and none here has, by what is ready now."""
@@ -242,7 +207,7 @@ class Agenda:
     def deadline(self) -> float:
         """When `tick` is next worth calling."""
         times = [heap[0][0] for heap in (self._later, self._ends) if heap]
-        return min([*times, self._budgets.deadline(), self._look])
+        return min([*times, self._budgets.deadline(), self._overtaking.look])
 
     def tick(self, now: float) -> bool:
         """Time passed: return whether there may be something new to choose."""
@@ -320,7 +285,7 @@ class Agenda:
                 self._budgets.pass_on(chunk, now)
             elif not self._budgets.has_room(chunk, self._rank(chunk), now):
                 continue
-            elif self._is_for_another(chunk, lane, now):
+            elif self._is_for_another(chunk, lane, now, firmly=len(aside) < LOOK):
                 aside.append((heap, entry))
                 self._budgets.pass_on(chunk, now)
             else:
@@ -346,13 +311,16 @@ class Agenda:
             return False
         return claim.key is None or self._turns.next(claim.key) is chunk
 
-    def _is_for_another(self, chunk: Chunk, lane: Lane, now: float) -> bool:
-        """Whether this lane should leave a chunk to others: it failed here, or another has room that had its key."""
+    def _is_for_another(self, chunk: Chunk, lane: Lane, now: float, *, firmly: bool) -> bool:
+        """Whether this lane should leave a chunk to others: it failed here, or another has room that had its key.
+
+        Unless `firmly`, keys don't count.
+        """
         avoided = now < chunk.until and len(self._lanes) > 1
         if avoided and chunk.avoid == lane.number:
             return True
         claim = chunk.claim or PLAIN
-        home = self._lanes.get(self._turns.home(claim.key)) if claim.key is not None else None
+        home = self._lanes.get(self._turns.home(claim.key)) if claim.key is not None and firmly else None
         if home is None or home is lane or home.credit <= 0 or not claim.requires <= home.labels:
             return False
         return (lane.busy or not home.busy) and not (avoided and chunk.avoid == home.number)
@@ -382,7 +350,7 @@ class Agenda:
 
     def _size(self, chunk: Chunk, now: float) -> int:
         """Return how many of a chunk's items go now. One of a key goes alone, lest two of them crash and are parted."""
-        if (chunk.claim or PLAIN).key is not None:
+        if len(chunk) == 1 or (chunk.claim or PLAIN).key is not None:
             return 1
         lanes = max(1, len(self._lanes))
         size = min(chunk.chunker.size(self.left, lanes), max(1, AHEAD // (2 * lanes)))
