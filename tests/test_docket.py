@@ -454,3 +454,20 @@ def test_results_nobody_takes_hold_up_the_rest(ordered: bool) -> None:
         ran += len(desk.order())
     assert ran == 300
     assert desk.over()
+
+
+def test_items_that_claim_the_same_go_together_where_their_order_does_not_matter() -> None:
+    """In a map whose results are taken as they come; one that could not be told what it claims fails alone."""
+    desk = Desk(chunk=10)
+    call = desk.map(range(20), ordered=False, priority=lambda n: n % 2 if n != 7 else n / 0)
+    sent = []
+    while (chunk := desk.take()) is not None:
+        sent.append(desk.done(chunk))
+    assert sent == [[n for n in range(1, 20, 2) if n != 7], list(range(0, 20, 2))]
+    found = taken(call)
+    assert isinstance(found[0], ZeroDivisionError)
+    assert sorted(found[1:]) == [n for n in range(20) if n != 7]
+    assert desk.over()
+    ordered = desk.map(range(20), priority=lambda n: n % 2)
+    assert desk.order() == [*range(1, 20, 2), *range(0, 20, 2)]
+    assert taken(ordered) == list(range(20))

@@ -16,7 +16,7 @@ from zpipe.core.agenda import AHEAD
 from zpipe.core.claim import Claim
 from zpipe.schedule.claims import Claims
 
-__all__ = ["AHEAD_BYTES", "UNKNOWN", "Claimed", "Run"]
+__all__ = ["AHEAD_BYTES", "UNKNOWN", "Claimed", "Run", "gathered"]
 
 AHEAD_BYTES = 64 << 20
 """Bytes of items that are read ahead at most, by what those have weighed that were looked at."""
@@ -90,3 +90,22 @@ class Claimed:
             return self.claims.of(item, now, wall)
         except BaseException as error:  # noqa: BLE001 - the script's own function
             return error
+
+
+def gathered(items: Sequence[Any], runs: Sequence[Run]) -> tuple[list[Any], list[Run]]:
+    """Return items, and runs of these, with those together that claim the same, for fewer and larger chunks.
+
+    That is for whoever takes outcomes as they come. Those of one key go alone anyway.
+    """
+    groups: dict[Any, tuple[list[Any], Run]] = {}
+    at = 0
+    for number, run in enumerate(runs):
+        count, since, claim = run
+        alone = isinstance(claim, BaseException) or claim.key is not None
+        group, _ = groups.setdefault(number if alone else (since, claim), ([], run))
+        group.extend(items[at : at + count])
+        at += count
+    return (
+        [item for group, _ in groups.values() for item in group],
+        [(len(group), since, claim) for group, (_, since, claim) in groups.values()],
+    )

@@ -15,7 +15,7 @@ from math import inf
 from typing import Any, Protocol
 
 from zpipe import serialize
-from zpipe.api.claimed import AHEAD_BYTES, UNKNOWN, Run
+from zpipe.api.claimed import AHEAD_BYTES, UNKNOWN, Run, gathered
 from zpipe.api.functions import Function
 from zpipe.api.futures import PipelineFuture
 from zpipe.api.handover import Receiver
@@ -255,6 +255,8 @@ class Docket:
             runs: list[Run] = [(len(items), now, PLAIN)]
             if made.claimed is not None:
                 runs = made.claimed.of(start, items, time.time() - time.monotonic())
+                if not call.ordered and len(runs) > 1:
+                    items, runs = gathered(items, runs)
             at = 0
             for count, since, claim in runs:
                 why = claim if isinstance(claim, BaseException) else self._unfit(claim)

@@ -68,7 +68,7 @@ class MapCall:
     ) -> None:
         self._foresight = Foresight(bound, width)
         self.function, self.chunker = function, chunker
-        self._wake, self._slots, self._ordered, self._bound = wake, slots, ordered, bound
+        self._wake, self._slots, self.ordered, self._bound = wake, slots, ordered, bound
         self._sequence: Sequence[Any] | None = None
         self._iterator: Iterator[Any] | None = None
         if type(items) in (list, tuple, range) or isinstance(items, Zipped):
@@ -201,7 +201,7 @@ class MapCall:
         with self._news:
             if self._closed or self._unread:
                 self._taken += count
-            elif not self._ordered:
+            elif not self.ordered:
                 self._ready.append((count, found, size))
                 self._buffered += size
                 self._news.notify_all()
