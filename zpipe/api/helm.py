@@ -43,6 +43,9 @@ BRISK = 0.0005
 A core that sleeps takes up to a fifth of a round trip to be up again. Who looks makes room for all others each time.
 """
 
+MANY = 16
+"""Results whose receipts are left for later at most, by whoever waits for one result after the other."""
+
 CROWDED, RESPITE = 0.00005, 0.05
 """Seconds that others take of the room made for them, from which on nobody looks like that for a while: who makes room
 waits for its next turn, and who sleeps is woken ahead of others.
@@ -73,7 +76,10 @@ class Helm:
         self.leads = self._seen = 0
         """How often one has; and when the pipeline's last looked."""
         self._wanted = False
-        self._unsettled = False
+        self._unread = False
+        """Whether there may be results that no descriptor tells of any more."""
+        self._unsettled = 0
+        """How many were taken whose receipts are due."""
         self._brisk = 0.0
         """From when on to keep looking."""
         self._bell: int | None = None
@@ -97,13 +103,12 @@ class Helm:
         aside = self._work.submits.aside
         while aside:
             aside.popleft()()
-        if self.out and not self.leader:
-            if self._wanted or self.leads == self._seen or not self._is_quiet():
-                self.out = self._wanted = False
-                self._loop.take_back(self._sink.socket)
-                self._loop.again(self._sink.socket)
-            elif self._unsettled:
-                self._clear()
+        if self._unsettled:  # ahead of all else: when a worker has gone, what it had done is not what it ran
+            self._clear()
+        if self.out and not self.leader and (self._wanted or self.leads == self._seen or not self._is_quiet()):
+            self.out = self._wanted = False
+            self._loop.take_back(self._sink.socket)
+            self._loop.again(self._sink.socket)
         self._seen = self.leads
 
     # whoever submits
@@ -130,7 +135,7 @@ class Helm:
         return not work.submits.queue
 
     def _offer(self) -> None:
-        if not self._ventilator.offer():
+        if not self._ventilator.offer(self._sink.collector.done.count):
             if self._unsettled:
                 self._clear()
             self._feed()
@@ -177,19 +182,31 @@ class Helm:
             if self._over or not (self.out or self._take_out()):
                 return
             self.leads += 1
-            if self._unsettled:
+            if self._unsettled and not self._may_wait():
                 self._help(self._clear)
+            elif self._unread:
+                self._look(future)
         finally:
             self.lock.release()
         while not (future.is_over() or held.came or self._over) and self._is_quiet():
-            if not self._unsettled:
+            if not self._unread:
                 left = None if end is None else math.ceil((end - time.monotonic()) * 1000)
                 if left is not None and left <= 0:
                     return
                 if not self._await(left):
                     continue
             with self.lock:
-                self._help(self._clear if self._unsettled else self._take)
+                self._look(future)
+
+    def _look(self, future: PipelineFuture[Any]) -> None:
+        """Take the first result there is, and if it is not the one, see to all there are."""
+        self._help(self._take)
+        if self._unread and not future.is_over():
+            self._help(self._clear)
+
+    def _may_wait(self) -> bool:
+        """Whether receipts can be left for later: there are few, and nothing is under way but what is waited for."""
+        return self._unsettled < MANY and self._ventilator.ledger.next - self._sink.collector.done.count <= 1
 
     def _take_out(self) -> bool:
         results = self._sink.socket
@@ -231,12 +248,13 @@ class Helm:
 
     def _take(self) -> None:
         """Take the first result there is. What else is to be done about it can wait until somebody waits again."""
-        self._unsettled = True
-        self._sink.read_first()
+        self._unread = self._sink.read_first()
+        self._unsettled += self._unread
 
     def _clear(self) -> None:
         """Take what results there are, and see to those that were taken."""
-        self._unsettled = self._sink.read()
+        self._unread = self._sink.read()
+        self._unsettled = int(self._unread)
         self._wake()
 
     def _help(self, call: Callable[[], object]) -> None:

@@ -71,10 +71,11 @@ class Sharing:
                 lane_of.flush()
         return hungry
 
-    def offer(self) -> bool:
+    def offer(self, done: int) -> bool:
         """Send a single item to a worker that has none, without looking further; False if that takes more thought.
 
-        For when nothing else is under way, so that nothing is to be shared or recalled: `share` in fewer steps.
+        For when nothing else is under way, so that nothing is to be shared or recalled: `share` in fewer steps. `done`:
+        how many items the sink has. If those are all, what lanes hold only waits for its receipts.
         """
         ledger, tasks = self._ledger, self._tasks
         if (
@@ -85,8 +86,9 @@ class Sharing:
             or not (ledger.open and self._lifecycle.may_issue)
         ):
             return False
+        idle = done == ledger.next
         for number, lane in ledger.lanes.items():
-            if not lane.held and lane.credit > 0 and not self._lanes.open[number].cut:
+            if (idle or not lane.held) and lane.credit > 0 and not self._lanes.open[number].cut:
                 break
         else:
             return False

@@ -136,12 +136,18 @@ class Sink:
             self.attempt(self._outlet.flush)
             self.settle()
 
-    def read_first(self) -> None:
-        """Take the first result there is, and write it; the rest, and its receipt, are for the next `read`."""
+    def read_first(self) -> bool:
+        """Take the first result there is, and write it; its receipt is for the next `read`. Return whether there was.
+
+        If there was, there may be more.
+        """
         frames = self._callers.receive()
-        if frames is not None and self.finished is None:
+        if frames is None:
+            return False
+        if self.finished is None:
             self._take(frames)
             self._write_out()
+        return True
 
     def _take(self, frames: list[wire.Buffer]) -> None:
         try:

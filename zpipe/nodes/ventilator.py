@@ -247,14 +247,14 @@ class Ventilator:
         self._supply.on_wake()
         self._sift()
 
-    def offer(self) -> bool:
+    def offer(self, done: int) -> bool:
         """Send a single item to a worker that has none, without looking further; False if that takes more thought.
 
-        For when nothing else is under way: `on_wake` in fewer steps.
+        For when nothing else is under way: `on_wake` in fewer steps. The sink has the outcomes of `done` items.
         """
         if self._rota is not None or (self.script is not None and self.script.schedule is not None):
             return False
-        return self._sharing.offer()
+        return self._sharing.offer(done)
 
     # actions out
 
