@@ -15,6 +15,7 @@ __all__ = ["Hand", "PipelineFuture", "Waits"]
 T = TypeVar("T")
 
 _PENDING = Future[Any]()._state
+_FINISHED = "FINISHED"
 _OVER = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED"})
 
 
@@ -105,11 +106,20 @@ class PipelineFuture(Future[T]):
         """Have the hand told once it is done."""
         if not self._told:
             self._told = True
-            super().add_done_callback(self.hand.on_done)
+
+    def _invoke_callbacks(self) -> None:
+        if self._told:
+            self.hand.on_done(self)
+        if self._done_callbacks:
+            super()._invoke_callbacks()  # type: ignore[misc]
 
     def result(self, timeout: float | None = None) -> T:
         """Return the result, waiting for it."""
-        return super().result(timeout if self.settled else self._help(timeout))
+        if not self.settled:
+            timeout = self._help(timeout)
+            if self._state == _FINISHED and self._exception is None:
+                return self._result  # type: ignore[return-value]
+        return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what was raised, waiting for it."""

@@ -173,7 +173,9 @@ class Helm:
     def _is_quiet(self) -> bool:
         """Whether there is no more under way than one thread can see to beside what it waits for."""
         work = self._work
-        return not (work.maps or work.submits.queue) and len(work.tickets) <= self._ventilator.director.workers
+        if work.maps or work.submits.queue:
+            return False
+        return len(work.tickets) <= 1 or len(work.tickets) <= self._ventilator.director.workers
 
     def _lead(self, future: PipelineFuture[Any], end: float | None, held: Held) -> None:
         if not self.lock.acquire(timeout=PATIENCE):

@@ -81,13 +81,12 @@ class Work:
 
     def single(self) -> tuple[int, Chunker, Batch] | None:
         """Return the first of the submitted items, with its function and what sizes its chunks."""
-        submits = self.submits
-        if not submits.queue:
+        taken = self.submits.take_one() if self.submits.queue else None
+        if taken is None:
             return None
-        function = submits.function
-        self._chosen = submits
-        batch = self.take(1)
-        return (self.known(function), function.quick, batch) if batch is not None else None
+        function, frames, receiver = taken
+        self.book(1, receiver)
+        return self.known(function), function.quick, Batch(1, "pickle", frames)
 
     def _next_map(self) -> Call | None:
         for _ in range(len(self.maps)):

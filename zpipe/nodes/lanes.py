@@ -114,6 +114,10 @@ class Lane:
         if self._size >= MESSAGE_BYTES or len(self._parts) >= MESSAGE_CHUNKS:
             self.flush()
 
+    def send_first(self, part: wire.Chunk) -> bool:
+        """Send a chunk with its payload inside, ahead of all else; False: it was not sent, and is to be `put`."""
+        return part.task in self._tasks and not self._parts and link.send(self.socket, coding.encode(part))
+
     def flush(self) -> None:
         """Send what is about to go."""
         if self._parts:

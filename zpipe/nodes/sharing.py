@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from zpipe.core import coding, wire
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.ledger import Ledger
@@ -96,9 +97,13 @@ class Sharing:
         if single is None:
             return False
         task, chunker, batch = single
-        mine = self._lanes.open[number]
-        mine.put(ledger.issue(number, 1, batch.kind, batch.frames, time.monotonic(), task, chunker))
-        mine.flush()
+        mine, body, start = self._lanes.open[number], coding.inline(batch.frames), ledger.next
+        part = None if body is None else wire.Chunk(start, start + 1, 1, batch.kind, task, body=body)
+        sent = part is not None and mine.send_first(part)  # what is known of it is noted while it is on its way
+        chunk = ledger.issue(number, 1, batch.kind, batch.frames, time.monotonic(), task, chunker)
+        if not sent:
+            mine.put(chunk)
+            mine.flush()
         return True
 
     def _is_idle(self) -> bool:
