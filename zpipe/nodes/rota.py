@@ -15,6 +15,10 @@ from zpipe.schedule.parked import load
 __all__ = ["Rota", "SourceReader"]
 
 
+TURNS = 64
+"""Batches that are read before it is looked again how much room there is: that counts what all lanes hold."""
+
+
 class Rota:
     """Shares out by `plan` what `reader` parks. `setup`: workers are set up before they get anything."""
 
@@ -89,11 +93,13 @@ class SourceReader:
     def read(self, now: float) -> None:
         """Park what the source has, as far as there is room."""
         plan, ledger, tasks = self._plan, self._ledger, self._tasks
-        first = True
+        first, room, turns = True, 0, 0
         while True:
             if ledger.account.ahead.count and not self._supply.skip():
                 return
-            room = plan.room()
+            if room < 1 or turns % TURNS == 0:
+                room = plan.room()
+            turns += 1
             if room < 1 or (first and plan.trickles and tasks is None):
                 return
             current = (0, ledger.chunker) if tasks is None else tasks.current()
@@ -107,6 +113,7 @@ class SourceReader:
                 task, chunker = current
                 claim = batch.claim or PLAIN
                 plan.admit(batch.count, batch.kind, batch.frames, now, claim, batch.size, task, chunker)
+                room -= batch.count
             first = False
 
     def left(self) -> int | None:
