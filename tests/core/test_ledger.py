@@ -71,13 +71,13 @@ def laden(seconds: float = 0.020) -> Ledger:
     return ledger
 
 
-def test_what_waits_behind_a_straggler_is_recalled() -> None:
-    """A chunk that runs twice as long as is usual on its lane has the one behind it recalled, once."""
-    ledger = laden()
-    due = ledger.deadline()
-    assert due is not None
-    assert due == 100.040
-    assert ledger.recalls.overdue(100.039) == []
+@pytest.mark.parametrize(("usual", "due"), [(0.0001, 0.005), (0.002, 0.012), (0.020, 0.070), (0.050, 0.100)])
+def test_what_waits_behind_a_straggler_is_recalled(usual: float, due: float) -> None:
+    """A chunk that runs far longer than is usual on its lane has the one behind it recalled, once."""
+    ledger = laden(usual)
+    due += 100.0
+    assert ledger.deadline() == due
+    assert ledger.recalls.overdue(due - 0.001) == []
     assert ledger.recalls.overdue(due) == [1]
     assert ledger.lanes[1].credit == 0, "nothing goes down a lane whose answer is awaited"
     assert ledger.recalls.overdue(200.0) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from zpipe.core.chunk import Chunk
-from zpipe.core.chunking import LANE_SECONDS, window
+from zpipe.core.chunking import LANE_SECONDS, WAITING, window
 
 __all__ = ["PATIENCE", "QUICK", "Lane"]
 
@@ -15,8 +15,11 @@ QUICK = 0.001
 PATIENCE = 0.005
 """Seconds a chunk may run at least before those that wait behind it are recalled."""
 
-OVERDUE = 2.0
-"""They are recalled when it has run this many times what the middle one of the lane's chunks takes."""
+OVERDUE = 6.0
+"""They are recalled when it has run this many times what the middle one of the lane's chunks takes, or ..."""
+
+LONG = 2.0
+"""... this many times, if that is so long already that the round trip to come, once it is done, is nothing beside."""
 
 STEP = 1.15
 """By how much the guess at that middle one goes up or down with each chunk."""
@@ -127,7 +130,8 @@ class Lane:
     @property
     def due(self) -> float:
         """When what waits here has waited too long."""
-        return self.since + max(PATIENCE, OVERDUE * self.typical)
+        patience = min(OVERDUE * self.typical, max(WAITING, LONG * self.typical))
+        return self.since + max(PATIENCE, patience)
 
     def check(self) -> None:
         """Assert that what is counted is what there is: nothing is."""
