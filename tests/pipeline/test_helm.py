@@ -92,9 +92,9 @@ def asking() -> tuple[Helm, Poll]:
 def test_who_waits_looks_only_after_what_came_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result that takes long is waited for asleep, and so is the next; if that comes soon, the one after is not."""
     helm, poll = asking()
-    monkeypatch.setattr("zpipe.api.helm.CROWDED", 600.0)
+    monkeypatch.setattr("zpipe.net.lookout.CROWDED", 600.0)
     for brisk, given, waited in ((0.0, 1, [0, None]), (600.0, 1, [0, None]), (600.0, 3, [0, 0, 0, 0])):
-        monkeypatch.setattr("zpipe.api.helm.BRISK", brisk)
+        monkeypatch.setattr("zpipe.net.lookout.BRISK", brisk)
         poll.expect(given)
         assert helm._await(None)
         assert poll.asked == waited
@@ -103,10 +103,10 @@ def test_who_waits_looks_only_after_what_came_soon(monkeypatch: pytest.MonkeyPat
 def test_who_waits_sleeps_where_others_want_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once they have taken long with the room that was made for them, and for a while after that."""
     helm, poll = asking()
-    monkeypatch.setattr("zpipe.api.helm.BRISK", 600.0)
-    monkeypatch.setattr("zpipe.api.helm.RESPITE", 600.0)
+    monkeypatch.setattr("zpipe.net.lookout.BRISK", 600.0)
+    monkeypatch.setattr("zpipe.net.lookout.RESPITE", 600.0)
     for crowded, given, waited in ((-1.0, 2, [0, 0, None]), (600.0, 1, [0, None])):
-        monkeypatch.setattr("zpipe.api.helm.CROWDED", crowded)
+        monkeypatch.setattr("zpipe.net.lookout.CROWDED", crowded)
         poll.expect(given)
         assert helm._await(None)
         assert poll.asked == waited

@@ -25,6 +25,7 @@ import zmq
 from zpipe.api.futures import PipelineFuture
 from zpipe.api.held import Held
 from zpipe.api.work import Work
+from zpipe.net.lookout import Lookout
 from zpipe.net.loop import Loop
 from zpipe.nodes.sink import Sink
 from zpipe.nodes.ventilator import Ventilator
@@ -37,19 +38,8 @@ WATCH = 0.005
 PATIENCE = 0.005
 """Seconds that whoever would help waits for others to be through; they could be at something that takes its time."""
 
-BRISK = 0.0005
-"""Seconds that whoever waits for a result keeps looking for it before it sleeps, if the one before came as soon.
-
-A core that sleeps takes up to a fifth of a round trip to be up again. Who looks makes room for all others each time.
-"""
-
 MANY = 16
 """Results whose receipts are left for later at most, by whoever waits for one result after the other."""
-
-CROWDED, RESPITE = 0.00005, 0.05
-"""Seconds that others take of the room made for them, from which on nobody looks like that for a while: who makes room
-waits for its next turn, and who sleeps is woken ahead of others.
-"""
 
 
 class Helm:
@@ -80,8 +70,7 @@ class Helm:
         """Whether there may be results that no descriptor tells of any more."""
         self._unsettled = 0
         """How many were taken whose receipts are due."""
-        self._brisk = 0.0
-        """From when on to keep looking."""
+        self._lookout = Lookout()
         self._bell: int | None = None
         self._poll: Any = None
 
@@ -225,22 +214,8 @@ class Helm:
 
     def _await(self, milliseconds: int | None) -> bool:
         """Wait for results; return whether there may be some."""
-        poll, now = self._poll.poll, time.monotonic
-        looked = began = now()
-        events = poll(0)
-        while not events and self._brisk <= looked < began + BRISK:
-            os.sched_yield()
-            came, looked = looked, now()
-            events = poll(0)
-            if looked - came > CROWDED:
-                self._brisk = looked + RESPITE
-        events = events or poll(milliseconds)
-        if now() >= began + BRISK:
-            self._brisk = math.inf
-        elif self._brisk == math.inf:
-            self._brisk = 0.0
         found = False
-        for fd, _ in events:
+        for fd, _ in self._lookout.wait(self._poll.poll, milliseconds):
             if fd == self._bell:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)

@@ -8,7 +8,8 @@ import signal
 import msgspec
 
 from zpipe.net.keys import Keys
-from zpipe.nodes.worker import Past, Worker
+from zpipe.nodes.past import Past
+from zpipe.nodes.worker import Worker
 from zpipe.running.allowed import Allowed
 from zpipe.running.stopwatch import Stopwatch
 

@@ -23,9 +23,9 @@ import msgspec
 
 from zpipe.nodes.lifeline import tie
 from zpipe.nodes.memory import Memory
+from zpipe.nodes.past import Past
 from zpipe.nodes.slot import LEFT, LIMITS, READY, REFUSED, SPENT, TERMINATED, Config, be_worker
 from zpipe.nodes.warden import Warden
-from zpipe.nodes.worker import Past
 
 __all__ = ["Supervisor", "cores", "ended", "main"]
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
 import zmq
 
 from zpipe.core import coding, wire
@@ -27,12 +26,14 @@ from zpipe.core.member import Action, Close, Gone, Member, Open, Say, Send
 from zpipe.errors import TaskError, WireError
 from zpipe.net import link
 from zpipe.net.keys import Keys
+from zpipe.net.lookout import Lookout
 from zpipe.net.loop import Loop
 from zpipe.net.security import approach
 from zpipe.net.versions import host_name, our_versions
 from zpipe.nodes.attendant import Attendant
 from zpipe.nodes.dialog import Dialog
 from zpipe.nodes.outbox import LOOK, Outbox
+from zpipe.nodes.past import Past
 from zpipe.running.allowed import Allowed
 from zpipe.running.awaitables import Awaiting
 from zpipe.running.crowd import Crowd, Run
@@ -41,7 +42,7 @@ from zpipe.running.runner import Runner
 from zpipe.running.settling import Outcome
 from zpipe.running.stopwatch import Stopwatch
 
-__all__ = ["Past", "Worker"]
+__all__ = ["Worker"]
 
 TURN = 0.05
 """Seconds of running chunks after which monitors are looked at; control messages are the attendant's to hear."""
@@ -51,20 +52,6 @@ QUICK = 0.0005
 
 LINGER = 1000
 """Milliseconds in which results that were sent may still go out when the links are closed."""
-
-
-class Past(msgspec.Struct, frozen=True):
-    """How this slot's last process ended: its pid (0: there was none), in words, and whether by its own fault.
-
-    `item` is what it ran then, if that is known; with `late` it was killed for running too long.
-    """
-
-    pid: int = 0
-    ended: str = ""
-    crashed: bool = False
-    item: int | None = None
-    late: bool = False
-    fate: wire.Fate = wire.Fate()
 
 
 class Worker:
@@ -107,7 +94,9 @@ class Worker:
         self._lock = threading.Lock()
         self._at_work: Runner | None = None
         self._attendant = Attendant(self._lock, self._attend, LOOK)
-        self._loop = Loop()
+        self._loop, self._lookout = Loop(), Lookout()
+        self._single = False
+        """Whether the last message was a single item, whose outcome somebody may wait for who then sends another."""
         name = f"{host_name()}/{os.getpid()} slot {slot}"
         self._repertoire = Repertoire(name, self._loop.wake, stopwatch, allowed, concurrency)
         session, versions, host, last = os.urandom(8).hex(), our_versions(), host_name(), past or Past()
@@ -145,7 +134,8 @@ class Worker:
                 due = self._member.deadline()
                 if self._crowd is not None:
                     due = min((date for date in (due, self._crowd.deadline()) if date is not None), default=None)
-                self._loop.turn(None if due is None else max(0.0, due - time.monotonic()))
+                wait, most = self._loop.wait, None if due is None else max(0.0, due - time.monotonic())
+                self._loop.call(self._lookout.wait(wait, most) if self._single else wait(most))
                 now = self._turned = time.monotonic()
                 if self._crowd is not None:
                     self._gather(self._crowd, now)
@@ -292,6 +282,7 @@ class Worker:
             return False
         try:
             message, payload = coding.decode(frames)
+            self._single = isinstance(message, wire.Chunk) and message.stop - message.start == 1
             if isinstance(message, wire.Chunk):
                 self._intake.on_chunks([(message, payload)])
             elif isinstance(message, wire.Chunks):
