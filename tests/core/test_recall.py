@@ -46,3 +46,21 @@ def test_what_was_found_does_not_put_the_next_search_off() -> None:
     assert made.hungry(100.0 + PATIENCE) == [1]
     lanes[1].recalled = False
     assert made.hungry(100.0 + PATIENCE) == [1]
+
+
+def test_where_many_are_late_they_are_searched_after_a_while() -> None:
+    """It is the ventilator that is late then, and each search takes time: what comes to wait meanwhile is no reason."""
+    made = {number: Lane(number, []) for number in range(1, 401)}
+    recalls = Recalls({}, made)
+    for lane in made.values():
+        for start in (2 * lane.number, 2 * lane.number + 1):
+            lane.hold(Chunk(start, start + 1, "lines", [b"x"], 0, Chunker()))
+        lane.since = 100.0
+        recalls.on_wait(lane)
+    assert recalls.look == 100.0 + PATIENCE
+    assert len(recalls.overdue(101.0)) == AT_ONCE
+    again = 101.0 + SEARCH * len(made)
+    recalls.on_wait(made[400])
+    assert recalls.look == again
+    assert recalls.overdue(101.0 + 2 * PATIENCE) == []
+    assert len(recalls.overdue(again)) == AT_ONCE

@@ -19,7 +19,7 @@ from zpipe.core.again import Retries
 from zpipe.core.chunk import ASIDE, Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Schedule
-from zpipe.core.lane import Lane
+from zpipe.core.lane import PATIENCE, Lane
 from zpipe.core.pending import Pending
 from zpipe.core.plan import Plan
 from zpipe.core.recall import Recalls
@@ -214,8 +214,8 @@ class Ledger:
     def _hold(self, chunk: Chunk, lane: Lane, now: float) -> Chunk:
         if not lane.held:
             lane.since, lane.shared = now, False
-        elif lane.due < self.recalls.look:
-            self.recalls.look = lane.due
+        elif lane.since + PATIENCE < self.recalls.look:
+            self.recalls.on_wait(lane)
         lane.hold(chunk)
         chunk.attempt += 1
         return chunk

@@ -6,6 +6,7 @@ another worker has nothing to do, is recalled: the worker says which chunks it h
 
 from __future__ import annotations
 
+from heapq import nsmallest
 from math import inf
 
 from zpipe.core.chunk import Chunk
@@ -17,7 +18,10 @@ AT_ONCE = 16
 """Lanes that are recalled at once for having waited too long: where more are late, the ventilator itself is."""
 
 SEARCH = 3e-5
-"""Seconds for each lane that pass, where there are many, from a search of all that was in vain to the next."""
+"""Seconds for each lane that pass, where there are many, from a search of all that was in vain to the next.
+
+And from one that found more than are recalled at once.
+"""
 
 
 class Recalls:
@@ -28,6 +32,8 @@ class Recalls:
         """There was nothing to issue when a worker last had credit."""
         self.look = inf
         """When `overdue` is next worth asking."""
+        self._rest = -inf
+        """Before this, what waits on other lanes is not asked for, either: enough is late, and those are the latest."""
         self._again = -inf
         """When all lanes are to be searched again at the earliest."""
         self._outstanding = outstanding
@@ -37,6 +43,10 @@ class Recalls:
         """Return how many workers have nothing to do, or could do more."""
         return sum([lane.idle and not lane.leaving for lane in self._lanes.values()])
 
+    def on_wait(self, lane: Lane) -> None:
+        """Something waits on a lane behind what it runs."""
+        self.look = min(self.look, max(lane.due, self._rest))
+
     def on_ready(self) -> None:
         """Another worker is about to be ready: what waits on the others could not go anywhere until now."""
         self.look = min([self.look, *(lane.due for lane in self._lanes.values() if lane.backlog > 0)])
@@ -44,28 +54,28 @@ class Recalls:
     def on_answered(self, lane: Lane) -> None:
         """A recalled worker has handed back what waited there; what was still under way may be asked for again."""
         if lane.backlog > 0:
-            self.look = min(self.look, max(lane.due, lane.asked + PATIENCE))
+            self.look = min(self.look, max(lane.due, lane.asked + PATIENCE, self._rest))
 
     def overdue(self, now: float) -> list[int]:
         """Return the lanes to be recalled now: those where chunks have waited too long, and those `hungry` returns."""
         if now < self.look:
             return []
         self.look = inf
-        late: list[Lane] = []
+        late: list[tuple[float, int, Lane]] = []
         if len(self._lanes) > 1:
             for lane in self._lanes.values():
                 if lane.backlog > 0 and not lane.recalled and not lane.leaving:
-                    if lane.due <= now:
-                        late.append(lane)
-                    else:
-                        self.look = min(self.look, lane.due)
+                    due = lane.due
+                    if due <= now:
+                        late.append((due, lane.number, lane))
+                    elif due < self.look:
+                        self.look = due
         if len(late) > AT_ONCE:
-            late.sort(key=lambda lane: lane.due)
-            del late[AT_ONCE:]
-            self.look = min(self.look, now + PATIENCE)
-        for lane in late:
+            late = nsmallest(AT_ONCE, late)
+            self.look = self._rest = now + max(PATIENCE, SEARCH * len(self._lanes))
+        for _, _, lane in late:
             lane.recall(now)
-        return [lane.number for lane in late] + (self.hungry(now) if self.dry else [])
+        return [number for _, number, _ in late] + (self.hungry(now) if self.dry else [])
 
     def hungry(self, now: float) -> list[int]:
         """There is nothing to issue. Return the lanes to be recalled so that workers without a chunk get one.
