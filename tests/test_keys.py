@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from zpipe.errors import UsageError
 from zpipe.net import keys
-from zpipe.nodes.slot import Config
+from zpipe.nodes.config import Config
 
 
 @pytest.fixture

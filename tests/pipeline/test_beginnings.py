@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -12,6 +14,8 @@ from process.tools import wait_until
 
 import zpipe
 from zpipe.api.engine import Engine
+from zpipe.errors import UsageError
+from zpipe.nodes.started import Started
 
 
 def test_an_interrupt_while_a_pipeline_begins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,6 +35,30 @@ def test_an_interrupt_while_a_pipeline_begins(monkeypatch: pytest.MonkeyPatch) -
         zpipe.Pipeline(workers=1)
     made[0].join()
     wait_until(lambda: threading.active_count() == before, "the end of its thread")
+
+
+def test_the_workers_process_is_started_ahead_of_what_takes_time() -> None:
+    """It has its own modules to load meanwhile."""
+    code = "import sys, zpipe; zpipe.Pipeline; print([name for name in ('zmq', 'msgspec') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_pipeline_that_can_not_be_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was started for it is ended."""
+    made: list[Started] = []
+
+    class Noted(Started):
+        def __init__(self, stdout: int) -> None:
+            super().__init__(stdout)
+            made.append(self)
+
+    monkeypatch.setattr("zpipe.api.pipeline.Started", Noted)
+    with pytest.raises(ValueError, match="retries"):
+        zpipe.Pipeline(2, retries=-1)
+    with pytest.raises(UsageError, match="without a key"):
+        zpipe.Pipeline(2, bind="tcp://0.0.0.0:0")
+    assert [one.process.poll() is not None for one in made] == [True, True]
 
 
 def test_an_interrupt_while_a_map_begins(pipe: zpipe.Pipeline) -> None:

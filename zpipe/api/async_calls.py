@@ -16,10 +16,11 @@ from functools import partial, reduce
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from zpipe.api.calls import MISSING, probe
+from zpipe.api.calls import MISSING
 from zpipe.api.maps import MapCall
 from zpipe.api.results import OnError, check_on_error, unpacked
 from zpipe.core.wire import Buffer
+from zpipe.running.probing import probe
 
 if TYPE_CHECKING:
     from zpipe.api.options import Options

@@ -1,6 +1,7 @@
 """The maps and folds of a script, by whatever name: all of them are one map, whose results are taken in some way.
 
-The rule: whoever has `start_map` has all of these. Knows no pipeline.
+The rule: whoever has `start_map` has all of these. Knows no pipeline. What takes time to load is left for the first
+call: a pipeline's workers are started ahead of it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from zpipe.api.maps import MapCall
-from zpipe.api.results import OnError, Results, check_on_error
-from zpipe.api.zipped import Zipped
-from zpipe.core.spec import Call
-from zpipe.running.awaitables import is_awaitable
+if TYPE_CHECKING:
+    from zpipe.api.maps import MapCall
+    from zpipe.api.results import OnError, Results
+    from zpipe.core.spec import Call
 
-__all__ = ["MISSING", "Calls", "probe"]
+__all__ = ["MISSING", "Calls"]
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Calls(ABC):
         buffersize: int | None = None,
         ordered: bool = True,
         pull: bool = True,
-        kind: Callable[..., MapCall] = MapCall,
+        kind: Callable[..., MapCall] | None = None,
     ) -> MapCall:
         """Begin a map and return its state."""
 
@@ -69,6 +69,8 @@ class Calls(ABC):
         if len(iterables) == 1:
             return self._start(fn, iterables[0], "one", timeout, chunksize, buffersize, ordered, on_error)
         if all(type(iterable) in (list, tuple, range) for iterable in iterables):
+            from zpipe.api.zipped import Zipped
+
             items: Iterable[Any] = Zipped(cast("tuple[list[Any], ...]", iterables))
         else:
             items = zip(*iterables, strict=False)
@@ -146,6 +148,8 @@ class Calls(ABC):
         The first that comes, or with `ordered` the first in the items' order. The predicate runs in the workers.
         Raises LookupError if none does and there is no `default`, and the exception of an item that fails before.
         """
+        from zpipe.running.probing import probe
+
         with self._start(
             partial(probe, fn, predicate), items, "one", None, chunksize, None, ordered, "raise"
         ) as results:
@@ -166,6 +170,8 @@ class Calls(ABC):
         ordered: bool,
         on_error: OnError,
     ) -> Results[Any]:
+        from zpipe.api.results import Results, check_on_error
+
         check_on_error(on_error)
         made = self.start_map(fn, items, call, chunksize=chunksize, buffersize=buffersize, ordered=ordered)
         return Results.of(made, on_error, timeout, self._stage(), ordered=ordered)
@@ -173,16 +179,3 @@ class Calls(ABC):
     def _stage(self) -> Callable[..., MapCall]:
         """What begins the next stage, over the results of a map."""
         return self.start_map
-
-
-def probe(fn: Callable[[Any], Any], predicate: Callable[[Any], object], item: Any) -> Any:
-    """Return the result in a tuple if it satisfies, an empty one if not; if it is to be awaited, what makes that so."""
-    value = fn(item)
-    if is_awaitable(value):
-        return _probe_later(value, predicate)
-    return (value,) if predicate(value) else ()
-
-
-async def _probe_later(value: Any, predicate: Callable[[Any], object]) -> tuple[Any, ...]:
-    found = await value
-    return (found,) if predicate(found) else ()

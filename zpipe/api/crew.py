@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from zpipe.net.keys import Keys
 from zpipe.net.loop import Loop
+from zpipe.nodes.config import Config
 from zpipe.nodes.local import LocalSlots
-from zpipe.nodes.slot import Config
+from zpipe.nodes.started import Started, stdout
 
 __all__ = ["Crew"]
 
@@ -29,8 +29,9 @@ class Crew:
         keys: Keys | None,
         say: Callable[[str, bool], None],
         labels: Sequence[str] = (),
+        started: Started | None = None,
     ) -> None:
-        self.wanted = wanted
+        self.wanted, self._started = wanted, started
         self._labels = list(labels)
         self._heartbeat, self._keys, self._say = heartbeat, keys, say
         self._slots: LocalSlots | None = None
@@ -55,7 +56,8 @@ class Crew:
         if self._slots is not None:
             self._slots.resize(workers)
         elif workers:
-            self._slots = LocalSlots(self._loop, self._config(workers), self._say)
+            self._slots = LocalSlots(self._loop, self._config(workers), self._say, self._started)
+            self._started = None
 
     def _config(self, workers: int) -> Config:
         authkey = b""
@@ -66,7 +68,7 @@ class Crew:
             workers,
             self._heartbeat,
             terse=True,
-            stdout=1 if _is_open(1) else -1,
+            stdout=stdout(),
             path=[entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)],
             authkey=authkey,
             steady=True,
@@ -88,11 +90,3 @@ class Crew:
         """In a forked child, let go of what keeps the parent's workers alive."""
         if self._slots is not None:
             self._slots.let_go()
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True

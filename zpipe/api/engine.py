@@ -19,7 +19,7 @@ import msgspec
 from zpipe.api import exits
 from zpipe.api.condition import Condition, Flag
 from zpipe.api.crew import Crew
-from zpipe.api.exits import INTERRUPTED
+from zpipe.api.exits import CUT, INTERRUPTED
 from zpipe.api.functions import Function, Functions
 from zpipe.api.futures import PipelineFuture
 from zpipe.api.held import Held
@@ -46,16 +46,17 @@ from zpipe.report.progress import Progress, Snapshot
 
 if TYPE_CHECKING:
     from zpipe.nodes.sifting import Plan
+    from zpipe.nodes.started import Started
 
-__all__ = ["CUT", "Engine"]
-
-CUT = "the pipeline was shut down before all of this iterator's items were pulled"
+__all__ = ["Engine"]
 
 _LOG = logging.getLogger("concurrent.futures.zpipe")
 
 
 class Engine:
     """One pipeline's thread and what it shares with others. Raises UsageError for an address that can't be bound."""
+
+    future = PipelineFuture
 
     def __init__(
         self,
@@ -73,12 +74,13 @@ class Engine:
         key: Callable[..., object] | None = None,
         schedule: Schedule | None = None,
         labels: Sequence[str] = (),
+        started: Started | None = None,
     ) -> None:
         self._wishes, self._key = wishes, key
         self.labels = list(labels)
         self._progress, self._heartbeat, self._access = progress, heartbeat, access
         self._policy = Policy(our_versions(), speculate=speculate, max_crashes=terms.max_crashes)
-        self._crew = Crew(workers, heartbeat, access.keys, self._say, labels)
+        self._crew = Crew(workers, heartbeat, access.keys, self._say, labels, started)
         self.concurrency = terms.spec.concurrency
         """Calls of a coroutine function that each worker runs at a time; 0: as many as it finds right."""
         # Whoever holds it may be interrupted by the end of another pipeline, or pickle what uses this one.
@@ -93,12 +95,10 @@ class Engine:
         spec = terms.spec
         self._work = Work(setup, msgspec.structs.replace(spec, keep=spec.max_result) if wishes.any else spec)
         self._work.schedule = schedule
-        self._asleep = False
-        self._news = False
+        self._asleep = self._news = False
         self._began = time.monotonic()
         self._said: list[str] = []
-        self._aborted = ""
-        self._weeding = 0.0
+        self._aborted, self._weeding = "", 0.0
         self._stack = contextlib.ExitStack()
         self.finished = Flag()
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="zpipe pipeline", daemon=True)

@@ -8,7 +8,9 @@ import sys
 import weakref
 from typing import Protocol
 
-__all__ = ["INTERRUPTED", "register"]
+__all__ = ["CUT", "INTERRUPTED", "register"]
+
+CUT = "the pipeline was shut down before all of this iterator's items were pulled"
 
 INTERRUPTED = "interrupted"
 """Why a pipeline was aborted whose script knows about it."""

@@ -6,37 +6,26 @@ It takes work from any thread and gives futures and iterators back; what happens
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zpipe.api.calls import Calls
-from zpipe.api.engine import CUT, Engine
-from zpipe.api.exits import INTERRUPTED
-from zpipe.api.functions import QUICK
-from zpipe.api.futures import PipelineFuture
-from zpipe.api.inline import InlineEngine
-from zpipe.api.maps import MapCall
-from zpipe.api.notices import CallProgress, LogProgress
-from zpipe.core.chunking import Chunker
-from zpipe.core.spec import Call, JobSpec, TaskSpec
-from zpipe.jobs.terms import RetryOn, Wishes, terms, wishes
-from zpipe.net import endpoints
-from zpipe.net.access import Access, admit
-from zpipe.nodes.slots import cores
-from zpipe.report.progress import Progress, Snapshot, make_progress
-from zpipe.running.awaitables import CONCURRENCY, is_async
-from zpipe.serialize import dump_function
+from zpipe.api.exits import CUT, INTERRUPTED
+from zpipe.nodes.started import Started, cores, stdout
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from zpipe.api.claimed import Claimed
+    from zpipe.api.engine import Engine
+    from zpipe.api.futures import PipelineFuture
+    from zpipe.api.maps import MapCall
     from zpipe.api.options import Options
-    from zpipe.core.claim import Schedule
+    from zpipe.core.spec import Call
+    from zpipe.jobs.terms import RetryOn
+    from zpipe.report.progress import Snapshot
 
 __all__ = ["Pipeline"]
 
@@ -152,61 +141,50 @@ class Pipeline(Calls, Executor):
             raise TypeError("initializer must be a callable")
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunks of {chunk} items can't be: give a number from 1 on, or None")
-        made = terms(
-            retries=retries,
-            retry_delay=retry_delay,
-            retry_max_delay=retry_max_delay,
-            retry_on=retry_on,
-            item_timeout=item_timeout,
-            max_memory=max_memory,
-            max_crashes=max_crashes,
-            max_tasks_per_worker=max_tasks_per_worker,
-            concurrency=concurrency,
-        )
-        spared = wishes(
-            unique=unique,
-            cache=cache,
-            cache_ttl=cache_ttl,
-            cache_size=cache_size,
-            key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
-            insecure=insecure,
-        )
-        schedule = _schedule(
-            spared,
-            rate=rate,
-            burst=burst,
-            max_in_flight=max_in_flight,
-            rate_per_key=rate_per_key,
-            burst_per_key=burst_per_key,
-            max_in_flight_per_key=max_in_flight_per_key,
-            ageing=ageing,
-        )
-        setup = None
-        if initializer is not None:
-            data = b"" if inline else dump_function(partial(initializer, *initargs))
-            name = f"the initializer {getattr(initializer, '__qualname__', repr(initializer))}"
-            setup = JobSpec(TaskSpec("pickle", name, data), "outcomes", setup=True)
-        given: dict[str, Any] = {
-            "setup": setup,
-            "chunk": chunk,
-            "progress": _progress(progress),
-            "terms": made,
-            "wishes": spared,
-            "key": unique if callable(unique) else None,
-            "schedule": schedule,
-            "labels": _labels(labels),
-        }
-        if inline:
-            start = None if initializer is None else partial(initializer, *initargs)
-            self._engine: Engine = InlineEngine(start, access=Access(), **given)
-        else:
-            access = Access()
-            if bind is not None:
-                access = admit(bind, key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"), insecure=insecure)
-                bind = endpoints.bindable(bind, guarded=access.keys is not None, insecure=insecure)
-            self._engine = Engine(
-                workers=wanted, bind=bind, heartbeat=heartbeat, speculate=speculate, access=access, **given
+        started = Started(stdout()) if wanted and not inline else None
+        try:
+            from zpipe.api import opening  # which takes its time; the workers' process has its own to load meanwhile
+
+            self._engine: Engine = opening.engine(
+                wanted,
+                started,
+                bind,
+                inline=inline,
+                initializer=initializer,
+                initargs=initargs,
+                chunk=chunk,
+                progress=progress,
+                heartbeat=heartbeat,
+                key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
+                insecure=insecure,
+                speculate=speculate,
+                labels=labels,
+                limits={
+                    "retries": retries,
+                    "retry_delay": retry_delay,
+                    "retry_max_delay": retry_max_delay,
+                    "retry_on": retry_on,
+                    "item_timeout": item_timeout,
+                    "max_memory": max_memory,
+                    "max_crashes": max_crashes,
+                    "max_tasks_per_worker": max_tasks_per_worker,
+                    "concurrency": concurrency,
+                },
+                spared={"unique": unique, "cache": cache, "cache_ttl": cache_ttl, "cache_size": cache_size},
+                rates={
+                    "rate": rate,
+                    "burst": burst,
+                    "max_in_flight": max_in_flight,
+                    "rate_per_key": rate_per_key,
+                    "burst_per_key": burst_per_key,
+                    "max_in_flight_per_key": max_in_flight_per_key,
+                    "ageing": ageing,
+                },
             )
+        except BaseException:
+            if started is not None:
+                started.abandon()
+            raise
         # One that is let go of without a word ends by itself once its work is done.
         weakref.finalize(self, self._engine.close, AFTER).atexit = False
 
@@ -253,7 +231,7 @@ class Pipeline(Calls, Executor):
         BrokenPipeline if the pipeline has ended before its time.
         """
         engine = self._engine
-        future: PipelineFuture[T] = PipelineFuture()
+        future: PipelineFuture[T] = engine.future()
         future.hand = engine.helm
         with engine.lock:
             engine.check()
@@ -315,7 +293,7 @@ class Pipeline(Calls, Executor):
         buffersize: int | None = None,
         ordered: bool = True,
         pull: bool = True,
-        kind: Callable[..., MapCall] = MapCall,
+        kind: Callable[..., MapCall] | None = None,
         claimed: Claimed | None = None,
     ) -> MapCall:
         """Begin a map and return its state, for those that take its results in a way of their own.
@@ -323,6 +301,11 @@ class Pipeline(Calls, Executor):
         `pull`: items of lazy iterables are pulled at once, some way ahead. `kind` makes the state, if it is to be of
         a class of its own. `claimed`: what its items claim. Raises as `map` does.
         """
+        from zpipe.api.functions import QUICK
+        from zpipe.api.maps import MapCall
+        from zpipe.core.chunking import Chunker
+        from zpipe.running.awaitables import CONCURRENCY, is_async
+
         _check_sizes(chunksize, buffersize)
         if isinstance(items, _SIZED):
             items = list(items)
@@ -334,7 +317,7 @@ class Pipeline(Calls, Executor):
         chunker = function.chunker
         if chunksize is not None:
             chunker = Chunker(target=QUICK, floor=QUICK, least=chunksize)
-        made = kind(
+        made = (kind or MapCall)(
             function,
             items,
             wake=engine.wake,
@@ -395,25 +378,6 @@ def _check_inline(workers: int | None, max_workers: int | None, bind: str | None
         raise ValueError("max_memory and max_tasks_per_worker end a worker's process: with inline=True there is none")
 
 
-def _schedule(spared: Wishes, **limits: Any) -> Schedule | None:
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    if not given:
-        return None
-    from zpipe.schedule import claims
-
-    if spared.any:
-        raise ValueError(f"{next(iter(given))} does not go together with unique, nor with a cache: leave one out")
-    return claims.schedule(**given)
-
-
-def _labels(given: Sequence[str]) -> list[str]:
-    if not given:
-        return []
-    from zpipe.schedule import claims
-
-    return claims.labels(given)
-
-
 def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:
     if chunksize is not None and chunksize < 1:
         raise ValueError("chunksize must be >= 1.")
@@ -422,9 +386,3 @@ def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:
             raise TypeError("buffersize must be an integer or None")
         if buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-
-
-def _progress(wanted: bool | Callable[[Snapshot], object]) -> Progress:
-    if wanted is True:
-        return make_progress(False, sys.stderr)
-    return CallProgress(wanted) if callable(wanted) else LogProgress()

@@ -62,7 +62,7 @@ def command(**given: Any) -> None:
     from zpipe.jobs.inline import run_inline
     from zpipe.jobs.plans import forget_past
     from zpipe.net.access import Access, admit
-    from zpipe.nodes.slots import cores
+    from zpipe.nodes.started import cores
     from zpipe.output.landing import Landing
     from zpipe.output.recorder import Recorder
 

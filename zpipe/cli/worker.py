@@ -94,8 +94,9 @@ def command(
 ) -> None:
     """Work for the ventilator at URL until its job is done. It may be started before or after the ventilator."""
     from zpipe.net.access import admit
-    from zpipe.nodes.slot import Config
-    from zpipe.nodes.slots import Supervisor, cores
+    from zpipe.nodes.config import Config
+    from zpipe.nodes.slots import Supervisor
+    from zpipe.nodes.started import cores
     from zpipe.running.allowed import parse
     from zpipe.schedule import claims
 

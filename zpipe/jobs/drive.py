@@ -19,9 +19,9 @@ from zpipe.input.sources import Source
 from zpipe.jobs.foreground import Foreground
 from zpipe.net import endpoints
 from zpipe.net.access import Access
+from zpipe.nodes.config import Config
 from zpipe.nodes.local import LocalSlots, announce, private_folder
 from zpipe.nodes.sink import Sink
-from zpipe.nodes.slot import Config
 from zpipe.nodes.ventilator import Ventilator
 from zpipe.output.landing import Landing
 from zpipe.output.outputs import OutputClosed

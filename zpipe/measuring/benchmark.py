@@ -31,7 +31,7 @@ from zpipe.errors import UsageError, ZpipeError
 from zpipe.measuring.echo import echo
 from zpipe.measuring.figures import Figures, RoundTrips, Throughput, round_trips, size_text
 from zpipe.net import keys
-from zpipe.nodes.slots import cores
+from zpipe.nodes.started import cores
 
 __all__ = [
     "END",

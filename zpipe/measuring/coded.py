@@ -25,7 +25,7 @@ from zpipe.measuring.figures import Figures, RoundTrips, Throughput, round_trips
 from zpipe.net import keys
 from zpipe.net.access import Access, admit
 from zpipe.net.versions import our_versions
-from zpipe.nodes.slots import cores
+from zpipe.nodes.started import cores
 from zpipe.output.folds import CallOutput
 from zpipe.output.landing import Landing
 from zpipe.report.progress import QuietProgress

@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,8 @@ import msgspec
 
 from zpipe.net import endpoints
 from zpipe.net.loop import Loop
-from zpipe.nodes.slot import Config
+from zpipe.nodes.config import Config
+from zpipe.nodes.started import Started
 
 __all__ = ["LocalSlots", "announce", "jobs_here", "private_folder"]
 
@@ -29,33 +29,22 @@ ADDRESS = "address"
 
 
 class LocalSlots:
-    """The supervisor of this process's own workers. `say(text, error)` tells the person what it says."""
+    """The supervisor of this process's own workers. `say(text, error)` tells the person what it says.
 
-    def __init__(self, loop: Loop, config: Config, say: Callable[[str, bool], None]) -> None:
+    `started`: its process, if that is there already; it was given what the config says of open files.
+    """
+
+    def __init__(
+        self, loop: Loop, config: Config, say: Callable[[str, bool], None], started: Started | None = None
+    ) -> None:
         self._loop, self._say, self._rest = loop, say, b""
         self.ended = False
         """Whether the supervisor is no more."""
-        orders, self._orders = os.pipe()
-        stdout = os.dup(config.stdout) if config.stdout >= 0 else -1  # ours is not the supervisor's, which speaks to us
-        shared = [fd for fd in (orders, stdout) if fd >= 0]
-        config = msgspec.structs.replace(config, orders=orders, stdout=stdout)
-        # An interrupt while its interpreter starts would have it print where it was.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "zpipe.nodes.slots"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=shared,
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for fd in shared:
-            os.close(fd)
-        assert self._process.stdin is not None
+        self._started = started = started or Started(config.stdout)
+        self._process = started.process
+        orders, stdout = started.fds
+        started.tell(msgspec.json.encode(msgspec.structs.replace(config, orders=orders, stdout=stdout)))
         assert self._process.stdout is not None
-        self._process.stdin.write(msgspec.json.encode(config) + b"\n")
-        self._process.stdin.flush()
         self._fd = self._process.stdout.fileno()
         os.set_blocking(self._fd, False)
         loop.add_fd(self._fd, self._hear)
@@ -79,11 +68,10 @@ class LocalSlots:
     def resize(self, slots: int) -> None:
         """Have this many workers: new ones start, those too many leave after the item they are at."""
         with contextlib.suppress(OSError):
-            os.write(self._orders, b"%d\n" % slots)
+            os.write(self._started.orders, b"%d\n" % slots)
 
     def stop(self, grace: float) -> None:
         """Give the workers `grace` seconds to leave by themselves, then have them killed."""
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._loop.remove(self._fd)
         self._process.terminate()  # those that had no lane yet were told nothing
@@ -95,11 +83,7 @@ class LocalSlots:
 
     def let_go(self) -> None:
         """Close the lifeline: whatever is still there is killed by the kernel, once nobody else holds it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        if self._orders >= 0:
-            os.close(self._orders)
-            self._orders = -1
+        self._started.let_go()
 
 
 @contextlib.contextmanager

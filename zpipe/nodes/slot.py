@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
-import msgspec
-
-from zpipe.net.keys import Keys
+from zpipe.nodes.config import Config
 from zpipe.nodes.past import Past
 from zpipe.nodes.worker import Worker
-from zpipe.running.allowed import Allowed
 from zpipe.running.stopwatch import Stopwatch
 
-__all__ = ["LEFT", "LIMITS", "READY", "REFUSED", "SPENT", "TERMINATED", "Config", "be_worker"]
+__all__ = ["LEFT", "LIMITS", "READY", "REFUSED", "SPENT", "TERMINATED", "be_worker"]
 
 LEFT, REFUSED, TERMINATED, SPENT = 100, 101, 102, 103
 """How a slot's process says that it left in order, that a fresh one would fare no better, that it was told to leave, or
@@ -27,38 +24,6 @@ LIMITS = b"\0limits "
 
 AFTER = 10.0
 """Seconds for which a process that takes the place of one recycled or killed looks for its ventilator."""
-
-
-class Config(msgspec.Struct, frozen=True):
-    """What a supervisor has to know. `patience`: seconds to look for a ventilator (None: for ever).
-
-    `terse`: say of a worker that ended only what its ventilator, in the same terminal, does not say anyway.
-    """
-
-    url: str
-    slots: int
-    heartbeat: float = 10.0
-    patience: float | None = None
-    stay: bool = False
-    terse: bool = False
-    stdout: int = -1
-    """An open file for what tasks print; without one it goes where errors go."""
-    orders: int = -1
-    """A pipe that brings lines: how many slots there are to be from now on."""
-    path: list[str] = []
-    """The embedding process's module search path."""
-    authkey: bytes = b""
-    """Its multiprocessing authentication key, by which tasks reach its managers."""
-    steady: bool = False
-    """Whether an interrupt from the terminal is for the embedding process alone, which may go on after it."""
-    keys: Keys | None = None
-    """What the ventilator is to be shown."""
-    allowed: Allowed | None = None
-    """What workers may run, if not everything."""
-    concurrency: int = 0
-    """Items of a coroutine function that each runs at a time (0: what the job says)."""
-    labels: list[str] = []
-    """What tells them from others."""
 
 
 def be_worker(config: Config, number: int, past: Past, stopwatch: Stopwatch, voice: int, *, follows: bool) -> int:

@@ -21,13 +21,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from zpipe.nodes.config import Config
 from zpipe.nodes.lifeline import tie
 from zpipe.nodes.memory import Memory
 from zpipe.nodes.past import Past
-from zpipe.nodes.slot import LEFT, LIMITS, READY, REFUSED, SPENT, TERMINATED, Config, be_worker
+from zpipe.nodes.slot import LEFT, LIMITS, READY, REFUSED, SPENT, TERMINATED, be_worker
 from zpipe.nodes.warden import Warden
 
-__all__ = ["Supervisor", "cores", "ended", "main"]
+__all__ = ["Supervisor", "ended", "main"]
 
 STEADY = 10.0
 """Seconds after which a process counts as having started well."""
@@ -62,13 +63,6 @@ class _Slot(msgspec.Struct, eq=False):
     follows: bool = False
     """Whether its next process takes the place of one that ended over what it ran, in a job that may be over soon."""
     warden: Warden = msgspec.field(default_factory=Warden)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def ended(status: int, memory: Memory) -> tuple[str, bool]:
