@@ -17,6 +17,8 @@ from zpipe.core.chunk import Chunk
 from zpipe.core.collector import Collector
 from zpipe.core.horizon import Horizon
 from zpipe.core.intake import Intake
+from zpipe.core.lane import Lane
+from zpipe.core.ledger import Ledger
 from zpipe.core.lifecycle import Lifecycle
 from zpipe.core.pending import Pending
 from zpipe.core.plan import Plan
@@ -157,6 +159,19 @@ BUGS = {
     "a suspect is chosen as if it were none": Bug(
         Agenda, "is_parked", "(chunk.crashes or chunk.lane)", "chunk.lane", "planned, poison"
     ),
+    "a part of a row has what is ahead of it": Bug(
+        Chunk, "narrow", "first, grain = self.skip // self.grain", "first, grain = 0", "rows, calm"
+    ),
+    "chunks of a row that are not begun are forgotten": Bug(
+        Intake, "on_recall", "else rest()", "else 0 * rest()", "rows, straggling"
+    ),
+    "the rest of a row that is too long is forgotten": Bug(
+        Ledger, "again", "self._pending.add_new(found.cut(edge))", "found.cut(edge)", "rows"
+    ),
+    "of a lost row only what ran is run again": Bug(
+        Returns, "_part_row", "parts.insert(1, parts[0].cut(edge))", "parts[0].cut(edge)", "rows"
+    ),
+    "a lane forgets how much of a row waits there": Bug(Lane, "weigh", "chunk.places = left", "pass", "rows"),
     "what was never issued counts": Bug(Collector, "_hold", "result.stop > self.horizon.known", "False", "forgers"),
     "a word that may be older judges": Bug(Horizon, "on_issued", "held.doubt <= self._answered", "True", "calm"),
     "a worker forgets the turn of its lane": Bug(Intake, "after", "self.taken = self.arrived = 0", "pass"),

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import zpipe
+
 PATIENCE = 120.0
 """Seconds until a task gives up waiting; only a failing test ever waits that long."""
 
@@ -51,6 +53,27 @@ def die_on_three(item: int) -> int:
     if item == 3:
         os._exit(9)
     return item
+
+
+def attempt_unless_3(item: int) -> int:
+    """Tell which attempt of the item this is, unless it is 3, which ends the process."""
+    return zpipe.current().attempt if die_on_three(item) is not None else 0
+
+
+def put_in(box: list[int]) -> list[int]:
+    """Give the box back with a 1 in it."""
+    box.append(1)
+    return box
+
+
+async def awaited_later(item: Any) -> Any:
+    """Give the item back."""
+    return item
+
+
+def awaited(item: Any) -> Any:
+    """Give back what is to be awaited, and is the item."""
+    return awaited_later(item)
 
 
 def late_failure() -> None:

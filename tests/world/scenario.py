@@ -70,6 +70,8 @@ class Scenario:
     """They differ, and are set now and then."""
     slow: bool = False
     """Some workers are."""
+    rows: int = 0
+    """Up to so many chunks of a fixed size travel as one row."""
     planned: bool = False
     """The job goes by a schedule; workers of slot 0 have a label."""
     doubled: float = 0.05
@@ -118,6 +120,24 @@ SCENARIOS = {
     "expect": Scenario(kills=3, cuts=3, expect=3),
     "one at a time": Scenario(chunk=1, items=40, kills=5, cuts=5),
     "big chunks": Scenario(chunk=25, items=200, kills=5, cuts=5),
+    "rows, calm": Scenario(rows=8, chunk=1, kills=0, cuts=0, doubled=0.0),
+    "rows": Scenario(rows=8, chunk=1, kills=5, cuts=5, items=100, workers=4),
+    "rows of larger chunks": Scenario(rows=5, chunk=4, kills=5, cuts=5, items=200, terms=3),
+    "rows in order": Scenario(rows=8, chunk=1, kills=4, cuts=4, ordered=True, reorder=10, items=100),
+    "rows, sink cut": Scenario(rows=6, chunk=2, kills=2, cuts=4, sink_cuts=5, doubled=0.5),
+    "rows, retries": Scenario(rows=6, chunk=1, flaky=tuple(range(0, 60, 4)), kills=4, cuts=4, terms=2),
+    "rows, retries in chunks": Scenario(rows=4, chunk=5, flaky=tuple(range(0, 90, 4)), items=90, kills=3, cuts=3),
+    "rows, poison": Scenario(rows=8, chunk=1, poison=(3, 40, 41), items=80, kills=2, cuts=2),
+    "rows, poison in chunks": Scenario(rows=6, chunk=3, poison=(3, 40, 41), items=80, kills=2, cuts=2, known=True),
+    "rows, overruns": Scenario(rows=8, chunk=2, overruns=(3, 40, 41, 90), items=120, kills=2, cuts=2, workers=4),
+    "rows, failures": Scenario(rows=6, chunk=1, unlucky=(0, 7, 14), kills=3, cuts=3),
+    "rows, first in order": Scenario(rows=6, chunk=2, hits=(33, 47), items=90, ordered=True, kills=4, cuts=3),
+    "rows, all die": Scenario(
+        rows=6, chunk=1, journal=True, sink_dies=2, ventilator_dies=2, items=120, kills=2, cuts=2, terms=2
+    ),
+    "rows, straggling": Scenario(rows=20, chunk=1, pace=0.5, workers=4, kills=0, cuts=6, chaos=10.0, items=80),
+    "rows, one worker": Scenario(rows=8, chunk=1, workers=1, kills=3, cuts=5, terms=2, sink_cuts=2),
+    "rows, drain": Scenario(rows=8, chunk=1, drain_at=4.0, items=300, kills=3),
     "first": Scenario(hits=(33, 47), items=90),
     "first in order": Scenario(hits=(33, 47), items=90, ordered=True, kills=5),
     "first, sink cut": Scenario(hits=(33, 47), items=90, ordered=True, cuts=4, sink_cuts=5, chunk=10),
@@ -302,7 +322,8 @@ def drawn(seed: int) -> Scenario:
     if not (hits or poison or doomed or made.overruns) and rng.random() < 0.1:
         return replace(made, forged=0.3)
     if hits or poison or doomed or made.overruns or made.planned or rng.random() < 0.6:
-        return made  # what is fatal is an item, and another one of its kind would not be run
+        rows = rng.choice((2, 5, 20)) if made.chunk and rng.random() < 0.6 else 0
+        return replace(made, rows=rows)  # what is fatal is an item, and another one of its kind would not be run
     kinds = rng.choice((1, 3, 10, 40))
     stored = tuple(n for n in range(kinds) if rng.random() < 0.3) if rng.random() < 0.4 else ()
     return replace(made, kinds=kinds, stored=stored, unkept=rng.choice((0.0, 0.0, 0.3)))

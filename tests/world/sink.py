@@ -9,6 +9,7 @@ import msgspec
 
 from zpipe.core import coding, wire
 from zpipe.core.collector import Collector
+from zpipe.core.grains import results_of
 from zpipe.core.horizon import Horizon
 from zpipe.core.member import Send, State
 from zpipe.core.ranges import RangeSet
@@ -94,9 +95,7 @@ class SimSink(Node):
             if self.broken_off:
                 return
             for part in [message] if isinstance(message, wire.Result) else message.results:
-                assert part.body is not None
-                assert part.again is not None or len(part.body) == part.stop - part.start
-                self.take(part, [part.body])
+                self.take_part(part)
             self.taken()
             return
         if isinstance(message, wire.Welcome) and self.member.expects(message):
@@ -119,9 +118,23 @@ class SimSink(Node):
             self.stopped = True
         self.perform(self.member.on_message(message, self.now))
 
+    def take_part(self, row: wire.Result) -> None:
+        """Have a result counted, or those of a row: one by one, if some count already."""
+        if not row.grains:
+            assert row.body is not None
+            assert row.again is not None or len(row.body) == row.stop - row.start
+            self.take(row, [row.body])
+            return
+        if not self.collector.done.overlaps(row.start, row.stop) and self.world.chance(0.8):
+            self.take(row, row.grains)
+            return
+        for one, payload, _ in results_of(row, row.grains):
+            self.take(one, payload)
+
     def take(self, given: wire.Result, payload: Any) -> None:
         """Have a result counted, or held."""
-        for result, _ in self.collector.on_result(given, payload, len(payload[0])):
+        for result, found in self.collector.on_result(given, payload, sum(map(len, payload))):
+            assert result.again is not None or sum(map(len, found)) == result.stop - result.start
             assert result.stop <= self.world.issued, "a result of what was never issued counts"
             self.written.extend(range(result.start, result.stop))
             for failure in result.failures:

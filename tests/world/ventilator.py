@@ -45,6 +45,8 @@ class Vent(Process):
             fingerprint={"task": "f"},
             base=1000 * number,
         )
+        if s.rows:
+            self.director.ledger.most = lambda _chunker, _lane: world.random.randint(1, s.rows)
         self.director.ledger.returns.limited = bool(s.overruns or s.known)
         if s.planned:
             self.director.ledger.follow(schedule_of(world))
@@ -179,10 +181,25 @@ class Vent(Process):
                 if count == 0:
                     self.perform(self.director.on_hungry(self.now))
                     break
-                chunk = ledger.issue(number, count, "lines", [world.payload(ledger.next, count)], self.now)
+                chunk = self.row(number, left) or ledger.issue(
+                    number, count, "lines", [world.payload(ledger.next, count)], self.now
+                )
                 self.look()
             if not self.send(chunk, number):
                 break
+
+    def row(self, number: int, left: int | None) -> Chunk | None:
+        """Make a row of what comes next, if there are rows in this world, and it is more than one chunk."""
+        ledger, size = self.director.ledger, self.director.ledger.chunker.fixed
+        most = ledger.row(number, ledger.chunker, left) if self.world.scenario.rows and size else 1
+        if size is None or most < 2:
+            return None
+        count = size * most if left is None else min(size * most, left)
+        bodies = [
+            self.world.payload(start, min(size, ledger.next + count - start))
+            for start in range(ledger.next, ledger.next + count, size)
+        ]
+        return ledger.issue(number, count, "lines", bodies, self.now, grain=size) if len(bodies) > 1 else None
 
     def send(self, chunk: Chunk, number: int) -> bool:
         """Send a chunk down a lane, which may refuse it."""
@@ -194,10 +211,11 @@ class Vent(Process):
             self.director.ledger.on_refused(chunk)
             world.soon(lambda: self.fill(number), self)
             return False
-        body = coding.inline(chunk.payload) if world.chance(0.5) else None
+        inside = chunk.grain or world.chance(0.5)
+        body = coding.inline(chunk.payload) if inside and not chunk.grain else None
         header = chunk.told(body)
-        message = wire.Chunks([header]) if body is not None and world.chance(0.5) else header
-        connection.send(1, coding.encode(message, chunk.payload if body is None else ()))
+        message = wire.Chunks([header]) if inside and world.chance(0.5) else header
+        connection.send(1, coding.encode(message, () if inside else chunk.payload))
         return True
 
     def skip(self) -> None:

@@ -56,6 +56,8 @@ class WideWorker(Worker):
             if entry is None:
                 return
             chunk, payload = entry
+            if chunk.grain:  # it came before it was known how many run here
+                payload = [b"".join(chunk.grains)]
             self.look_at(chunk, payload)
             run = self.latest = _Run(chunk, self.member.welcome)
             self.runs.append(run)

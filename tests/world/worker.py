@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from zpipe.core import coding, wire
+from zpipe.core.grains import grains_of
 from zpipe.core.intake import Intake
+from zpipe.core.member import Close
 
 from .network import Connection
 from .node import VERSIONS, Node
@@ -44,6 +48,12 @@ class Worker(Node):
         self.tasks = 0
         self.deaf = False
         self.start = self.stop = 0
+        self.row: list[tuple[wire.Chunk, Any]] = []
+        """What has not been begun of the row that runs."""
+        self.row_of: Any = None
+        """By which lane that came, or the chunk that runs."""
+        self.gathered: list[wire.Result] = []
+        """What is to go home in one piece, of what has been run of it."""
         self.terminated = False
         self.slowness = world.random.choice((0.1, 1.0, 8.0)) if world.scenario.slow else 1.0
         self.slowness *= 20.0 if slot in world.scenario.laggards else 1.0
@@ -61,6 +71,8 @@ class Worker(Node):
             self.world.soon(lambda: self.perform(self.member.on_link_down("results", self.now)), self)
 
     def perform(self, actions: list[Any]) -> None:
+        if any(isinstance(action, Close) for action in actions):
+            self.rest()  # it is another's now
         super().perform(self.intake.after(actions))
         for _, message in self.intake.late():
             self.world.late += 1
@@ -88,14 +100,20 @@ class Worker(Node):
         message, _ = coding.decode(frames)
         if isinstance(message, wire.Recall):
             self.take_in()
-            self.perform(self.intake.on_recall(message, self.cut))
+            self.perform(self.intake.on_recall(message, self.cut, self.rest))
             return
         self.perform(self.intake.on_message(message, self.now))
 
+    def rest(self) -> int:
+        """Leave what has not been begun of the row under way."""
+        row, self.row = self.row, []
+        return row[0][0].start if row else 0
+
     def cut(self) -> int:
         """Leave what has not been started of the chunk under way."""
+        rest = self.rest()
         if not self.busy or self.stop - self.start < 2 or self.world.chance(0.2):
-            return 0
+            return rest
         self.stop = self.world.random.randint(self.start + 1, self.stop - 1)
         return self.stop
 
@@ -109,7 +127,7 @@ class Worker(Node):
             if isinstance(message, wire.Chunk):
                 self.intake.on_chunks([(message, payload)])
             elif isinstance(message, wire.Chunks):
-                self.intake.on_chunks([(chunk, [chunk.body]) for chunk in message.chunks])
+                self.intake.on_chunks([(chunk, [chunk.body]) for chunk in message.chunks])  # a row has its own
 
     def is_spent(self, cut: Callable[[], int]) -> bool:
         """Leave to be replaced by a fresh process, if it has run enough and there is more to do."""
@@ -125,16 +143,26 @@ class Worker(Node):
         if not self.alive or self.busy or self.terminated:
             return
         self.take_in()
-        if self.is_spent(lambda: 0):
+        if self.gathered and not self.row:
+            self.bring(self.together(), self.row_of)
+        if self.is_spent(self.rest):
             return
-        entry = self.intake.start()
+        if not self.row:
+            self.row_of = self.member.welcome
+        entry = self.row.pop(0) if self.row else self.intake.start()
         if entry is None:
             return
         chunk, payload = entry
+        if chunk.grain:
+            self.row = [
+                (msgspec.structs.replace(chunk, start=start, stop=stop, skip=skip, grain=0, grains=[]), [body])
+                for start, stop, skip, body in grains_of(chunk)
+            ]
+            chunk, payload = self.row.pop(0)
         self.look_at(chunk, payload)
         self.busy, self.deaf = True, self.world.chance(self.world.scenario.deaf)
         self.start, self.stop = chunk.start, chunk.stop
-        welcome = self.member.welcome
+        welcome = self.row_of
         seconds = self.world.service(chunk.start, chunk.stop) * self.slowness
         scenario = self.world.scenario
         if not chunk.doom:
@@ -190,7 +218,7 @@ class Worker(Node):
         self.deliver(chunk, welcome, stop, hit, seconds)
         self.member.stir(self.now)
         if self.terminated:
-            self.perform(self.intake.on_terminate(self.now, lambda: 0))
+            self.perform(self.intake.on_terminate(self.now, self.rest))
         later, self.later = self.later, []
         for action in later:
             if self.alive:
@@ -217,10 +245,18 @@ class Worker(Node):
                 after = self.world.random.random() * 3
                 sent.append(wire.Result(job, lane, index, index + 1, chunk.attempt, 0.0, again=after, body=b""))
             at = index + 1
+        if self.world.scenario.rows:
+            sent = self.gather(sent, last=not self.row)
+            if not sent:
+                return
         messages: list[Any] = [wire.Results(sent)] if self.world.chance(0.3) else sent
-        results = self.open.get("results")
         if self.world.chance(self.world.scenario.forged):
             messages.append(self.world.forgery(job, lane))
+        self.bring(messages, welcome)
+
+    def bring(self, messages: list[Any], welcome: Any) -> None:
+        """Send results that came by the lane of this welcome, or keep them."""
+        job, results = welcome.job, self.open.get("results")
         for message in messages:
             refused = results is None or (not results.alive and self.world.chance(0.7))
             if refused or self.member.welcome is not welcome:
@@ -228,6 +264,31 @@ class Worker(Node):
                 continue
             for _ in range(2 if self.world.chance(self.world.scenario.doubled) else 1):
                 results.send(0, coding.encode(message))
+
+    def gather(self, made: list[wire.Result], *, last: bool) -> list[wire.Result]:
+        """Return what is to be sent now of a row's results: those of whole chunks side by side are one."""
+        size, found = self.world.scenario.chunk, []
+        for result in made:
+            plain = not (result.failures or result.kept) and result.hit is None and result.again is None
+            if plain and size and result.stop - result.start == size:
+                before = self.gathered[-1] if self.gathered else result
+                if before is not result and (before.stop, before.lane, before.attempt, before.job) != (
+                    (result.start, result.lane, result.attempt, result.job)
+                ):
+                    found += self.together()
+                self.gathered.append(result)
+            else:
+                found += [*self.together(), result]
+        return [*found, *self.together()] if last or self.world.chance(0.4) else found
+
+    def together(self) -> list[wire.Result]:
+        """What has been gathered, as one."""
+        made, self.gathered = self.gathered, []
+        if len(made) < 2:
+            return made
+        first, bodies = made[0], [bytes(result.body) for result in made if result.body is not None]
+        seconds = sum(result.seconds for result in made)
+        return [msgspec.structs.replace(first, stop=made[-1].stop, seconds=seconds, body=None, grains=bodies)]
 
     def terminate(self) -> None:
         self.terminated = True

@@ -137,8 +137,7 @@ class MapCall:
     def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
         """Return the next items."""
         start, items = self.draw(most)
-        count = len(items)
-        if not count:
+        if not (count := len(items)):
             return None
         part = Part(self, start)
         try:
@@ -159,13 +158,15 @@ class MapCall:
             except BaseException:  # noqa: BLE001 - as above
                 break
             good += 1
+        self.put_back(start, items)
+        return self.take(max(good, 1)) if good < len(items) else self.take(1)
+
+    def put_back(self, start: int, items: Sequence[Any]) -> None:
+        """These, which were drawn last, are to be drawn again."""
         self.function.uses -= len(items)
         self._at = start
-        rest = list(items)
         if self._sequence is None:
-            self._blocks.appendleft(rest[max(good, 1) :])
-            self._blocks.appendleft(rest[: max(good, 1)])
-        return self.take(max(good, 1)) if good < len(items) else self.take(1)
+            self._blocks.appendleft(list(items))
 
     @property
     def closed(self) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 from zpipe.api.functions import Function
 from zpipe.api.handover import Call, Receiver
 from zpipe.api.maps import MapCall
+from zpipe.api.rows import take_row
 from zpipe.api.submits import Entry, Submits
 from zpipe.core import wire
 from zpipe.core.chunking import Chunker
@@ -144,6 +145,16 @@ class Work:
         count, frames, receiver = taken
         self.book(count, receiver)
         return Batch(count, "pickle", frames)
+
+    def take_row(self, size: int, most: int) -> Batch | None:
+        """Return the chosen call's next items as up to `most` chunks of `size`, if it is a map; None: `take` them."""
+        call = self._chosen
+        taken = take_row(call, size, most) if isinstance(call, MapCall) else None
+        if taken is None:
+            return None
+        count, bodies, receiver = taken
+        self.book(count, receiver)
+        return Batch(count, "pickle", bodies)
 
     def book(self, count: int, receiver: Receiver) -> int:
         """So many items go under the next numbers; return the first."""

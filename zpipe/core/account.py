@@ -102,6 +102,8 @@ class Account:
             # Its own outcome in parts, which is common.
             new, freed = self._count(chunks[0], start, stop, now, receipt.lane)
             self.done += new
+            if chunks[0].grain and chunks[0].got is not None and (lane := self._lanes.get(receipt.lane)) is not None:
+                lane.since = now  # the next one of the row has begun
         else:
             new, freed = self._on_found(RangeSet([(start, stop)]), chunks, now, receipt.lane)
             self.unowned += new > 0
@@ -148,7 +150,7 @@ class Account:
     def _lighten(self, chunk: Chunk) -> Lane | None:
         """A part of a chunk needs no run any more; return its lane if that has room for as much now."""
         lane = self._lanes.get(chunk.lane)
-        if lane is None or not lane.wide:
+        if lane is None or not (lane.wide or chunk.grain):
             return None
         lane.weigh(chunk)
         return lane
@@ -168,11 +170,14 @@ class Account:
             return  # nobody ran it
         if not SHORTEST <= receipt.seconds <= LONGEST and receipt.seconds:
             return  # its clock was set meanwhile, or it is no zpipe worker: such a number would spoil all that follow
-        size = max(receipt.size, chunk.size)
-        chunk.chunker.observe(receipt.stop - receipt.start, receipt.seconds, size)
+        items, count, size = receipt.stop - receipt.start, 1, chunk.size
+        if chunk.grain:
+            count, size = max(1, items // chunk.grain), size * items // len(chunk)
+        size = max(receipt.size, size)
+        chunk.chunker.observe(items, receipt.seconds, size)
         ran = self._lanes.get(receipt.lane)
         if ran is not None:
-            ran.observe(receipt.seconds, size, self.lag)
+            ran.observe(receipt.seconds, size, self.lag, count)
 
     def settle(self, chunk: Chunk, now: float | None = None, sender: int = 0) -> Lane | None:
         """Forget a chunk that has all its receipts, the last from the lane `sender`; return the lane it was on.

@@ -13,6 +13,8 @@ from zpipe.core.wire import Buffer, Fate, Receipt
 
 __all__ = ["ASIDE", "Chunk"]
 
+_NONE: list[bytes] = []
+
 ASIDE = -1
 """In place of a lane's number: no lane is to have it."""
 
@@ -33,13 +35,20 @@ class Chunk:
     """
 
     __slots__ = (
-        "attempt", "avoid", "chunker", "claim", "copied", "cost", "crashes", "doom", "expired", "fate", "got", "items",
-        "kills", "lane", "late", "losses", "order", "payload", "proven", "since", "size", "skip", "start", "stop",
-        "task", "tries", "twin", "until", "words",
+        "attempt", "avoid", "chunker", "claim", "copied", "cost", "crashes", "doom", "expired", "fate", "got", "grain",
+        "items", "kills", "lane", "late", "losses", "order", "payload", "places", "proven", "since", "size", "skip",
+        "start", "stop", "task", "tries", "twin", "until", "words",
     )  # fmt: skip
 
     def __init__(
-        self, start: int, stop: int, items: ItemKind, payload: Sequence[Buffer], task: int, chunker: Chunker
+        self,
+        start: int,
+        stop: int,
+        items: ItemKind,
+        payload: Sequence[Buffer],
+        task: int,
+        chunker: Chunker,
+        grain: int = 0,
     ) -> None:
         self.start = start
         self.stop = stop
@@ -47,6 +56,9 @@ class Chunk:
         self.payload = payload
         self.task = task
         self.chunker = chunker
+        self.grain = grain
+        self.places = 1
+        """How many chunks it counts for on a lane."""
         self.size = sum(map(len, payload))
         self.cost = 0.0
         """Seconds it is likely to take."""
@@ -91,12 +103,16 @@ class Chunk:
             self.late,
             self.expired,
             self.fate if self.doom else None,
+            self.grain,
+            self.payload if self.grain else _NONE,  # type: ignore[arg-type]
         )
 
     def part(self, start: int, stop: int) -> Chunk:
         """Return a pending chunk of the items `[start, stop)` of this one."""
-        part = Chunk(start, stop, self.items, self.payload, self.task, self.chunker)
+        part = Chunk(start, stop, self.items, self.payload, self.task, self.chunker, self.grain)
         part.skip = self.skip + start - self.start
+        if self.grain:
+            part.narrow()
         part.attempt, part.crashes, part.losses, part.tries = self.attempt, self.crashes, self.losses, self.tries
         part.kills, part.fate = self.kills, self.fate
         if self.claim is not None:
@@ -110,7 +126,31 @@ class Chunk:
             rest.got = self.got.within(at, self.stop)
             self.got = self.got.within(self.start, at)
         self.stop = at
+        if self.grain:
+            self.narrow()
         return rest
+
+    def narrow(self) -> None:
+        """Have no more grains than it has items of; one alone is a chunk as any other."""
+        first, grain = self.skip // self.grain, self.grain
+        self.payload = self.payload[first : -(-(self.skip + len(self)) // grain)]
+        self.skip -= first * grain
+        self.size = sum(map(len, self.payload))
+        if len(self.payload) == 1:
+            self.grain = 0
+
+    def edge(self, at: int) -> int:
+        """Return where the grain that the item `at` is of ends, or what there is of it."""
+        grain = self.grain
+        return min(self.stop, at + grain - (self.skip + at - self.start) % grain) if grain else self.stop
+
+    @property
+    def left(self) -> int:
+        """How many chunks it counts for, with what it has its receipts of left out."""
+        if not self.grain:
+            return 1
+        done = self.got.count if self.got is not None else 0
+        return max(1, -(-(self.stop - self.start - done) // self.grain))
 
     def gaps(self) -> list[Chunk]:
         """Return what of this chunk has no receipts, as chunks."""

@@ -86,6 +86,11 @@ class Chunker:
             self._largest = items
 
     @property
+    def capped(self) -> bool:
+        """Whether a process is to run so few items that a chunk has no more of them."""
+        return self._most < MAX_ITEMS
+
+    @property
     def known(self) -> bool:
         """Whether the time of any chunk is known."""
         return bool(self._items)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from zpipe.core.grains import Grains
 from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import (
     LONGEST,
@@ -29,7 +30,7 @@ from zpipe.core.wire import (
 )
 from zpipe.errors import WireError
 
-__all__ = ["decode", "encode", "inline"]
+__all__ = ["INLINE_BYTES", "decode", "encode", "inline"]
 
 INLINE_BYTES = 16_384
 """A single-frame payload up to this many bytes is copied into the header frame."""
@@ -64,11 +65,11 @@ def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
         raise WireError(f"a header that is no zpipe message: {said[:SAID]}{'…' * (len(said) > SAID)}") from None
     if isinstance(header, _WITH_PAYLOAD):
         _check_part(header)
-        if header.body is None:
+        if header.body is None and not header.grains:
             return header, frames[1:]
         if len(frames) > 1:
             raise WireError(f"{type(header).__name__} with a payload both inside and behind its header")
-        return header, [header.body]
+        return header, [header.body] if header.body is not None else Grains(header.grains)
     if len(frames) > 1:
         raise WireError(f"{type(header).__name__} with a payload")
     if isinstance(header, SinkJoin):
@@ -78,7 +79,7 @@ def decode(frames: Sequence[Buffer]) -> tuple[Any, Sequence[Buffer]]:
     if isinstance(header, Chunks | Results):
         for part in header.chunks if isinstance(header, Chunks) else header.results:
             _check_part(part)
-            if part.body is None:
+            if part.body is None and not part.grains:
                 raise WireError(f"{type(header).__name__} with a part that has no payload")
     return header, ()
 
@@ -102,6 +103,8 @@ def _check_part(header: Chunk | Result) -> None:
     start, stop = header.start, header.stop
     if not 0 <= start < stop or (isinstance(header, Chunk) and header.skip < 0):
         raise WireError(f"{type(header).__name__} with the range [{start}, {stop})")
+    if header.grains or (isinstance(header, Chunk) and header.grain):
+        _check_row(header)
     if isinstance(header, Chunk):
         return
     if header.kept and len(header.kept) != stop - start:
@@ -112,3 +115,14 @@ def _check_part(header: Chunk | Result) -> None:
         raise WireError(f"Result of [{start}, {stop}) with the hit {header.hit}")
     if header.again is not None and not 0.0 <= header.again <= LONGEST:
         raise WireError(f"Result that is to be tried again in {header.again} s")
+
+
+def _check_row(header: Chunk | Result) -> None:
+    count, grains = header.stop - header.start, len(header.grains)
+    if isinstance(header, Chunk):
+        whole = header.skip < header.grain and grains == -(-(header.skip + count) // header.grain)
+    else:
+        plain = not (header.failures or header.kept or header.log) and header.hit is None and header.again is None
+        whole = plain and count % grains == 0
+    if not whole or header.body is not None:
+        raise WireError(f"{type(header).__name__} of [{header.start}, {header.stop}) as a row of {grains}")

@@ -71,16 +71,20 @@ class Intake:
         """The ventilator said something on the control connection; a recall is for `on_recall`."""
         return self.after(self.member.on_message(message, now))
 
-    def on_recall(self, message: wire.Recall, cut: Callable[[], int]) -> list[Action]:
-        """Give back what has not been started, what `cut` leaves of the running chunk included.
+    def on_recall(
+        self, message: wire.Recall, cut: Callable[[], int], rest: Callable[[], int] = lambda: 0
+    ) -> list[Action]:
+        """Give back what has not been started, with what `cut` leaves of the running chunk if its items are wanted too.
 
-        It returns the index of the first item that won't be run, 0 if all will be.
+        It returns the index of the first item that won't be run, 0 if all will be; so does `rest`, which leaves of a
+        running row the chunks that have not been started.
         """
         welcome = self.member.welcome
         if self.member.state is not State.READY or welcome is None or message.lane != welcome.lane:
             return []
         self._queue.clear()
-        return [Send(wire.Returned(message.lane, self.taken, self.arrived, cut() if message.items else 0))]
+        at = cut() if message.items else rest()
+        return [Send(wire.Returned(message.lane, self.taken, self.arrived, at))]
 
     def after(self, actions: list[Action]) -> list[Action]:
         """Note what the member's actions mean for the count: a new lane starts from nothing."""

@@ -35,8 +35,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_suspects", "asked", "held", "labels", "lag", "leaving", "load", "mixed", "number", "recalled", "receipts",
-        "sent", "shallow", "shared", "since", "size", "solo", "spare", "typical", "wide", "window",
+        "_suspects", "asked", "count", "held", "labels", "lag", "leaving", "load", "mixed", "number", "recalled",
+        "receipts", "sent", "shallow", "shared", "since", "size", "solo", "spare", "typical", "wide", "window",
     )  # fmt: skip
 
     def __init__(self, number: int, suspects: list[int], labels: frozenset[str] = frozenset()) -> None:
@@ -46,6 +46,8 @@ class Lane:
         """What its worker can be asked for."""
         self.solo = False
         self.held: dict[int, Chunk] = {}
+        self.count = 0
+        """How many chunks that are, each of a row by itself."""
         self.window = 1
         self.sent = 0
         self.load = 0.0
@@ -71,7 +73,7 @@ class Lane:
         """How many more chunks may go down this lane now."""
         if self.leaving or self.recalled or self.solo or self.spare is not None:
             return 0
-        held = len(self.held)
+        held = self.count
         if held > 1 and self.load >= LANE_SECONDS + self.lag:
             return 0
         return (1 if self.shallow or self._suspects else self.window) - held
@@ -81,6 +83,8 @@ class Lane:
         self.sent += 1
         chunk.lane, chunk.order, chunk.cost = self.number, self.sent, chunk.chunker.cost(len(chunk))
         self.load += chunk.cost
+        chunk.places = chunk.left if chunk.grain else 1
+        self.count += chunk.places
         self.held[chunk.start] = chunk
 
     def adopt(self, chunk: Chunk, order: int) -> None:
@@ -106,7 +110,10 @@ class Lane:
         return [running] if running is not None else []
 
     def weigh(self, chunk: Chunk) -> None:
-        """Some of what this chunk has is done, or another's: it makes no difference here."""
+        """Some of what this chunk has is done, or another's: of a row less waits here."""
+        left = chunk.left
+        self.count += left - chunk.places
+        chunk.places = left
 
     @property
     def running(self) -> Chunk | None:
@@ -116,7 +123,7 @@ class Lane:
     @property
     def backlog(self) -> int:
         """How many chunks wait behind what its worker runs."""
-        return len(self.held) - (self.spare is None)
+        return self.count - (self.spare is None)
 
     def recall(self, now: float) -> None:
         """Note that it is asked for what has not been started."""
@@ -125,6 +132,7 @@ class Lane:
     def release(self, chunk: Chunk) -> None:
         """Have it no more."""
         del self.held[chunk.start]
+        self.count -= chunk.places
         self.load = self.load - chunk.cost if self.held else 0.0
 
     @property
@@ -134,7 +142,8 @@ class Lane:
         return self.since + max(PATIENCE, patience)
 
     def check(self) -> None:
-        """Assert that what is counted is what there is: nothing is."""
+        """Assert that what is counted is what there is."""
+        assert self.count == sum(chunk.places for chunk in self.held.values()), "a wrong count"
 
     @property
     def shareable(self) -> float:
@@ -142,17 +151,21 @@ class Lane:
         running = self.running
         return self.since + PATIENCE if running is not None and running.stop - running.start > 1 else inf
 
-    def observe(self, seconds: float, size: int, lag: float = 0.0) -> None:
+    def observe(self, seconds: float, size: int, lag: float = 0.0, count: int = 1) -> None:
         """Smooth the chunk service time and weight, and set the window by them and the sink's `lag`.
+
+        So many chunks, `count`, took that together.
 
         Of the time it is the median, followed by small steps (Robbins and Monro, 1951): stragglers hardly move it.
         """
+        if count > 1:
+            seconds, size = seconds / count, size // count
         if self.typical:
             self.typical = self.typical * STEP if seconds > self.typical else max(seconds, self.typical / STEP)
         else:
             self.typical = seconds
         self.size = 0.8 * self.size + 0.2 * size if self.size else float(size)
-        self.receipts += 1
+        self.receipts += count
         self.lag = lag
         # As deep as the lane has proved to be quick: a few light chunks say little of what comes behind them, and
         # a task that holds the interpreter gives nothing back.

@@ -11,7 +11,7 @@ lane too, as its spare: the chunk stays with the first unless that is lost.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 from zpipe.core.account import Account
@@ -19,6 +19,7 @@ from zpipe.core.again import Retries
 from zpipe.core.chunk import ASIDE, Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Schedule
+from zpipe.core.grains import quick
 from zpipe.core.lane import PATIENCE, Lane
 from zpipe.core.pending import Pending
 from zpipe.core.plan import Plan
@@ -48,6 +49,10 @@ class Ledger:
         """The job is being drained: nothing new, only what is in flight already."""
         self.full = False
         """The sink's reorder buffer is at its bound: nothing new, only what fills the gap."""
+        self.most: Callable[[Chunker, Lane], int] = lambda chunker, lane: min(quick(chunker), lane.credit)
+        """How many chunks of a chunker a row may have that goes down a lane now."""
+        self.wide = False
+        """A worker has said that it runs many items at a time: how long one takes tells little of the next."""
         self._outstanding: dict[int, Chunk] = {}
         self._suspects = Suspects(self._outstanding, max_crashes)
         self._pending = Pending(self._outstanding, self._suspects)
@@ -89,6 +94,7 @@ class Ledger:
             return
         if not isinstance(lane, WideLane):
             lane = self.lanes[number] = WideLane(lane)
+        self.wide = True
         lane.widen(task, items)
         lane.mixed = lane.mixed or busy
 
@@ -140,6 +146,8 @@ class Ledger:
             found = self._pending.take(lane, now, only=len(self.lanes) == 1, full=self.full)
             if found is not None:
                 self.recalls.dry = self.recalls.dry and self.plan is None
+                if found.grain and (edge := self._edge(found, lane)) < found.stop:
+                    self._pending.add_new(found.cut(edge))
                 return self._hold(found, lane, now)
         return self.speculation.take(lane, now) if self.speculation.planned else None
 
@@ -165,6 +173,25 @@ class Ledger:
         bounds = [bound for bound in (room, None if limit is None else limit - self.next) if bound is not None]
         return min((chunker or self.chunker).size(remaining, len(self.lanes)), max(0, min(bounds)))
 
+    def row(self, number: int, chunker: Chunker, remaining: int | None) -> int:
+        """How many chunks of a fixed size may go down a lane as one row: more than one only where they are quick.
+
+        `remaining` is how many items there are, if known. Each still is what is lost, tried again and charged.
+        """
+        lane, size = self.lanes[number], chunker.fixed
+        if size is None or self.plan is not None or self.speculation.wanted or self.wide:
+            return 1
+        if self.account.limit is not None or self.account.ahead.count or chunker.capped:
+            return 1
+        most = self.most(chunker, lane)
+        if remaining is not None:
+            most = min(most, remaining // (2 * len(self.lanes) * size))
+        return max(1, most)
+
+    def _edge(self, row: Chunk, lane: Lane) -> int:
+        """Return where as much of a row ends as may go down a lane now."""
+        return min(row.stop, row.start - row.skip + max(1, self.most(row.chunker, lane)) * row.grain)
+
     @property
     def skippable(self) -> int:
         """How many of the next items are done already: the source is to pass over them before more are issued."""
@@ -184,9 +211,13 @@ class Ledger:
         now: float,
         task: int = 0,
         chunker: Chunker | None = None,
+        grain: int = 0,
     ) -> Chunk:
-        """Make the next `count` items a chunk of the lane; the caller sends it or says `on_refused`."""
-        chunk = Chunk(self.next, self.next + count, items, payload, task, chunker or self.chunker)
+        """Make the next `count` items a chunk of the lane; the caller sends it or says `on_refused`.
+
+        With a `grain` it is a row of chunks of so many items.
+        """
+        chunk = Chunk(self.next, self.next + count, items, payload, task, chunker or self.chunker, grain)
         self.next = chunk.stop
         self.recalls.dry = False
         self._outstanding[chunk.start] = chunk

@@ -47,6 +47,7 @@ class Returns:
         lane = self._lanes.pop(number, None)
         if lane is None:
             return 0
+        self._part_row(lane)
         ran = lane.suspects
         if ran:
             alone = lane.solo and len(ran[0]) == 1 and not lane.mixed
@@ -67,6 +68,20 @@ class Returns:
         requeued += len(unheard)
         self.requeued += requeued
         return requeued
+
+    def _part_row(self, lane: Lane) -> None:
+        """Of a row that a lost worker ran, take what it was at for the first chunk that has no receipt."""
+        row = lane.running
+        if row is None or not row.grain:
+            return
+        del lane.held[row.start], self._outstanding[row.start]
+        parts = row.gaps()
+        if (edge := parts[0].edge(parts[0].start)) < parts[0].stop:
+            parts.insert(1, parts[0].cut(edge))
+        for part in parts:
+            part.lane = lane.number
+            self._outstanding[part.start] = part
+        lane.held = {part.start: part for part in parts} | lane.held
 
     def on_verdict(self, number: int, verdict: Verdict) -> Chunk | None:
         """How the worker of a lost lane ended is known; return the chunk that is charged with it, if any is.
@@ -190,7 +205,10 @@ class Returns:
         """Make a pending chunk of what one worker hands back, or several, one for each that is idle and one for it."""
         pieces = min(len(rest), self._recalls.idle() + 1)
         for n in range(pieces - 1, 0, -1):
-            self._pending.add_new(rest.cut(rest.start + len(rest) * n // (n + 1)))
+            at = rest.start + len(rest) * n // (n + 1)
+            if rest.grain and (at := rest.edge(at - 1)) >= rest.stop:  # chunks of a row stay whole
+                continue
+            self._pending.add_new(rest.cut(at))
         self._pending.add_new(rest)
 
 

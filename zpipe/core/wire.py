@@ -29,50 +29,11 @@ from zpipe.core.ranges import RangeSet
 from zpipe.core.spec import Encoding, ItemKind, JobSpec
 
 __all__ = [
-    "KILLED",
-    "LONGEST",
-    "MAX_BYTES",
-    "MAX_CONTROL_BYTES",
-    "MAX_FRAMES",
-    "MAX_WIDTH",
-    "PROTOCOL",
-    "REASON",
-    "Ask",
-    "Buffer",
-    "Bye",
-    "Chunk",
-    "Chunks",
-    "Control",
-    "Copied",
-    "Doubt",
-    "Failure",
-    "Fate",
-    "Finished",
-    "Forget",
-    "Held",
-    "Hold",
-    "Issued",
-    "Join",
-    "Leave",
-    "Message",
-    "Ready",
-    "Recall",
-    "Receipt",
-    "Receipts",
-    "Refuse",
-    "Result",
-    "Results",
-    "Returned",
-    "SinkJoin",
-    "State",
-    "Stop",
-    "Task",
-    "Total",
-    "Unfit",
-    "Versions",
-    "Welcome",
-    "Wide",
-]
+    "KILLED", "LONGEST", "MAX_BYTES", "MAX_CONTROL_BYTES", "MAX_FRAMES", "MAX_WIDTH", "PROTOCOL", "REASON", "Ask",
+    "Buffer", "Bye", "Chunk", "Chunks", "Control", "Copied", "Doubt", "Failure", "Fate", "Finished", "Forget", "Held",
+    "Hold", "Issued", "Join", "Leave", "Message", "Ready", "Recall", "Receipt", "Receipts", "Refuse", "Result",
+    "Results", "Returned", "SinkJoin", "State", "Stop", "Task", "Total", "Unfit", "Versions", "Welcome", "Wide",
+]  # fmt: skip
 
 Buffer = bytes | bytearray | memoryview
 
@@ -313,6 +274,9 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     is: they fail, and that is why; if they are `late` they ran too long, which is a try that failed as any other; if
     they are `expired` their time had passed before they were sent. The last one that ran them had this `fate`.
     `tries` of them have failed so far.
+
+    With a `grain` it is a row of chunks of so many items, each by itself in `grains` and to be run, lost and told of by
+    itself: what is skipped is of the first, what is behind of the last.
     """
 
     start: int
@@ -327,6 +291,8 @@ class Chunk(_Header, frozen=True, tag="chunk"):
     late: bool = False
     expired: bool = False
     fate: Fate | None = None
+    grain: Count = 0
+    grains: list[bytes] = []
 
 
 class Chunks(_Header, frozen=True, tag="chunks"):
@@ -353,7 +319,7 @@ class Result(_Header, frozen=True, tag="result"):
 
     With `again` there are none: the items are to be tried again, in so many seconds. `log` are the items' lines for the
     job log, if there is one. `kept` has each item's outcome once more, by itself, in a job that wants to know them
-    (empty: it is not kept).
+    (empty: it is not kept). Those of a row of chunks of equal size, none of whose items failed, are in `grains`.
     """
 
     job: Name
@@ -368,6 +334,7 @@ class Result(_Header, frozen=True, tag="result"):
     body: memoryview | None = None
     log: bytes = b""
     kept: list[bytes] = []
+    grains: list[bytes] = []
 
 
 class Results(_Header, frozen=True, tag="results"):

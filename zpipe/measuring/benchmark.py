@@ -27,6 +27,7 @@ from zpipe.api.pipeline import Pipeline
 from zpipe.api.results import Results
 from zpipe.broken import BrokenPipeline
 from zpipe.core.chunking import Chunker
+from zpipe.core.grains import Grains
 from zpipe.errors import UsageError, ZpipeError
 from zpipe.measuring.echo import echo
 from zpipe.measuring.figures import Figures, RoundTrips, Throughput, round_trips, size_text
@@ -127,7 +128,7 @@ class _Counted(MapCall):
     def arrived(self, start: int, count: int, found: Any, size: int) -> None:
         """Count a chunk's results, and take them."""
         chunks, items = self.came
-        self.came = (chunks + 1, items + count)
+        self.came = (chunks + (len(found) if isinstance(found, Grains) else 1), items + count)
         super().arrived(start, count, found, size)
 
 

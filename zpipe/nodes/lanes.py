@@ -15,6 +15,7 @@ import zmq
 
 from zpipe.core import coding, wire
 from zpipe.core.chunk import Chunk
+from zpipe.core.grains import ROW, ROW_BYTES
 from zpipe.errors import UsageError
 from zpipe.net import endpoints, link
 from zpipe.net.loop import Loop
@@ -25,7 +26,7 @@ __all__ = ["LANE_BITS", "Change", "Lane", "Lanes"]
 LANE_BITS = 24
 """Lanes of one ventilator are told apart by so many bits of their number, ventilators of one job by those above."""
 
-MESSAGE_CHUNKS, MESSAGE_BYTES = 64, 32_768
+MESSAGE_CHUNKS, MESSAGE_BYTES = ROW, ROW_BYTES
 """Small chunks for one lane travel together, up to this many and this many bytes: the first must not wait long."""
 
 
@@ -44,8 +45,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_chunks", "_parts", "_peers", "_refused", "_size", "_strangers", "_task", "_tasks", "_watch", "cut",
-        "endpoint", "number", "socket", "ticket",
+        "_chunks", "_count", "_parts", "_peers", "_refused", "_size", "_strangers", "_task", "_tasks", "_watch",
+        "cut", "endpoint", "number", "socket", "ticket",
     )  # fmt: skip
 
     def __init__(
@@ -65,7 +66,7 @@ class Lane:
         self._tasks: set[int] = set()
         self._chunks: list[Chunk] = []
         self._parts: list[wire.Chunk] = []
-        self._size = 0
+        self._size = self._count = 0
 
     def on_event(self, event: int) -> Change | None:
         """The socket's monitor says this; return what comes of it, if anything."""
@@ -102,16 +103,17 @@ class Lane:
         if chunk.task not in self._tasks and not self.introduce(chunk.task):
             self._refused(chunk)
             return
-        body = coding.inline(chunk.payload)
+        body = coding.inline(chunk.payload) if not chunk.grain else None
         part = chunk.told(body)
-        if body is None:
+        if body is None and not chunk.grain:
             self.flush()
             self._send(coding.encode(part, chunk.payload), [chunk])
             return
         self._chunks.append(chunk)
         self._parts.append(part)
         self._size += chunk.size
-        if self._size >= MESSAGE_BYTES or len(self._parts) >= MESSAGE_CHUNKS:
+        self._count += chunk.places
+        if self._size >= MESSAGE_BYTES or self._count >= MESSAGE_CHUNKS:
             self.flush()
 
     def send_first(self, part: wire.Chunk) -> bool:
@@ -121,7 +123,8 @@ class Lane:
     def flush(self) -> None:
         """Send what is about to go."""
         if self._parts:
-            parts, chunks, self._parts, self._chunks, self._size = self._parts, self._chunks, [], [], 0
+            parts, chunks, self._parts, self._chunks = self._parts, self._chunks, [], []
+            self._size = self._count = 0
             self._send(coding.encode(parts[0] if len(parts) == 1 else wire.Chunks(parts)), chunks)
 
     def _send(self, frames: list[wire.Buffer], chunks: list[Chunk]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from zpipe.core import coding, wire
 from zpipe.core.intake import Intake
 from zpipe.net import link
+from zpipe.running.rowing import Row
+from zpipe.running.settling import Outcome
 
 __all__ = ["LOOK", "Outbox"]
 
@@ -56,6 +58,29 @@ class Outbox:
                 self.flush()
             else:
                 self._hurry()
+
+    def report(
+        self, chunk: wire.Chunk, outcome: Outcome, seconds: float, welcome: wire.Welcome, now: float, *, quick: bool
+    ) -> None:
+        """Have sent what became of items of a chunk that came by the lane of this `welcome`, and took these seconds."""
+        result = outcome.result(welcome, chunk.attempt, seconds, coding.inline(outcome.frames))
+        self.put(result, outcome.frames, now, stands=self._intake.member.welcome is welcome, quick=quick)
+
+    def bring(self, row: Row, now: float) -> int:
+        """Send what is done of a row, which travels together; return how many items that is."""
+        welcome, items = row.tag, 0
+        for outcome, grains, seconds in row.take():
+            items += outcome.stop - outcome.start
+            if not grains:
+                self.report(row.chunk, outcome, seconds, welcome, now, quick=True)
+                continue
+            result = outcome.result(welcome, row.chunk.attempt, seconds, None, grains)
+            if self._intake.member.welcome is welcome:
+                self.flush()
+                self.send(coding.encode(result), result.job)
+            else:
+                self.put_by(result.job, coding.encode(result))
+        return items
 
     def keep(self, result: wire.Result, size: int, now: float) -> None:
         """Have a small result, of `size` bytes, go with the next `flush`."""

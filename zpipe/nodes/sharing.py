@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from zpipe.core import coding, wire
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
+from zpipe.core.grains import Grains
 from zpipe.core.ledger import Ledger
 from zpipe.core.lifecycle import Lifecycle
+from zpipe.input.sources import Batch
 from zpipe.nodes.lanes import Lanes
 from zpipe.nodes.parties import Tasks
-from zpipe.nodes.supply import Supply
+from zpipe.nodes.supply import Rows, Supply
 
 if TYPE_CHECKING:
     from zpipe.nodes.sifting import SiftedSupply
@@ -42,6 +44,8 @@ class Sharing:
     ) -> None:
         self._ledger, self._lifecycle, self._lanes = ledger, lifecycle, lanes
         self._supply, self._sifted, self._tasks, self._announce = supply, sifted, tasks, announce
+        self._rows = sifted is None and (tasks is None or isinstance(supply.source, Rows))
+        """Whether chunks of a fixed size may travel as rows."""
 
     def share(self, numbers: list[int]) -> bool:
         """Share chunks among these lanes as far as they have credit, one chunk at a time, idle ones first.
@@ -127,6 +131,8 @@ class Sharing:
             task, chunker = current
             if self._ledger.account.ahead.count and not self._supply.skip():
                 return None
+            if chunker.fixed is not None and (chunk := self._issue_row(number, now, task, chunker)) is not None:
+                return chunk
             remaining = self._supply.remaining() if chunker.fixed is None else None
             wanted = self._ledger.wanted(remaining, chunker)
             batch = self._supply.take(wanted) if wanted else None
@@ -138,3 +144,27 @@ class Sharing:
                 return chunk
             if self._tasks is None or not wanted or (self._sifted is not None and self._sifted.held_up):
                 return None
+
+    def _issue_row(self, number: int, now: float, task: int, chunker: Chunker) -> Chunk | None:
+        """Make a row of what the source has for this lane, if chunks of a fixed size are quick; else None."""
+        ledger, supply, size = self._ledger, self._supply, chunker.fixed
+        if not size or not self._rows:
+            return None
+        most = ledger.row(number, chunker, supply.remaining())
+        if most < 2 or not ledger.wanted(None, chunker):
+            return None
+        row, odd = supply.take_row(size, most)
+        if row is not None and odd is not None:
+            self._lanes.open[number].put(self._made(row, number, now, task, chunker))
+            row = None
+        if row is None:
+            row = odd
+        return self._made(row, number, now, task, chunker) if row is not None else None
+
+    def _made(self, batch: Batch, number: int, now: float, task: int, chunker: Chunker) -> Chunk:
+        several = isinstance(batch.frames, Grains) and len(batch.frames) > 1
+        grain = chunker.fixed or 0 if several else 0
+        frames = batch.frames if several or not isinstance(batch.frames, Grains) else list(batch.frames)
+        chunk = self._ledger.issue(number, batch.count, batch.kind, frames, now, task, chunker, grain)
+        chunk.skip = batch.skip
+        return chunk

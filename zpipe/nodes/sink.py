@@ -15,6 +15,7 @@ import msgspec
 import zmq
 
 from zpipe.core import coding, wire
+from zpipe.core.grains import Grains, results_of
 from zpipe.errors import OutputError, WireError
 from zpipe.net import endpoints, link
 from zpipe.net.callers import Callers
@@ -158,8 +159,7 @@ class Sink:
             self._count(message, payload)
         elif isinstance(message, wire.Results):
             for result in message.results:
-                assert result.body is not None  # decode has seen to it
-                self._count(result, (result.body,))
+                self._count(result, (result.body,) if result.body is not None else result.grains)
         else:
             self._cut_off(message)
 
@@ -182,12 +182,23 @@ class Sink:
     def _count(self, result: wire.Result, payload: Sequence[wire.Buffer]) -> None:
         if result.body is not None:
             size = len(result.body)
+        elif result.grains:
+            self._count_row(result)
+            return
         else:
             size = sum(frame.nbytes if isinstance(frame, memoryview) else len(frame) for frame in payload)
             if self.collector.ordered:
                 # What waits for its turn must not keep ZeroMQ's buffers, which may be far larger than the frames.
                 payload = [frame if len(frame) >= coding.INLINE_BYTES else bytes(frame) for frame in payload]
         self._take_in(result, payload, size)
+
+    def _count_row(self, result: wire.Result) -> None:
+        """Take the results of a row: together, if all of them count and nobody wants them one by one."""
+        if self._recorder is None and not self.collector.done.overlaps(result.start, result.stop):
+            self._take_in(result, Grains(result.grains), sum(map(len, result.grains)))
+            return
+        for one, payload, size in results_of(result, result.grains):
+            self._take_in(one, payload, size)
 
     def _take_in(self, result: wire.Result, payload: Sequence[wire.Buffer], size: int) -> None:
         self._unwritten += self.collector.on_result(result, payload, size)
@@ -204,6 +215,10 @@ class Sink:
             if result.failures:
                 self._tell(result.failures)
             self._dirty = True
+            if result.grains:
+                for one, payload, _ in results_of(result, records):
+                    self.attempt(partial(self._outlet.write, one, payload))
+                continue
             self.attempt(partial(self._outlet.write, result, records))
             if self._recorder is not None:
                 self._recorder.wrote(result, records)

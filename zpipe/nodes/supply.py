@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
+from zpipe.core.coding import INLINE_BYTES
+from zpipe.core.grains import ROW_BYTES, Grains
 from zpipe.core.ledger import Ledger
+from zpipe.core.spec import ItemKind
 from zpipe.errors import SourceError
 from zpipe.input.sources import Batch, Source
 from zpipe.net.loop import Loop
 
-__all__ = ["Supply"]
+__all__ = ["Rows", "Supply"]
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A source that has a way of its own to give several chunks of one size at a time."""
+
+    def take_row(self, size: int, most: int) -> Batch | None:
+        """Return up to `most` chunks of `size` items, a payload for each; None if they are not to be had so."""
 
 
 class Supply:
@@ -52,6 +64,38 @@ class Supply:
             else:
                 self.wait()
         return batch
+
+    def take_row(self, size: int, most: int) -> tuple[Batch | None, Batch | None]:
+        """Return up to `most` chunks of `size` items as one batch with a payload for each, if they are small.
+
+        And the next chunk, if it had to be taken to see that it isn't. There may be neither, and still be items.
+        """
+        source = self.source
+        if isinstance(source, Rows):
+            return source.take_row(size, most), None
+        bodies, count, room, kind = Grains(), 0, ROW_BYTES, None
+        while len(bodies) < most and room > 0 and count == len(bodies) * size:
+            try:
+                batch = source.take(size)
+            except SourceError:  # it fails anew when it is asked again
+                break
+            if batch is None:
+                break
+            if (
+                len(batch.frames) > 1
+                or len(batch.frames[0]) > INLINE_BYTES
+                or batch.skip
+                or kind not in (None, batch.kind)
+            ):
+                return self._row(count, kind, bodies), batch
+            kind = batch.kind
+            count += batch.count
+            room -= len(batch.frames[0])
+            bodies.append(batch.frames[0])
+        return self._row(count, kind, bodies), None
+
+    def _row(self, count: int, kind: ItemKind | None, bodies: Grains) -> Batch | None:
+        return Batch(count, kind, bodies) if kind is not None else None
 
     def skip(self) -> bool:
         """Pass over the next items as far as they are done; return whether that is all of them."""

@@ -38,8 +38,8 @@ from zpipe.running.allowed import Allowed
 from zpipe.running.awaitables import Awaiting
 from zpipe.running.crowd import Crowd, Run
 from zpipe.running.repertoire import Repertoire
+from zpipe.running.rowing import Row
 from zpipe.running.runner import Runner
-from zpipe.running.settling import Outcome
 from zpipe.running.stopwatch import Stopwatch
 
 __all__ = ["Worker"]
@@ -93,6 +93,7 @@ class Worker:
         self._turned = 0.0
         self._lock = threading.Lock()
         self._at_work: Runner | None = None
+        self._row: Row | None = None
         self._attendant = Attendant(self._lock, self._attend, LOOK)
         self._loop, self._lookout = Loop(), Lookout()
         self._single = False
@@ -161,12 +162,14 @@ class Worker:
             return False
         if self._at_work is not None:
             self._look_after()
-        return bool(self._outbox.kept)
+        return bool(self._outbox.kept) or self._row is not None
 
     def _look_after(self) -> None:
         if self.terminated:
             self._perform(self._intake.on_terminate(time.monotonic(), self._cut, replaced=self.spent))
         self._control.read()
+        if self._row is not None:
+            self._outbox.bring(self._row, time.monotonic())
         if self._outbox.overdue(time.monotonic()):
             self._outbox.flush()
 
@@ -188,7 +191,7 @@ class Worker:
         if isinstance(message, wire.Recall):
             while self._receive():
                 pass
-            self._perform(self._intake.on_recall(message, self._cut))
+            self._perform(self._intake.on_recall(message, self._cut, self._rest))
             return
         if isinstance(message, wire.Bye):
             self._cut()  # nobody wants what runs any more
@@ -196,9 +199,13 @@ class Worker:
                 self._crowd.drop()
         self._perform(self._intake.on_message(message, time.monotonic()))
 
+    def _rest(self) -> int:
+        return self._row.cut() if self._row is not None else 0
+
     def _cut(self) -> int:
+        rest = self._rest()
         if self._at_work is not None:
-            return self._at_work.cut()
+            return self._at_work.cut() or rest
         return self._crowd.cut() if self._crowd is not None else 0
 
     def _on_link_event(self, turn: int, name: str, event: int) -> None:
@@ -244,6 +251,7 @@ class Worker:
 
     def _close_links(self) -> None:
         self._outbox.flush()
+        self._rest()
         if self._crowd is not None:
             self._crowd.leave()  # it is another's now; what has been begun is worth its end
         if self._outbox.socket is not None:
@@ -331,6 +339,7 @@ class Worker:
     def _run(self, chunk: wire.Chunk, payload: Any) -> None:
         welcome = self._member.welcome
         assert welcome is not None
+        row: Row | None = None
         try:
             runner = self._repertoire.runners.get(chunk.task)
             if runner is None:
@@ -344,6 +353,9 @@ class Worker:
                 return
             if self._crowd is not None:
                 self._crowd.pass_on()
+            if chunk.grain:
+                self._run_row(runner, row := Row(chunk, welcome))
+                return
             began = time.monotonic()
             self._at_work = runner
             self._lock.release()
@@ -355,33 +367,36 @@ class Worker:
         except Awaiting as found:
             assert runner is not None
             runner.widen()
-            self._begin(runner, chunk, payload, welcome, found.values)
+            self._begin(runner, chunk if row is None else row.rest, payload, welcome, found.values)
             return
         except WireError as error:
             self._give_up(error)
             return
-        now = time.monotonic()
-        self._member.stir(now)
+        self._member.stir(now := time.monotonic())
         count = outcomes[-1].stop - chunk.start
         each = (now - began) / count
-        if runner.max_tasks:
-            self._count(runner, count)
+        self._count(runner, count)
         for outcome in outcomes:
             seconds = each * (outcome.stop - outcome.start)
-            self._report(chunk, outcome, seconds, welcome, now, quick=now - began < QUICK)
+            quick = now - began < QUICK and not self.terminated
+            self._outbox.report(chunk, outcome, seconds, welcome, now, quick=quick)
 
-    def _report(
-        self, chunk: wire.Chunk, outcome: Outcome, seconds: float, welcome: wire.Welcome, now: float, *, quick: bool
-    ) -> None:
-        """Send what became of items of a chunk that came by the lane of this `welcome`."""
-        body = coding.inline(outcome.frames)
-        result = outcome.result(welcome, chunk.attempt, seconds, body)
-        stands = self._member.welcome is welcome
-        self._outbox.put(result, outcome.frames, now, stands=stands, quick=quick and not self.terminated)
+    def _run_row(self, runner: Runner, row: Row) -> None:
+        """Run a row; while that takes time, the attendant brings what is done, and hands back what is not begun."""
+        self._at_work, self._row = runner, row
+        self._attendant.rouse()
+        self._lock.release()
+        try:
+            row.run(runner)
+        finally:
+            self._lock.acquire()
+            self._at_work = self._row = None
+            self._member.stir(now := time.monotonic())
+            self._count(runner, self._outbox.bring(row, now))
 
     def _count(self, runner: Runner, items: int) -> None:
         self._ran += items
-        self.spent = self._ran >= runner.max_tasks
+        self.spent = self.spent or 0 < runner.max_tasks <= self._ran
 
     # items on the event loop
 
@@ -400,8 +415,7 @@ class Worker:
             return
         self._tell_width(chunk.task, runner)
         crowd.begin(run)
-        if runner.max_tasks:
-            self._count(runner, chunk.stop - chunk.start)
+        self._count(runner, chunk.stop - chunk.start)
 
     def _gather(self, crowd: Crowd, now: float) -> None:
         """See to what has ended on the event loop."""
@@ -414,7 +428,7 @@ class Worker:
         if crowd.busy:
             self._member.stir(now)
         for run, outcome, seconds in crowd.gather(now):
-            self._report(run.chunk, outcome, seconds, run.tag, now, quick=True)
+            self._outbox.report(run.chunk, outcome, seconds, run.tag, now, quick=not self.terminated)
         if not self._intake.waiting:
             self._outbox.flush()
         if self._lane is not None and not crowd.full:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from zpipe import serialize
+from zpipe.core.grains import Grains
 from zpipe.core.wire import Buffer, Failure
 from zpipe.errors import RemoteError, RemoteTraceback
 from zpipe.running import keepsakes
@@ -208,6 +209,8 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
     the values that can't be, every item that did not fail by itself fails with what unpickling raised: as it is where
     there is one item, else as the cause of a `RemoteError`. Never raises.
     """
+    if type(frames) is Grains:
+        return _decode_row(frames, count)
     packed: dict[int, Any] = {}
     values: list[Any] = [None] * count
     errors: dict[int, BaseException] = {}
@@ -228,6 +231,26 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
         errors[position] = own[position] if position in own else _unpack(known[:5])
         if len(known) > 5:
             _count(errors[position], known[5])
+    return values, errors
+
+
+def _decode_row(bodies: Grains, count: int) -> tuple[list[Any], dict[int, BaseException]]:
+    """Return the values of a row, of whose chunks each is read by itself."""
+    grain = count // len(bodies)
+    values: list[Any] = []
+    try:
+        for body in bodies:
+            values += serialize.loads((body,))
+    except BaseException:  # noqa: BLE001 - it is told below, of those it is true of
+        values.clear()
+    if len(values) == count:
+        return values, {}
+    errors: dict[int, BaseException] = {}
+    values = []
+    for body in bodies:
+        more, faults = decode([body], grain)
+        errors.update((len(values) + position, error) for position, error in faults.items())
+        values += more
     return values, errors
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from zpipe import data, serialize
+from zpipe.core.grains import grains_of
 from zpipe.core.spec import JobSpec
 from zpipe.core.wire import Buffer, Chunk
 from zpipe.errors import WireError
@@ -35,6 +36,8 @@ def read(spec: JobSpec, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, Un
 
     Raises WireError when the frames don't hold that many items.
     """
+    if chunk.grain:
+        return _read_row(spec, chunk)
     kind, skip, count = chunk.items, chunk.skip, chunk.stop - chunk.start
     first = chunk.start - skip
     if not frames or (kind != "pickle" and len(frames) > 1):
@@ -56,6 +59,17 @@ def read(spec: JobSpec, chunk: Chunk, frames: Sequence[Buffer]) -> tuple[Any, Un
     if skip or len(items) > count:
         items = items[skip : skip + count]
         unread = deque((position - skip, why) for position, why in unread if skip <= position < skip + count)
+    return items, unread
+
+
+def _read_row(spec: JobSpec, chunk: Chunk) -> tuple[list[Any], Unread]:
+    """Return the items of a row that is to be run as one chunk after all."""
+    items: list[Any] = []
+    unread: Unread = deque()
+    for start, stop, skip, body in grains_of(chunk):
+        more, faults = read(spec, Chunk(start, stop, chunk.attempt, chunk.items, chunk.task, skip), (body,))
+        unread.extend((len(items) + position, why) for position, why in faults)
+        items += more
     return items, unread
 
 

@@ -18,6 +18,7 @@ from itertools import islice, starmap
 from typing import Any
 
 from zpipe import context, serialize
+from zpipe.core.coding import INLINE_BYTES
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.core.wire import Buffer, Chunk
 from zpipe.errors import ItemTimeout, TaskError
@@ -104,10 +105,10 @@ class Runner(Settling):
         """
         start, stop = chunk.start, chunk.stop
         self._tries, self._again = chunk.tries, {}
-        if self._whole and stop - start == 1 and not (chunk.doom or chunk.skip or self.spec.keep):
-            outcome = self._run_one(chunk, frames)
+        if stop - start == 1 and not chunk.skip and self.takes_single(chunk):
+            outcome = self.run_single(start, chunk.attempt, *frames)
             if outcome is not None:
-                return outcome
+                return [Outcome(start, stop, [outcome])] if isinstance(outcome, bytes) else outcome
         items: Any = [None] * (stop - start)
         unread: Unread = deque()
         if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
@@ -127,10 +128,15 @@ class Runner(Settling):
         finally:
             self._batch = None
 
-    def _run_one(self, chunk: Chunk, frames: Sequence[Buffer]) -> list[Outcome] | None:
-        """Run a single item whose value is wanted as it is; None, and nothing was run, if it can't be read as one.
+    def takes_single(self, chunk: Chunk) -> bool:
+        """Whether `run_single` is for a chunk's items, if they come one by one."""
+        return self._whole and not (chunk.doom or self.spec.keep)
 
-        The same in fewer steps: somebody may be waiting for just this, and each step is slow on a core that slept.
+    def run_single(self, start: int, attempt: int, *frames: Buffer) -> bytes | list[Outcome] | None:
+        """Run a single item whose value is wanted as it is; return what became of it, or its value's one frame.
+
+        None, and nothing was run, if it can't be read as one. The same as `run` in fewer steps: somebody may be waiting
+        for just this, and each step is slow on a core that slept.
         """
         try:
             items = serialize.loads(frames)
@@ -139,25 +145,29 @@ class Runner(Settling):
         if type(items) is not list or len(items) != 1:
             return None
         values: list[Any] = []
-        start = chunk.start
-        before = context.enter((start, values, chunk.attempt, self._worker, self.job))
+        before = context.enter((start, values, attempt, self._worker, self.job))
         try:
             values.extend(self._apply(items))
             if self._untried and values:
                 self._try(values)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
-            return self._fail_one(chunk, items, error)
+            return self._fail_one(start, attempt, items, error)
         finally:
             context.leave(before)
         if not values:
-            return self._fail_one(chunk, items, RuntimeError(STOPPED), final=True)
+            return self._fail_one(start, attempt, items, RuntimeError(STOPPED), final=True)
         items.clear()  # what a task hands back unchanged is then nobody's but the result's
-        return [Outcome(start, start + 1, *outcomes.encode(values, {}, start, self.spec.max_result))]
+        found, failures = outcomes.encode(values, {}, start, self.spec.max_result)
+        if len(found) == 1 and not failures and len(found[0]) <= INLINE_BYTES:
+            return bytes(found[0])
+        return [Outcome(start, start + 1, found, failures)]
 
-    def _fail_one(self, chunk: Chunk, items: list[Any], error: BaseException, *, final: bool = False) -> list[Outcome]:
-        batch = records.Batch(chunk.start, items, attempt=chunk.attempt)
+    def _fail_one(
+        self, start: int, attempt: int, items: list[Any], error: BaseException, *, final: bool = False
+    ) -> list[Outcome]:
+        batch = records.Batch(start, items, attempt=attempt)
         self._fail(batch, error, final=final)
-        return self._parted(batch, chunk.stop, self._packed)
+        return self._parted(batch, start + 1, self._packed)
 
     def cut(self) -> int:
         """Leave those items of the chunk under way that have not been started; return the first one's index, 0 if none.

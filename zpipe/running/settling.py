@@ -28,6 +28,8 @@ __all__ = ["Outcome", "Raised", "Settling"]
 Raised = tuple[records.Error | BaseException, bool]
 """What an item failed with, and whether another try would not help."""
 
+_NONE: list[bytes] = []
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """What became of items `[start, stop)` of a chunk.
@@ -53,8 +55,18 @@ class Outcome(msgspec.Struct, frozen=True):
         hit = None if self.hit is None else self.hit + by
         return msgspec.structs.replace(self, start=self.start + by, stop=self.stop + by, failures=failures, hit=hit)
 
-    def result(self, welcome: wire.Welcome, attempt: int, seconds: float, body: Any) -> wire.Result:
-        """Return it as a sink is told of it, its frames inside if they are a `body`; the items took so many seconds."""
+    @property
+    def plain(self) -> bool:
+        """Whether its frames are all there is to tell."""
+        return not (self.failures or self.log or self.kept) and self.hit is None and self.again is None
+
+    def result(
+        self, welcome: wire.Welcome, attempt: int, seconds: float, body: Any, grains: list[bytes] = _NONE
+    ) -> wire.Result:
+        """Return it as a sink is told of it, its frames inside if they are a `body`; the items took so many seconds.
+
+        If it is of a row the frames are `grains`.
+        """
         return wire.Result(
             welcome.job,
             welcome.lane,
@@ -68,6 +80,7 @@ class Outcome(msgspec.Struct, frozen=True):
             body,
             self.log,
             self.kept,
+            grains,
         )
 
 
