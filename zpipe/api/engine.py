@@ -153,15 +153,14 @@ class Engine:
         )
         ventilator.ledger.returns.limited, ventilator.script = work.terms.limited, work
         stack.callback(ventilator.close)
-        if bind is None:
-            self._crew.start(self._loop, url)
         reach = ventilator.bind(url)
         self.url = reach if bind is not None else None
         if bind is not None:
             caution = self._access.caution(ventilator.bound)
             if caution:
                 say(caution, True)
-            self._crew.start(self._loop, endpoints.reachable(ventilator.bound, "127.0.0.1"))
+            url = endpoints.reachable(ventilator.bound, "127.0.0.1")
+        self._crew.start(self._loop, url)  # not sooner: who finds nobody there tries again only after a while
         self._sink = sink = Sink(
             self._loop,
             context,
