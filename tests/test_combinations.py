@@ -52,7 +52,9 @@ def run(folder: Path, *options: str) -> tuple[int, list[str], str]:
     stages=st.lists(st.sampled_from(sorted(mixed.PLAIN)), min_size=1, max_size=3),
     unique=st.lists(st.booleans(), min_size=3, max_size=3),
     cached=st.lists(st.booleans(), min_size=3, max_size=3),
-    bounds=st.sampled_from(["", ",workers=1", ",chunk=7"]),
+    bounds=st.sampled_from(
+        ["", ",workers=1", ",chunk=7", ",rate=20000/s", ",max-in-flight=2", ",workers=1,rate=20000/s,chunk=3"]
+    ),
     schedule=st.sampled_from(SCHEDULES),
     cache=st.booleans(),
     ordered=st.booleans(),
@@ -77,10 +79,11 @@ def test_any_options_together(
     for number, name in enumerate(stages):
         settings_of = f"unique={'yes' if unique[number] else 'no'}{bounds}" + ",cache=no" * (not cached[number])
         if len(stages) == 1:
-            options += [f"process.mixed:{name}", *(["--unique"] * unique[0]), *schedule]
+            options += [f"process.mixed:{name}", *(["--unique"] * unique[0])]
         else:
             options += ["--then"] * (number > 0) + [f"process.mixed:{name},{settings_of}"]
-    options += ["--ordered"] * ordered + ["--cache", str(home / "cache")] * cache
+    options += [*schedule, *(["--ordered"] * ordered)]
+    options += ["--cache", str(home / "cache")] * cache
     wanted, fed = mixed.twin(stages)
     fails = sum(5 in items for name, items in zip(stages, fed, strict=True) if name == "less") > 0
     for turn in range(2):

@@ -14,13 +14,18 @@ from zpipe.core.agenda import AHEAD, Agenda
 from zpipe.core.budget import Budget
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
-from zpipe.core.claim import Claim, Rate, Schedule, provided
+from zpipe.core.claim import Claim, Limits, Rate, Schedule, provided
 from zpipe.core.ledger import Ledger
 from zpipe.core.plan import Plan
 from zpipe.core.suspects import Verdict
 from zpipe.core.wire import Receipt
 
 FREE = Schedule()
+
+
+def task_of(index: int) -> int:
+    """The number of the task that the item of this index is for, or that is first of those that go together."""
+    return 1 + index % 2
 
 
 class Desk:
@@ -36,7 +41,7 @@ class Desk:
     def admit(self, *claims: Claim, count: int = 1, size: int = 10) -> None:
         """Park `count` items of each of these claims."""
         for claim in claims:
-            self.plan.admit(count, "lines", [b"x"], self.now, claim, size)
+            self.plan.admit(count, "lines", [b"x"], self.now, claim, size, task_of(self.ledger.next))
 
     def take(self, number: int = 1) -> Chunk | None:
         """What the lane gets now."""
@@ -219,6 +224,44 @@ def test_keys_without_end_are_forgotten(limit: Schedule, monkeypatch: pytest.Mon
     assert looks < 2 * 200
 
 
+def test_each_task_has_its_own_limits() -> None:
+    """What waits for one holds up no other; chunks count as such, however many items they have."""
+    desk = Desk(Schedule(tasks=((1, Limits(Rate(2.0, 1.0), 3)), (2, Limits(chunks=1)))), lanes=2, chunk=2)
+    desk.admit(Claim(), Claim(), count=3)
+    first, second = desk.take(), desk.take()
+    assert first is not None
+    assert second is not None
+    assert [(c.task, c.start, len(c)) for c in (first, second)] == [(1, 0, 1), (2, 3, 2)]
+    assert desk.start() is None
+    desk.done(second)
+    assert desk.start() == 5
+    desk.now += 0.5
+    assert [desk.start(), desk.start()] == [1, None]
+    desk.now += 9
+    assert [desk.start(), desk.start()] == [2, None]
+
+
+def test_a_task_is_shut_off_and_let_in_again() -> None:
+    """Others go meanwhile; what waited goes in its order."""
+    desk = Desk()
+    agenda = desk.plan.agenda
+    agenda.gate([1])
+    desk.admit(Claim(), Claim(), Claim(5), Claim())
+    agenda.shut([1])
+    assert desk.order() == [1, 3]
+    desk.ledger.check()
+    agenda.shut([])
+    assert desk.order() == [2, 0]
+
+
+def test_what_is_ahead_goes_first_and_calls_nothing_back() -> None:
+    """Whatever the priorities of the others; among itself in turn."""
+    desk = Desk()
+    desk.admit(Claim(1e9), Claim(ahead=1), Claim(2e9), Claim(ahead=2), Claim(ahead=1))
+    assert desk.start() == 3
+    assert desk.order() == [1, 4, 2, 0]
+
+
 def test_room_in_flight_for_a_key_comes_back_with_its_receipts() -> None:
     """Then the next of its items may go."""
     desk = Desk(Schedule(key_max_in_flight=1), lanes=2)
@@ -384,6 +427,13 @@ CLAIMS = st.builds(
     key=st.sampled_from([None, None, "a", "b"]),
     rate_key=st.sampled_from([None, "x", "y"]),
     requires=st.sampled_from([frozenset(), frozenset(), frozenset({"gpu"}), frozenset({"gpu=1"})]),
+    ahead=st.sampled_from([0, 0, 0, 1, 2]),
+)
+LIMITS = st.builds(
+    Limits,
+    rate=st.sampled_from([None, Rate(2.0, 1.0)]),
+    max_in_flight=st.sampled_from([None, 1, 2]),
+    chunks=st.sampled_from([None, 1, 2]),
 )
 SCHEDULES = st.builds(
     Schedule,
@@ -392,6 +442,7 @@ SCHEDULES = st.builds(
     key_rate=st.sampled_from([None, Rate(2.0, 1.0)]),
     key_max_in_flight=st.sampled_from([None, 1, 2]),
     ageing=st.sampled_from([None, 1.0]),
+    tasks=st.one_of(st.just(()), st.tuples(st.tuples(st.just(1), LIMITS)), st.tuples(st.tuples(st.just(2), LIMITS))),
 )
 LABELS = {1: ["gpu=1"], 2: [], 3: ["gpu=2"]}
 
@@ -430,6 +481,13 @@ class Twin:
             self.has_tokens(schedule.key_rate, sent) and len(same) < (schedule.key_max_in_flight or 99)
         ):
             return False
+        limits = dict(schedule.tasks).get(task_of(index), Limits())
+        of_task = [i for i in self.under_way if task_of(i) == task_of(index)]
+        when_sent = [when for when, i in self.sent if task_of(i) == task_of(index)]
+        if not self.has_tokens(limits.rate, when_sent) or len(of_task) >= min(
+            limits.max_in_flight or 99, limits.chunks or 99
+        ):
+            return False
         ahead = [i for i in range(index) if self.claims[i].key == claim.key and i not in self.over]
         if claim.key is not None and ahead:
             return False
@@ -437,10 +495,11 @@ class Twin:
             schedule.max_in_flight or 99
         )
 
-    def rank(self, index: int) -> tuple[float, int]:
+    def rank(self, index: int) -> tuple[int, float, int]:
         """What orders the items that may go."""
         claim, ageing = self.claims[index], self.schedule.ageing
-        return (max(100.0, claim.begin) / ageing if ageing else 0.0) - claim.priority, index
+        aged = (max(100.0, claim.begin) / ageing if ageing else 0.0) - claim.priority
+        return -claim.ahead, 0.0 if claim.ahead else aged, index
 
     def yields(self, index: int) -> bool:
         """Whether a lane may leave an item that could go: it failed there, or another lane knows its key."""

@@ -118,6 +118,22 @@ class TestOrder:
         assert stages.choose() is stages.stages[0]
         assert stages.room(stages.stages[0], 10) == 1
 
+    def test_what_brims_is_taken_first(self) -> None:
+        """Whatever is on its way; not while what waits is behind something that is."""
+        stages = three(ordered=True)
+        belt = stages.belts[0]
+        stages.on_taken(stages.stages[0], 10 * BELT_ITEMS)
+        belt.put(1, 2, [b""] * BELT_ITEMS)
+        assert stages.brimming() == []
+        belt.put(0, 1, [])
+        assert stages.brimming() == [1]
+        assert stages.choose() is stages.stages[1]
+        assert stages.choose(but=[2]) is None
+        belt.take(1)
+        assert stages.brimming() == []
+        belt.put(2, 3, [b"x" * BELT_BYTES])
+        assert stages.brimming() == [1]
+
     def test_the_end(self) -> None:
         """Comes when the source has ended, nothing waits, and nothing is out; what is left is known before."""
         stages = three()

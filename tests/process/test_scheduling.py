@@ -180,7 +180,9 @@ def test_a_cron_expression_feeds_a_job_that_is_cancelled(zpipe: Zpipe) -> None:
         (("--key", "host"), "--key host: all items would have that one key: write .host"),
         (("--delay", "1", "--eta", "5"), "give one"),
         (("--key", "jobs.py:nothing_there"), "--key jobs.py:nothing_there"),
-        (("--priority", "1", "--then", "jobs:same"), "--priority and --then don't go together"),
+        (("--then", "jobs:same,rate=fast"), "rate=fast is no rate"),
+        (("--then", "jobs:same,requires=a b"), "requires=a b is no label"),
+        (("--then", "jobs:same,requires=gpu", "-w", "0"), "requires= and --workers 0: nobody has labels here"),
         (("--ttl", "soon"), "'soon' is no span of time"),
     ],
 )
@@ -194,3 +196,30 @@ def test_an_item_without_the_field_it_is_asked_for(zpipe: Zpipe) -> None:
     node = zpipe.run("run", "jobs:same", "--range", "3", "--priority", ".prio", status=1)
     assert "what item 0 claims can't be told" in node.err
     assert "Traceback" not in node.err
+
+
+def test_the_first_stage_goes_by_priority_and_others_as_they_can(zpipe: Zpipe) -> None:
+    """What is nearest to the end goes first, whatever the priority; a stage may require a label."""
+    job = ("run", "jobs:noted", "--then", "jobs:pid,requires=disk", "--range", "100:140", "--raw", "--chunk", "1")
+    node = zpipe.start(*job, "--priority", "jobs.py:urgency", "-w", "0", "--bind", f"{LOCAL}:0")
+    url = node.said("zpipe worker ").partition("zpipe worker ")[2].split()[0]
+    zpipe.start("worker", url, "--slots", "1")
+    wait_until(lambda: len(zpipe.noted()) == 40, "the whole first stage")
+    assert zpipe.noted() == list(range(139, 99, -1))
+    wait_until(lambda: "disk" in ask(url, "status", PATIENCE).note, "word of who is missed")
+    labelled = zpipe.start("worker", url, "--slots", "1", "--label", "disk")
+    found = node.ended(0).out.split()
+    assert len(found) == 40
+    assert len(set(found)) == 1
+    labelled.ended(0)
+
+
+def test_a_stage_keeps_to_its_rate(zpipe: Zpipe) -> None:
+    """The first one by the option, another by its setting; and no more of it are at workers than may be."""
+    began = time.monotonic()
+    zpipe.run("run", "jobs:same", "--then", "jobs:same,rate=40/s,max-in-flight=3", "--range", "30", "--raw")
+    assert time.monotonic() - began >= (30 - 4) / 40
+    began = time.monotonic()
+    node = zpipe.run("run", "jobs:same", "--then", "jobs:same", "--range", "30", "--rate", "40/s", "--raw")
+    assert time.monotonic() - began >= (30 - 4) / 40
+    assert sorted(map(int, node.out.split())) == list(range(30))

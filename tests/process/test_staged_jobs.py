@@ -139,9 +139,9 @@ def test_a_slow_stage_holds_back_the_others(zpipe: Zpipe, folder: Path) -> None:
     """Of an endless source no more is asked for than there is use for; an interrupt ends it as any job."""
     tasks = ("steps.py:slow", "--then", "steps.py:slow,workers=1")
     quick = ("builtins:abs", "--then", "builtins:abs", "--then", "steps.py:slow,workers=1")
-    for stages in (quick, tasks):
+    for stages in (quick, tasks, (*quick, "--priority", "1")):
         node = zpipe.start("run", *stages, "--source", "steps.py:endless", "--raw", "-w", 2)
-        node.printed("\n50\n" if stages is quick else "\n5\n")
+        node.printed("\n5\n" if stages is tasks else "\n50\n")
         assert int((folder / "asked").read_text()) < 200_000
         node.signal(signal.SIGINT)
         node.ended(130)
@@ -213,7 +213,7 @@ def test_tries_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
         (["steps.py:parse", "--then", "steps.py:pasre"], "has no 'pasre'"),
         (["steps.py:parse,chunk=0", "--then", "steps.py:enrich"], "chunk=0 is out of range"),
         (["steps.py:parse", "--then", "steps.py:enrich", "--first"], "--first and --then"),
-        (["steps.py:parse", "--then", "steps.py:enrich", "--rate", "1/s"], "--rate and --then"),
+        (["steps.py:parse", "--then", "steps.py:enrich,max-in-flight=0"], "max-in-flight=0 is out of range"),
         (["--then", "steps.py:enrich"], "nothing to run"),
     ],
 )

@@ -14,6 +14,8 @@ from zpipe.net.endpoints import bindable
 
 __all__ = ["command"]
 
+_NO_LABELS = "{} and --workers 0: nobody has labels here; add --bind URL for workers that do"
+
 
 @click.command(
     "run",
@@ -81,6 +83,8 @@ def command(**given: Any) -> None:
     ports = job.lane_ports(given["lane_ports"])
     spec, policy = job.spec(**{**given, "task": stages.first_task(given)}), job.policy(**given)
     staging = stages.staging(spec, **given)
+    if inline and staging is not None and staging.requires:
+        raise UsageError(_NO_LABELS.format("requires="))
     fingerprint = job.fingerprint(spec, staging.specs if staging is not None else (), **given)
     journal = journalling.open_journal("run", given, fingerprint)
     with contextlib.ExitStack() as stack:
@@ -90,7 +94,7 @@ def command(**given: Any) -> None:
         source: Any = None
         if not over:
             source = stages.source(**given) if staging is not None else job.open_source(**given)
-        source, policy = scheduling.plan(source, spec, policy, given)
+        source, policy = scheduling.plan(source, spec, policy, given, staging)
         output, letters, joblog = open_outputs(stack, given, journal)
         recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
         landing = Landing(output, letters, joblog, recorder, given["ordered"])
@@ -145,4 +149,4 @@ def _check_inline(given: dict[str, Any]) -> None:
                 f"{option} and --workers 0: it is kept by ending a worker, of which there is none; give -w 1"
             )
     if given["requires"] is not None:
-        raise UsageError("--requires and --workers 0: nobody has labels here; add --bind URL for workers that do")
+        raise UsageError(_NO_LABELS.format("--requires"))

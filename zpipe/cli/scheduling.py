@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -11,6 +11,9 @@ import msgspec
 from zpipe.core.policy import Policy
 from zpipe.core.spec import JobSpec
 from zpipe.errors import TaskError, UsageError
+
+if TYPE_CHECKING:
+    from zpipe.stages.staging import Staging
 
 __all__ = ["options", "plan"]
 
@@ -71,22 +74,21 @@ def options(function: F) -> F:
     return function
 
 
-def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tuple[Any, Policy]:
-    """Return the source, and what is asked of nodes, as what goes next is chosen. Raises UsageError."""
+def plan(
+    made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any], staging: Staging | None = None
+) -> tuple[Any, Policy]:
+    """Return the source, and what is asked of nodes, as what goes next is chosen. Raises UsageError.
+
+    Of a job in stages that is the first one's source, whose items the options are for.
+    """
     wishes = {name: given[name] for name in WISHES if given[name] is not None}
     limits = {name: given[name] for name in LIMITS if given[name] is not None}
-    if not wishes and not limits:
+    if not wishes and not limits and not (staging is not None and staging.wants_schedule):
         return made, policy
     from zpipe.core.claim import Schedule
     from zpipe.schedule import claims
     from zpipe.schedule.planned import PlannedSource
 
-    if given.get("then"):
-        first = next(iter({**wishes, **limits})).replace("_", "-")
-        raise UsageError(
-            f"--{first} and --then don't go together: what goes next is chosen among the items of one task. "
-            "TASK,workers=N bounds a stage; or have two jobs, the output of one the --input of the other"
-        )
     per_key = [name for name in limits if name.endswith("_per_key")]
     if per_key and "rate_key" not in wishes:
         raise UsageError(f"--{per_key[0].replace('_', '-')} needs --rate-key, which says what the key of an item is")
@@ -97,7 +99,10 @@ def plan(made: Any, spec: JobSpec, policy: Policy, given: dict[str, Any]) -> tup
         said = claims.Claims(**{name: _meant(name, text) for name, text in wishes.items()})
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return PlannedSource(made, said, spec), msgspec.structs.replace(policy, schedule=limited or Schedule())
+    chosen = limited or Schedule()
+    if staging is not None:
+        chosen = staging.follow(chosen)
+    return PlannedSource(made, said, spec), msgspec.structs.replace(policy, schedule=chosen)
 
 
 def _meant(name: str, text: str) -> Any:

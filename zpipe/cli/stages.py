@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from zpipe.cli import job
+from zpipe.core.claim import Limits, Rate
 from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
 from zpipe.stages.flow import StagePlan
@@ -28,7 +29,9 @@ _OPTION = click.option(
     help="A further stage: its items are the results of the one before. May be given several times. SETTINGs hold for "
     "that stage alone (and may stand behind TASK itself): workers=N (at most so many run it at a time), chunk=N, "
     "retries=N, retry-delay=S, timeout=S; what is not set there is as --retries, --timeout and --chunk say. unique=yes "
-    "runs equal items of the stage once, cache=no keeps --cache, which is for all stages, from it.",
+    "runs equal items of the stage once, cache=no keeps --cache, which is for all stages, from it. rate=N/UNIT, "
+    "max-in-flight=N and requires=LABEL do for a stage what --rate, --max-in-flight and --requires, as all options of "
+    "what goes next, do for TASK alone.",
 )
 
 
@@ -47,6 +50,18 @@ def _number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
     return parse
 
 
+def _rate(text: str) -> Rate:
+    from zpipe.schedule import claims
+
+    return claims.rate(text)
+
+
+def _label(text: str) -> frozenset[str]:
+    from zpipe.schedule import claims
+
+    return frozenset(claims.labels([text]))
+
+
 _ANSWERS = {"yes": True, "no": False}
 
 _SETTINGS: dict[str, Callable[[str], Any]] = {
@@ -57,6 +72,14 @@ _SETTINGS: dict[str, Callable[[str], Any]] = {
     "timeout": _number(float, 0.01),
     "unique": lambda text: _ANSWERS[text],
     "cache": lambda text: _ANSWERS[text],
+    "rate": _rate,
+    "max-in-flight": _number(int, 1),
+    "requires": _label,
+}
+
+_UNFIT = {
+    "rate": "is no rate: write for instance rate=100/s, rate=30/m or rate=1000/h",
+    "requires": "is no label: write NAME or NAME=VALUE",
 }
 
 
@@ -78,7 +101,8 @@ def _parse(text: str, name: str) -> tuple[str, dict[str, Any]]:
         try:
             found[key] = _SETTINGS[key](value.strip())
         except ValueError:
-            raise UsageError(f"{name} {text}: {key}={value} is out of range, or no number") from None
+            why = _UNFIT.get(key, "is out of range, or no number")
+            raise UsageError(f"{name} {text}: {key}={value} {why}") from None
         except KeyError:
             raise UsageError(f"{name} {text}: {key}={value} is neither yes nor no") from None
     return f"{where}{colon}{function}", found
@@ -121,7 +145,19 @@ def staging(head: JobSpec, **given: Any) -> Staging | None:
         )
         name = f"stage {number} ({_title(spec)})"
         chunk, most = settings.get("chunk", given["chunk"]), settings.get("workers", 0)
-        plans.append(StagePlan(spec, name, chunk, most, settings.get("unique", False), settings.get("cache", True)))
+        limits = Limits(settings.get("rate"), settings.get("max-in-flight"))
+        plans.append(
+            StagePlan(
+                spec,
+                name,
+                chunk,
+                most,
+                settings.get("unique", False),
+                settings.get("cache", True),
+                limits,
+                settings.get("requires", frozenset()),
+            )
+        )
     again = None
     if given["resubmit"] is not None:
         again = {

@@ -11,7 +11,7 @@ and which keys that are, is never counted but told by `on_flight`, from what lan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
@@ -29,6 +29,9 @@ __all__ = ["AHEAD", "Agenda"]
 
 AHEAD = 10_000
 """Items that are parked at most; further ones are left in the source."""
+
+AHEAD_OF_ALL = 1e200
+"""In place of a priority: what is `ahead` by one goes before what is not."""
 
 TOLD = 1_000
 """Items that have expired of which one chunk tells."""
@@ -107,7 +110,7 @@ class Agenda:
         """Return what orders chunks, least first: as all grow older at the same pace, that does not change."""
         claim = chunk.claim or PLAIN
         aged = max(chunk.since, claim.begin) / self.schedule.ageing if self.schedule.ageing else 0.0
-        return aged - claim.priority
+        return aged - claim.priority - AHEAD_OF_ALL * claim.ahead
 
     def _expose(self, key: Any) -> None:
         """Let the first of a key's items be chosen, if none of them is under way."""
@@ -141,7 +144,7 @@ class Agenda:
     def on_flight(self, held: Iterable[Chunk], resting: Iterable[Chunk]) -> None:
         """Lanes hold these chunks; those `resting` are neither parked nor held, but tried again later."""
         self._unparked = []
-        job, outs, busy = 0, dict[Any, int](), dict[Any, float]()
+        job, outs, tasks, busy = 0, dict[Any, int](), dict[int, tuple[int, int]](), dict[Any, float]()
         for chunk in held:
             self._unparked.append(chunk.start)
             claim = chunk.claim or PLAIN
@@ -153,13 +156,24 @@ class Agenda:
             job += count
             if claim.rate_key is not None:
                 outs[claim.rate_key] = outs.get(claim.rate_key, 0) + count
+            if self.schedule.tasks:
+                items, chunks = tasks.get(chunk.task, (0, 0))
+                tasks[chunk.task] = items + count, chunks + 1
         for chunk in resting:
             self._unparked.append(chunk.start)
             if chunk.claim is not None and (key := chunk.claim.key) is not None:
                 busy[key] = min(chunk.start, busy.get(key, inf))
-        self._budgets.on_flight(job, outs)
+        self._budgets.on_flight(job, outs, tasks)
         for key in self._turns.on_flight(busy):
             self._expose(key)
+
+    def gate(self, tasks: Iterable[int]) -> None:
+        """Items of these tasks may be `shut` off."""
+        self._budgets.gate(tasks)
+
+    def shut(self, tasks: Container[int]) -> None:
+        """For now nothing of these tasks goes, but of all others that are gated."""
+        self._budgets.shut(tasks)
 
     @property
     def wants_to_know(self) -> bool:

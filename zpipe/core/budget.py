@@ -24,11 +24,15 @@ Entry = tuple[float, int, int, Chunk]
 
 
 class Budget:
-    """At most `most` items in flight, of which there are `out`, and no more than `rate` allows; None: no limit."""
+    """At most `most` items in flight, of which there are `out`, and no more than `rate` allows; None: no limit.
 
-    __slots__ = ("bucket", "most", "out", "timed", "waiting")
+    With `chunks` those are counted, however many items they have.
+    """
 
-    def __init__(self, rate: Rate | None, most: int | None, now: float) -> None:
+    __slots__ = ("bucket", "chunks", "most", "out", "timed", "waiting")
+
+    def __init__(self, rate: Rate | None, most: int | None, now: float, *, chunks: bool = False) -> None:
+        self.chunks = chunks
         self.bucket = Bucket(rate, now) if rate is not None else None
         self.most = most
         self.out = 0
@@ -41,6 +45,10 @@ class Budget:
         """Return how many items may go now."""
         room = self.room_in_flight
         return room if self.bucket is None else min(room, self.bucket.level(now))
+
+    def room_for_items(self, now: float) -> int:
+        """Return how many items one chunk may have that goes now, as there is room for any."""
+        return BOUNDLESS if self.chunks else self.room(now)
 
     @property
     def room_in_flight(self) -> int:
@@ -55,18 +63,20 @@ class Budget:
 
     def share(self, lanes: int) -> int:
         """Return how many items one chunk may have at most, for all of so many lanes to get some."""
+        if self.chunks:
+            return BOUNDLESS
         share = BOUNDLESS if self.most is None else max(1, self.most // max(1, lanes))
         return share if self.bucket is None else min(share, max(1, int(self.bucket.rate.per_second * EVENLY)))
 
     def take(self, count: int) -> None:
         """So many items go."""
-        self.out += count
+        self.out += 1 if self.chunks else count
         if self.bucket is not None:
             self.bucket.take(count)
 
     def give_back(self, count: int) -> None:
         """So many did not go after all."""
-        self.out -= count
+        self.out -= 1 if self.chunks else count
         if self.bucket is not None:
             self.bucket.give_back(count)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["PLAIN", "Claim", "Rate", "Schedule", "provided"]
+__all__ = ["PLAIN", "Claim", "Limits", "Rate", "Schedule", "provided"]
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -18,7 +18,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     Higher `priority` goes first. Not before `begin`; given up if not sent to a worker by `end`. Of items with one `key`
     one at a time is under way, in their order. `rate_key` names the budget it draws on, if each key has its own.
-    `requires` are labels that its worker must have.
+    `requires` are labels that its worker must have. `ahead`: it goes before all of a lower one, whatever the priority.
     """
 
     priority: float = 0.0
@@ -27,6 +27,7 @@ class Claim(msgspec.Struct, frozen=True):
     key: Any = None
     rate_key: Any = None
     requires: frozenset[str] = frozenset()
+    ahead: int = 0
 
 
 PLAIN = Claim()
@@ -40,8 +41,16 @@ class Rate(msgspec.Struct, frozen=True):
     burst: float = 1.0
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """What the items of one task are held to: a rate, items in flight, and chunks in flight; None: to nothing."""
+
+    rate: Rate | None = None
+    max_in_flight: int | None = None
+    chunks: int | None = None
+
+
 class Schedule(msgspec.Struct, frozen=True):
-    """What a job, and each rate key of it, is held to; None: to nothing.
+    """What a job, each rate key of it and each of its `tasks`, by number, is held to; None: to nothing.
 
     `ageing`: an item that has waited so many seconds counts as one of a priority higher by one.
     """
@@ -51,13 +60,13 @@ class Schedule(msgspec.Struct, frozen=True):
     key_rate: Rate | None = None
     key_max_in_flight: int | None = None
     ageing: float | None = None
+    tasks: tuple[tuple[int, Limits], ...] = ()
 
     @property
     def limits(self) -> bool:
         """Whether there is anything that a second run of an item would overdraw."""
-        return any(
-            limit is not None for limit in (self.rate, self.max_in_flight, self.key_rate, self.key_max_in_flight)
-        )
+        own = (self.rate, self.max_in_flight, self.key_rate, self.key_max_in_flight)
+        return bool(self.tasks) or any(limit is not None for limit in own)
 
 
 def provided(labels: list[str]) -> frozenset[str]:

@@ -10,7 +10,7 @@ Must not know of workers, chunks' numbers in the job, messages or clocks, nor wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import islice
 
 from zpipe.core.ahead import Ahead
@@ -173,10 +173,10 @@ class Stages:
         self.held = 0
         """Items that were read of that source, and have not gone out."""
 
-    def choose(self) -> Stage | None:
-        """Return the stage whose items go next, None if none has any that may."""
+    def choose(self, but: Container[int] = ()) -> Stage | None:
+        """Return the stage whose items go next, `but` those of these numbers; None if none has any that may."""
         for stage in reversed(self.stages):
-            if self._may_go(stage):
+            if stage.number not in but and self._may_go(stage):
                 return stage
         return None
 
@@ -194,6 +194,17 @@ class Stages:
     def is_full(self, n: int) -> bool:
         """Whether what waits behind the `n`-th stage (from 0), or is on its way there, is as much as may be."""
         return self.belts[n].bytes >= BELT_BYTES or self._space(n) <= 0
+
+    def brimming(self) -> list[int]:
+        """Return the numbers of the stages behind which as much waits to be taken as may, whatever is on its way.
+
+        Not if what waits is to be taken after something that is not there: that may be on its way.
+        """
+        return [
+            n + 1
+            for n, belt in enumerate(self.belts)
+            if belt.at < belt.next and (belt.bytes >= BELT_BYTES or self._space(n) + self.stages[n].out <= 0)
+        ]
 
     def _space(self, n: int) -> int:
         """Return how many more items of the `n`-th stage may be on their way to the next one, or there to be taken."""

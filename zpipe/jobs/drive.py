@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from zpipe.report.summary import Summary
 from zpipe.running.allowed import Allowed, implied
 from zpipe.stages.flow import Flow
 from zpipe.stages.outlet import StageOutlet
+from zpipe.stages.reading import StageReader
 from zpipe.stages.staging import Staging
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def run_job(
             fingerprint=fingerprint,
             plan=plan,
             tasks=outlet.flow if outlet is not None else None,
+            reader=partial(StageReader, outlet.flow) if outlet is not None else None,
         )
         stack.callback(landing.close)
         sink = Sink(
@@ -164,6 +166,7 @@ def _ventilator(
     fingerprint: dict[str, str] | None,
     plan: Plan | None,
     tasks: Flow | None = None,
+    reader: Callable[..., StageReader] | None = None,
 ) -> Ventilator:
     """Return a ventilator that is closed when the stack is unwound."""
     made = Ventilator(
@@ -181,6 +184,7 @@ def _ventilator(
         guard=front.guard,
         hint=front.access.hint,
         plan=plan,
+        reader=reader,
     )
     stack.callback(made.close)
     return made

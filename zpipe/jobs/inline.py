@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from functools import partial
 
 from zpipe.core.policy import Policy
 from zpipe.core.spec import JobSpec
@@ -16,6 +17,7 @@ from zpipe.nodes.sifting import Plan
 from zpipe.output.landing import Landing
 from zpipe.report.progress import Progress
 from zpipe.report.summary import Summary
+from zpipe.stages.reading import StageReader
 from zpipe.stages.staging import Staging
 
 __all__ = ["run_inline"]
@@ -62,6 +64,7 @@ def run_inline(
             fingerprint=fingerprint,
             plan=plan,
             tasks=outlet.flow if outlet is not None else None,
+            reader=partial(StageReader, outlet.flow) if outlet is not None else None,
         )
         if staging is not None:
             prepare(ventilator, staging.specs)

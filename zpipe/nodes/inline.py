@@ -23,7 +23,7 @@ from zpipe.input.sources import Source
 from zpipe.net.loop import Loop
 from zpipe.net.versions import host_name, our_versions
 from zpipe.nodes.lanes import Lane, Lanes
-from zpipe.nodes.parties import LocalSink, Tasks
+from zpipe.nodes.parties import LocalSink, Reader, Tasks
 from zpipe.nodes.sifting import Plan
 from zpipe.nodes.sink import Sink
 from zpipe.nodes.ventilator import Ventilator
@@ -251,10 +251,21 @@ class InlineVentilator(Ventilator):
         fingerprint: dict[str, str] | None = None,
         given: Callable[[int], Callable[..., Any] | None] = lambda _: None,
         plan: Plan | None = None,
+        reader: Callable[..., Reader] | None = None,
     ) -> None:
         self._hands = _Hands(loop, given)
         super().__init__(
-            loop, None, source, spec, policy, say=say, chunk=chunk, tasks=tasks, fingerprint=fingerprint, plan=plan
+            loop,
+            None,
+            source,
+            spec,
+            policy,
+            say=say,
+            chunk=chunk,
+            tasks=tasks,
+            fingerprint=fingerprint,
+            plan=plan,
+            reader=reader,
         )
         self._broken = broken
         self.known: Sequence[int] = () if tasks is not None else (0,)

@@ -8,7 +8,7 @@ from zpipe.core.director import Director
 from zpipe.core.ledger import Ledger
 from zpipe.core.plan import Plan
 from zpipe.nodes.lanes import Lane, Lanes
-from zpipe.nodes.parties import Reader, Tasks
+from zpipe.nodes.parties import Reader
 from zpipe.nodes.supply import Supply
 from zpipe.schedule.parked import load
 
@@ -87,12 +87,12 @@ class SourceReader:
 
     frugal = False
 
-    def __init__(self, plan: Plan, ledger: Ledger, supply: Supply, tasks: Tasks | None = None) -> None:
-        self._plan, self._ledger, self._supply, self._tasks = plan, ledger, supply, tasks
+    def __init__(self, plan: Plan, ledger: Ledger, supply: Supply) -> None:
+        self._plan, self._ledger, self._supply = plan, ledger, supply
 
     def read(self, now: float) -> None:
         """Park what the source has, as far as there is room."""
-        plan, ledger, tasks = self._plan, self._ledger, self._tasks
+        plan, ledger = self._plan, self._ledger
         first, room, turns = True, 0, 0
         while True:
             if ledger.account.ahead.count and not self._supply.skip():
@@ -100,20 +100,15 @@ class SourceReader:
             if room < 1 or turns % TURNS == 0:
                 room = plan.room()
             turns += 1
-            if room < 1 or (first and plan.trickles and tasks is None):
-                return
-            current = (0, ledger.chunker) if tasks is None else tasks.current()
-            if current is None:
-                self._supply.wait()
+            if room < 1 or (first and plan.trickles):
                 return
             batch = self._supply.take(room)
-            if batch is None and tasks is None:
+            if batch is None:
                 return
-            if batch is not None:
-                task, chunker = current
-                claim = batch.claim or PLAIN
-                plan.admit(batch.count, batch.kind, batch.frames, now, claim, batch.size, task, chunker)
-                room -= batch.count
+            claim = batch.claim or PLAIN
+            made = plan.admit(batch.count, batch.kind, batch.frames, now, claim, batch.size)
+            made.skip = batch.skip
+            room -= batch.count
             first = False
 
     def left(self) -> int | None:

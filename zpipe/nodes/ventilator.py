@@ -51,7 +51,7 @@ class Ventilator:
     """Runs one job. `spec.encoding` is the sink's to say and set before the first worker gets it.
 
     `say(text, error)` tells the person. `ended` holds how the job ended once it did. `guard` says who may connect; a
-    `hint` is what the command lines of other nodes need besides the address.
+    `hint` is what the command lines of other nodes need besides the address. `reader` makes what reads by a schedule.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Ventilator:
         guard: Guard | None = None,
         hint: str = "",
         plan: Plan | None = None,
+        reader: Callable[..., Reader] | None = None,
     ) -> None:
         self._loop, self._context, self._spec, self._tasks = loop, context, spec, tasks
-        self._say = say
+        self._say, self._reader = say, reader
         self._heartbeat, self._guard, self._hint = heartbeat, guard, hint
         allowed = implied(spec)
         self.allow = allowed.options() if allowed is not None else ""
@@ -119,12 +120,11 @@ class Ventilator:
         """From now on what goes next is chosen, by what items claim."""
         from zpipe.nodes.rota import Rota, SourceReader
 
-        plan, tasks = self.ledger.follow(schedule), self._tasks
-        reader: Reader = (
-            SourceReader(plan, self.ledger, self._supply, tasks)
-            if self.script is None
-            else self.script.read_by(plan, self.ledger, self._supply.wait, self._loop.wake, self._on_void)
-        )
+        plan, tasks, supply = self.ledger.follow(schedule), self._tasks, self._supply
+        if self.script is not None:
+            reader = self.script.read_by(plan, self.ledger, supply.wait, self._loop.wake, self._on_void)
+        else:
+            reader = (self._reader or SourceReader)(plan, self.ledger, supply)
         setup = tasks is None or tasks.setup is not None
         self._rota = Rota(plan, self.ledger, self.director, self._lanes, reader, setup=setup)
 

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 
 from zpipe.core.chunking import Chunker
+from zpipe.core.claim import Claim, Limits
 from zpipe.core.spec import JobSpec
 from zpipe.core.stages import Numbered, Stage, Stages
+from zpipe.core.wire import Buffer
 from zpipe.input.sources import Batch, Source
 from zpipe.net.loop import Loop
 from zpipe.running.packing import join, numbered
+from zpipe.schedule.parked import Parked
 
-__all__ = ["Flow", "StagePlan", "Ticket"]
+__all__ = ["Flow", "NumberedLot", "StagePlan", "Ticket"]
 
 
 class StagePlan(msgspec.Struct, frozen=True):
     """What is asked of a stage: its `spec` and what to call it; `chunk` items a chunk (None: as many as are best) and
     `most` workers at a time (0: any number). `unique`: equal items are run once; `cached`: a cache that the job
-    has is for this stage, too."""
+    has is for this stage, too. `limits` and the labels that it `requires` are for a job with a schedule."""
 
     spec: JobSpec
     name: str
@@ -32,6 +36,27 @@ class StagePlan(msgspec.Struct, frozen=True):
     most: int = 0
     unique: bool = False
     cached: bool = True
+    limits: Limits = Limits()
+    requires: frozenset[str] = frozenset()
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it takes a schedule to keep to this."""
+        return self.limits != Limits() or bool(self.requires)
+
+
+class NumberedLot(Parked):
+    """Items of a stage that wait for their turn, the first of them with this number there."""
+
+    __slots__ = ("_first",)
+
+    def __init__(self, items: Sequence[Any], pack: Callable[[Sequence[Any]], list[Buffer]], first: int) -> None:
+        super().__init__(items, pack)
+        self._first = first
+
+    def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
+        """Return the payload of these items, with the first one's number ahead."""
+        return count, numbered(self._first + skip, self.pack(self.items[skip : skip + count]))
 
 
 class Ticket(msgspec.Struct):
@@ -45,16 +70,24 @@ class Ticket(msgspec.Struct):
 
 
 class Flow:
-    """The items of all stages, as a source and as tasks. `source` gives the first stage's."""
+    """The items of all stages, as a source and as tasks. `source` gives the first stage's.
+
+    In a job with a schedule (`scheduled`) they are parked as they are taken; how many are out is for that to say.
+    """
 
     setup: JobSpec | None = None
     exact = False
 
-    def __init__(self, loop: Loop, plans: Sequence[StagePlan], source: Source, *, ordered: bool) -> None:
+    def __init__(
+        self, loop: Loop, plans: Sequence[StagePlan], source: Source, *, ordered: bool, scheduled: bool = False
+    ) -> None:
         self._loop, self.plans, self._source = loop, plans, source
+        self._claims = [
+            Claim(requires=plan.requires, ahead=number) if scheduled else None for number, plan in enumerate(plans)
+        ]
         self._chunkers = [Chunker(plan.chunk, most=plan.spec.max_tasks or None) for plan in plans]
         stages = [
-            Stage(number, plan.most, partial(chunker.size, None, 1))
+            Stage(number, 0 if scheduled else plan.most, partial(chunker.size, None, 1))
             for number, (plan, chunker) in enumerate(zip(plans, self._chunkers, strict=True), 1)
         ]
         self.stages = Stages(stages, ordered=ordered)
@@ -66,12 +99,14 @@ class Flow:
         self._watched: int | None = None
         self._wake: Callable[[], None] = lambda: None
         self._hungry = False
+        self.unwanted: set[int] = set()
+        """Stages none of whose items are to be chosen now."""
 
     # as Tasks
 
     def current(self) -> tuple[int, Chunker] | None:
         """Choose the stage whose items go next."""
-        self._chosen = None if self.stalled() else self.stages.choose()
+        self._chosen = None if self.stalled() else self.stages.choose(self.unwanted)
         if self._chosen is None:
             self._hungry = True
             return None
@@ -118,10 +153,22 @@ class Flow:
                 self._await()
                 return None
         else:
-            outputs = self.stages.belts[stage.number - 2].take(most)
-            batch = Batch(len(outputs), "packed", [join(outputs)])
+            batch = self._packed(stage, self.stages.belts[stage.number - 2].take(most))
         first = self._send(stage, batch.count)
-        return Batch(batch.count, batch.kind, numbered(first, batch.frames))
+        frames: Sequence[Buffer]
+        if isinstance(batch.frames, Parked):
+            frames = NumberedLot(batch.frames.items, batch.frames.pack, first)
+        else:
+            frames = numbered(first, batch.frames)
+        return Batch(batch.count, batch.kind, frames, claim=batch.claim, size=batch.size)
+
+    def _packed(self, stage: Stage, outputs: list[bytes]) -> Batch:
+        """Return outputs as items of a stage."""
+        claim = self._claims[stage.number - 1]
+        if claim is None:
+            return Batch(len(outputs), "packed", [join(outputs)])
+        lot = Parked(outputs, lambda items: [join(items)])
+        return Batch(len(outputs), "packed", lot, claim=claim, size=sum(map(len, outputs)))
 
     def _send(self, stage: Stage, count: int) -> int:
         """So many of a stage's items get the job's next numbers; return the first one's in the stage."""
@@ -145,7 +192,7 @@ class Flow:
         most = self.stages.room(stage, most)
         if stage.number > 1:
             outputs = self.stages.belts[stage.number - 2].peek(most)
-            return stage.taken, Batch(len(outputs), "packed", [join(outputs)])
+            return stage.taken, self._packed(stage, outputs)
         batch = self._source.take(most)
         if batch is None:
             self._await()

@@ -21,7 +21,8 @@ from zpipe.input.sources import Batch
 from zpipe.nodes.sifting import AHEAD, SLICE, Cut, Outgoing, Plan, SiftedSupply
 from zpipe.nodes.supply import Supply
 from zpipe.running.packing import join, numbered, split
-from zpipe.stages.flow import Flow
+from zpipe.schedule.parked import Parked
+from zpipe.stages.flow import Flow, NumberedLot
 
 __all__ = ["StageSifting", "StagedPlan"]
 
@@ -89,7 +90,8 @@ class StageSifting(SiftedSupply):
         if found is not None:
             count, kind, frames = found
             flow.go(count)
-            return Batch(count, kind, frames, loaded.cut.skip(loaded.at - count))
+            claim = loaded.claim and loaded.claim[0]
+            return Batch(count, kind, frames, loaded.cut.skip(loaded.at - count), claim, self.weight * count)
         count = self.sieve.set_aside(room)
         if count:
             flow.go(count)
@@ -178,10 +180,14 @@ class _NumberedCut:
 
     def skip(self, start: int) -> int:
         """How many items the payload of a part has ahead of the one at `start`."""
-        return 0 if self._batch.kind == "packed" else self._cut.skip(start)
+        whole = self._batch.kind == "packed" or isinstance(self._batch.frames, Parked)
+        return 0 if whole else self._cut.skip(start)
 
     def __call__(self, start: int, stop: int) -> tuple[ItemKind, Sequence[Buffer]]:
+        first, frames = self._first + start, self._batch.frames
+        if isinstance(frames, Parked):
+            return self._batch.kind, NumberedLot(frames.items[start:stop], frames.pack, first)
         if self._batch.kind == "packed":
-            return "packed", numbered(self._first + start, [join(split(self._batch.frames[0])[start:stop])])
+            return "packed", numbered(first, [join(split(frames[0])[start:stop])])
         kind, frames = self._cut(start, stop)
-        return kind, numbered(self._first + start - self._cut.skip(start), frames)
+        return kind, numbered(first - self._cut.skip(start), frames)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from zpipe import data, serialize
+from zpipe.core.claim import Limits, Schedule
 from zpipe.core.spec import Codec, JobSpec
 from zpipe.errors import UsageError
 from zpipe.input.sources import Source
@@ -26,9 +27,34 @@ __all__ = ["Staging", "read_letters"]
 class Staging:
     """The stages of a job, as `plans`. `again` are items that later stages begin with, by the stage's number."""
 
+    scheduled = False
+    """Whether what goes next is chosen; then so are items of all stages."""
+
     def __init__(self, plans: Sequence[StagePlan], again: Mapping[int, Sequence[Any]] | None = None) -> None:
         self._plans = plans
         self._again = again or {}
+
+    @property
+    def wants_schedule(self) -> bool:
+        """Whether a stage has settings that take a schedule."""
+        return any(plan.scheduled for plan in self._plans)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """What some stage requires of workers."""
+        return frozenset(label for plan in self._plans for label in plan.requires)
+
+    def follow(self, schedule: Schedule) -> Schedule:
+        """What goes next is chosen from now on; return by what. `schedule` has what the first stage is held to."""
+        self.scheduled = True
+        first = Limits(schedule.rate, schedule.max_in_flight)
+        tasks = []
+        for number, plan in enumerate(self._plans, 1):
+            own, given = plan.limits, first if number == 1 else Limits()
+            limits = Limits(own.rate or given.rate, own.max_in_flight or given.max_in_flight, plan.most or None)
+            if limits != Limits():
+                tasks.append((number, limits))
+        return msgspec.structs.replace(schedule, rate=None, max_in_flight=None, tasks=tuple(tasks))
 
     @property
     def unique(self) -> list[bool]:
@@ -67,7 +93,7 @@ class Staging:
                 keep=stage.spec.max_result if plan is not None and plan.spares(number) else 0,
             )
             plans.append(msgspec.structs.replace(stage, spec=spec))
-        flow = Flow(loop, plans, source, ordered=landing.ordered)
+        flow = Flow(loop, plans, source, ordered=landing.ordered, scheduled=self.scheduled)
         fresh = recorder is None or not (recorder.journal.staged or recorder.journal.done.count)
         tables = StageTables(recorder.journal) if recorder is not None else None
         made = StageOutlet(flow, landing, tables)
