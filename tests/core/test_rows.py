@@ -10,6 +10,7 @@ from zpipe.core import coding, wire
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.grains import ROW, ROW_SECONDS, Grains, grains_of, results_of
+from zpipe.core.lane import PATIENCE
 from zpipe.core.ledger import Ledger
 from zpipe.core.suspects import Verdict
 from zpipe.core.wire import Receipt
@@ -76,6 +77,14 @@ def test_a_row_counts_for_as_many_chunks_as_it_has() -> None:
     ledger.account.on_receipt(of(chunk, 5, 8), 8.0)
     assert (lane.backlog, lane.count, ledger.in_flight) == (-1, 0, 0)
     assert lane.receipts == 208
+
+
+def test_what_waits_in_a_row_is_called_back_when_its_first_chunk_takes_its_time() -> None:
+    """Though nothing waits behind the row, and there is more to issue."""
+    ledger = proven()
+    row(ledger)
+    assert ledger.deadline() == PATIENCE
+    assert ledger.recalls.overdue(PATIENCE) == [1]
 
 
 def test_what_a_lost_worker_was_at_is_its_first_chunk_without_a_receipt() -> None:

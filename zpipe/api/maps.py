@@ -139,15 +139,14 @@ class MapCall:
         start, items = self.draw(most)
         if not (count := len(items)):
             return None
-        part = Part(self, start)
         try:
             frames = serialize.dumps(items, owned=True)
         except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
             if count == 1:
-                part.settle(0, 1, error, 0)
+                self.arrived(start, 1, error, 0)
                 return None
             return self._apart(start, items)
-        return count, frames, part
+        return count, frames, Part(self, start)
 
     def _apart(self, start: int, items: Sequence[Any]) -> tuple[int, list[Buffer], Receiver] | None:
         """Some of these items can't be pickled: go on one by one, those ahead of the first such one for now."""

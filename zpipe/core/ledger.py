@@ -245,9 +245,9 @@ class Ledger:
     def _hold(self, chunk: Chunk, lane: Lane, now: float) -> Chunk:
         if not lane.held:
             lane.since, lane.shared = now, False
-        elif lane.since + PATIENCE < self.recalls.look:
-            self.recalls.on_wait(lane)
         lane.hold(chunk)
+        if lane.count > 1 and lane.since + PATIENCE < self.recalls.look:
+            self.recalls.on_wait(lane)
         chunk.attempt += 1
         return chunk
 

@@ -34,9 +34,11 @@ class Outbox:
         self._bytes = 0
         self._since = 0.0
 
-    def overdue(self, now: float) -> bool:
-        """Whether something has been kept for long enough."""
-        return bool(self.kept) and now >= self._since + LOOK
+    def look(self, row: Row | None, now: float) -> None:
+        """Send what is done of a row under way, and what has been kept for long enough."""
+        self.bring(row, now)
+        if self.kept and now >= self._since + LOOK:
+            self.flush()
 
     def put(self, result: wire.Result, frames: list[wire.Buffer], now: float, *, stands: bool, quick: bool) -> None:
         """Have a result sent: at once if no other is likely to follow soon (`quick`), else with those that do.
@@ -66,11 +68,11 @@ class Outbox:
         result = outcome.result(welcome, chunk.attempt, seconds, coding.inline(outcome.frames))
         self.put(result, outcome.frames, now, stands=self._intake.member.welcome is welcome, quick=quick)
 
-    def bring(self, row: Row, now: float) -> int:
-        """Send what is done of a row, which travels together; return how many items that is."""
-        welcome, items = row.tag, 0
-        for outcome, grains, seconds in row.take():
-            items += outcome.stop - outcome.start
+    def bring(self, row: Row | None, now: float) -> None:
+        """Send what is done of a row, which travels together."""
+        for outcome, grains, seconds in row.take() if row is not None else ():
+            assert row is not None
+            welcome = row.tag
             if not grains:
                 self.report(row.chunk, outcome, seconds, welcome, now, quick=True)
                 continue
@@ -80,7 +82,6 @@ class Outbox:
                 self.send(coding.encode(result), result.job)
             else:
                 self.put_by(result.job, coding.encode(result))
-        return items
 
     def keep(self, result: wire.Result, size: int, now: float) -> None:
         """Have a small result, of `size` bytes, go with the next `flush`."""

@@ -168,10 +168,7 @@ class Worker:
         if self.terminated:
             self._perform(self._intake.on_terminate(time.monotonic(), self._cut, replaced=self.spent))
         self._control.read()
-        if self._row is not None:
-            self._outbox.bring(self._row, time.monotonic())
-        if self._outbox.overdue(time.monotonic()):
-            self._outbox.flush()
+        self._outbox.look(self._row, time.monotonic())
 
     # control and links
 
@@ -354,16 +351,17 @@ class Worker:
             if self._crowd is not None:
                 self._crowd.pass_on()
             if chunk.grain:
-                self._run_row(runner, row := Row(chunk, welcome))
-                return
+                row = self._row = Row(chunk, welcome)
+                self._attendant.rouse()  # while it runs, to bring what is done
             began = time.monotonic()
             self._at_work = runner
             self._lock.release()
             try:
-                outcomes = runner.run(chunk, payload)
+                outcomes = runner.run(chunk, payload) if row is None else row.run(runner)
             finally:
                 self._lock.acquire()
-                self._at_work = None
+                self._at_work = self._row = None
+                self._outbox.bring(row, time.monotonic())
         except Awaiting as found:
             assert runner is not None
             runner.widen()
@@ -373,26 +371,13 @@ class Worker:
             self._give_up(error)
             return
         self._member.stir(now := time.monotonic())
-        count = outcomes[-1].stop - chunk.start
+        count = (chunk.stop if row is not None else outcomes[-1].stop) - chunk.start
         each = (now - began) / count
         self._count(runner, count)
         for outcome in outcomes:
             seconds = each * (outcome.stop - outcome.start)
             quick = now - began < QUICK and not self.terminated
             self._outbox.report(chunk, outcome, seconds, welcome, now, quick=quick)
-
-    def _run_row(self, runner: Runner, row: Row) -> None:
-        """Run a row; while that takes time, the attendant brings what is done, and hands back what is not begun."""
-        self._at_work, self._row = runner, row
-        self._attendant.rouse()
-        self._lock.release()
-        try:
-            row.run(runner)
-        finally:
-            self._lock.acquire()
-            self._at_work = self._row = None
-            self._member.stir(now := time.monotonic())
-            self._count(runner, self._outbox.bring(row, now))
 
     def _count(self, runner: Runner, items: int) -> None:
         self._ran += items

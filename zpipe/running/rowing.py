@@ -35,8 +35,8 @@ class Row:
         self._at = chunk.start
         self._since = self._ended = time.monotonic()
 
-    def run(self, runner: Runner) -> None:
-        """Run one after another. Raises what `Runner.run` does, with what is `rest` not run."""
+    def run(self, runner: Runner) -> list[Outcome]:
+        """Run one after another; return nothing, it is for `take`. Raises what `Runner.run` does, `rest` not run."""
         chunk, left, done, clock, grain = self.chunk, self._left, self._done, time.monotonic, self._first
         single = chunk.grain == 1 and runner.takes_single(chunk)
         while True:
@@ -50,7 +50,7 @@ class Row:
             try:
                 grain = left.popleft()
             except IndexError:
-                return
+                return []
 
     def _run(self, runner: Runner, start: int, stop: int, skip: int, body: bytes) -> bytes | list[Outcome]:
         chunk = self.chunk
