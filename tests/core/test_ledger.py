@@ -158,6 +158,24 @@ def test_what_was_under_way_when_a_worker_answered_is_asked_for_again() -> None:
     ledger.check()
 
 
+def test_who_was_not_asked_for_items_of_what_it_runs_may_still_have_some() -> None:
+    """While there was enough for all, only what waited behind it was recalled; when there is not, its items are."""
+    ledger = make(1, 2)
+    ledger.account.on_receipt(receipt(issue(ledger, 1), seconds=0.020), 99.0)
+    running, _ = issue(ledger, 1, count=10, now=100.0), issue(ledger, 1, now=100.0)
+    ledger.recalls.overdue(101.0)
+    assert ledger.returns.on_returned(1, after=2, upto=3) == 1
+    waiting = ledger.again(2, 101.0)
+    assert waiting is not None
+    ledger.account.on_receipt(receipt(waiting), 101.1)
+    assert ledger.recalls.hungry(101.1) == [1]
+    assert ledger.returns.on_returned(1, after=2, upto=3, cut=running.start + 4) == 1
+    assert ledger.recalls.hungry(101.2) == [1], "those that were left are shared out, too"
+    ledger.returns.on_returned(1, after=2, upto=3)
+    assert ledger.recalls.hungry(101.3) == [], "it has no more"
+    ledger.check()
+
+
 def test_an_answer_nobody_asked_for_is_ignored() -> None:
     """A returned chunk counts once."""
     ledger = laden()

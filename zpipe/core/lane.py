@@ -29,14 +29,15 @@ class Lane:
     """One worker's incarnation as the ledger sees it. `held` is in the order sent.
 
     `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
-    answered, since `asked`. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is
+    answered, since `asked`, if `deep` for items of what it runs, too. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is
     done; `shared`: nor has that any items to give back. `solo`: it holds a chunk that workers have ended over, and
     nothing else, so that it is known what ran. `spare`: what it runs that is not its own, and before what it holds.
     """
 
     __slots__ = (
-        "_suspects", "asked", "count", "held", "labels", "lag", "leaving", "load", "mixed", "number", "recalled",
-        "receipts", "sent", "shallow", "shared", "since", "size", "solo", "spare", "typical", "wide", "window",
+        "_suspects", "asked", "count", "deep", "held", "labels", "lag", "leaving", "load", "mixed", "number",
+        "recalled", "receipts", "sent", "shallow", "shared", "since", "size", "solo", "spare", "typical", "wide",
+        "window",
     )  # fmt: skip
 
     def __init__(self, number: int, suspects: list[int], labels: frozenset[str] = frozenset()) -> None:
@@ -55,7 +56,7 @@ class Lane:
         self.receipts = 0
         self.lag = 0.0
         self.leaving = False
-        self.recalled = False
+        self.recalled = self.deep = False
         self.asked = 0.0
         self.spare: Chunk | None = None
         self.shallow = False
@@ -125,9 +126,9 @@ class Lane:
         """How many chunks wait behind what its worker runs."""
         return self.count - (self.spare is None)
 
-    def recall(self, now: float) -> None:
-        """Note that it is asked for what has not been started."""
-        self.recalled, self.asked = True, now
+    def recall(self, now: float, *, items: bool = True) -> None:
+        """Note that it is asked for what has not been started; `items`: of the chunk that it runs, too."""
+        self.recalled, self.asked, self.deep = True, now, items
 
     def release(self, chunk: Chunk) -> None:
         """Have it no more."""

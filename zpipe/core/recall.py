@@ -74,7 +74,7 @@ class Recalls:
             late = nsmallest(AT_ONCE, late)
             self.look = self._rest = now + max(PATIENCE, SEARCH * len(self._lanes))
         for _, _, lane in late:
-            lane.recall(now)
+            lane.recall(now, items=self.dry)
         return [number for _, number, _ in late] + (self.hungry(now) if self.dry else [])
 
     def hungry(self, now: float) -> list[int]:

@@ -163,7 +163,7 @@ class Returns:
         lane.shallow = True
         back = self._hand_back(lane, after, upto)
         shared = self._cut(lane, after, cut)
-        lane.shared = not shared  # nothing more is to be had of it
+        lane.shared = lane.deep and not shared  # then nothing more is to be had of it
         self._recalls.on_answered(lane)
         return back + shared
 
