@@ -133,6 +133,7 @@ class Storm:
         self.plan = plan(seed, items, len(self.hosts), cables=self.wired, journal=journal, every=every)
         self.rng = random.Random(f"victims {seed}")
         self.zpipe = Zpipe(folder)
+        self.zpipe.anew = True
         self.report = Report()
         shutil.copy(Path(__file__).with_name("tasks.py"), folder)
         self._ticks = folder / TICKS

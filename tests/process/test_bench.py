@@ -41,6 +41,7 @@ def test_a_table_and_an_object(zpipe: Zpipe) -> None:
 
 def test_with_a_key(zpipe: Zpipe) -> None:
     """One that is made for it, and gone afterwards: nothing is warned of, as nobody else gets in."""
+    zpipe.anew = True  # as users start it
     job = ("bench", "--workers", "1", "--payload", "0", "--chunk", "5", "--curve", "--json")
     told = measured(lambda seconds: zpipe.start(*job, "--seconds", seconds))
     found = json.loads(told.out)

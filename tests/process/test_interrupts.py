@@ -90,6 +90,7 @@ def test_an_interrupt_while_nothing_runs(zpipe: Zpipe) -> None:
 
 def test_an_interrupt_while_modules_load(zpipe: Zpipe) -> None:
     """It ends the process at once, without a traceback."""
+    zpipe.anew = True
     (zpipe.folder / "click.py").write_text("import os, signal\n\nos.kill(os.getpid(), signal.SIGINT)\n")
     node = zpipe.start("run", "jobs:same", "--range", "0:9")
     assert node.end() == -signal.SIGINT

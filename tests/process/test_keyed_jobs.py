@@ -28,6 +28,7 @@ def words(path: Path) -> list[str]:
 
 def shown(zpipe: Zpipe, secret: str) -> list[str]:
     """Where the key can be seen that should not: output, command lines, environments."""
+    assert zpipe.anew, "else the system shows nothing of the kind"
     seen = [name for node in zpipe.nodes for name in (node.out, node.err) if secret in name]
     for pid in zpipe.left() if LINUX else ():
         for name in ("cmdline", "environ"):
@@ -43,6 +44,7 @@ def shown(zpipe: Zpipe, secret: str) -> list[str]:
 @pytest.mark.skipif(not LINUX, reason="the default place is another one there")
 def test_a_job_whose_key_is_found_by_itself(zpipe: Zpipe, home: Path) -> None:
     """One command, and every address may be bound; nobody else gets in, and either side says why within seconds."""
+    zpipe.anew = True  # for their command lines
     made = zpipe.run("keygen")
     assert str(home) in made.err
     assert stat.S_IMODE(home.stat().st_mode) == 0o600
@@ -81,6 +83,7 @@ def test_the_key_of_the_environment_and_local_workers(zpipe: Zpipe) -> None:
     """`zpipe run --bind` hands its key to its own workers through a pipe; remote ones get it from a variable."""
     zpipe.run("keygen", "key")
     zpipe.write("parties", 2)
+    zpipe.anew = True  # for their command lines
     job = ("jobs:met", "--range", "0:30", "--chunk", "1", "--expect-workers", "2", "--workers", "1")
     node = zpipe.start("run", *job, "--bind", f"{ANY}:0", ZPIPE_KEY_FILE="key")
     line = node.said("listening; start workers with: zpipe worker tcp://", f" --key-file {zpipe.folder}/key")

@@ -58,6 +58,7 @@ def test_killed_again_and_again(zpipe: Zpipe, more: tuple[str, ...]) -> None:
 
 def test_the_command_is_told_that_began_the_job(zpipe: Zpipe) -> None:
     """Also when nothing was done before it was killed, and it was gone on with."""
+    zpipe.anew = True  # as users start it
     zpipe.allow(0)
     for command in (JOB, ("resume", "j")):
         node = zpipe.start(*command)

@@ -50,6 +50,7 @@ def test_equal_items_are_run_once(zpipe: Zpipe) -> None:
 
 def test_a_cache_answers_what_was_run_before(zpipe: Zpipe) -> None:
     """Failed items are run again, a changed task has no past, and nothing is run where all is known."""
+    zpipe.anew = True  # as users start it
     (zpipe.folder / "t.py").write_text(TASK)
     job = ("run", "t.py:run", "--ordered", "--raw", "-w", "2", "--cache", "c", "--cache-ttl", "1h")
     before = zpipe.run(*job, text=ITEMS, status=1)

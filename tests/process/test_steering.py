@@ -33,6 +33,7 @@ def at_work(zpipe: Zpipe, node: Node, least: int = 1) -> None:
 
 def test_a_job_is_paused_and_goes_on(zpipe: Zpipe) -> None:
     """By its pid: what runs ends, nothing new begins, whoever looks is told; then it goes on and is cancelled."""
+    zpipe.anew = True  # the job is told by its command line, too
     node = zpipe.start("run", *JOB, "--workers", "2", "--output", "out")
     at_work(zpipe, node)
     asked = zpipe.run("pause", node.pid)

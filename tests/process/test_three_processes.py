@@ -14,6 +14,7 @@ from zpipe.net import endpoints
 
 def test_every_order_of_starting(zpipe: Zpipe) -> None:
     """Whoever comes first waits for the others, over TCP and ipc, and the job ends well for all three."""
+    zpipe.anew = True  # as users start them
     for number, order in enumerate(itertools.permutations(("ventilator", "worker", "sink"))):
         tcp = number % 2 == 0
         url = f"{LOCAL}:{free_port()}" if tcp else f"ipc://control{number}"

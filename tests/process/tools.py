@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from process.zygote import MARK, Offspring, Zygote
+
 PATIENCE = 120.0
 """Seconds until a test gives up waiting; only a failing test ever waits that long."""
-
-MARK = "MARK_OF_A_TEST"
-"""Environment variable by which a test knows the processes it is to blame for."""
 
 LOCAL = "tcp://127.0.0.1"
 
 LINUX = sys.platform == "linux"
+
+ZYGOTE = Zygote()
 
 
 def wait_until(condition: Callable[[], Any], what: Callable[[], str] | str = "", patience: float = PATIENCE) -> Any:
@@ -108,14 +109,29 @@ def _is_free(port: int) -> bool:
 
 
 class Node:
-    """One process, with its stdout and stderr in files. `stdin` is a pipe if it was asked for."""
+    """One process, with its stdout and stderr in files. `stdin` is a pipe if it was asked for.
 
-    def __init__(self, name: str, argv: list[str], folder: Path, env: dict[str, str], how: dict[str, Any]) -> None:
+    `forked`: what it does is `zpipe` with these arguments, and it need not be started anew for that.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        folder: Path,
+        env: dict[str, str],
+        how: dict[str, Any],
+        forked: list[str] | None = None,
+    ) -> None:
         self._name = name
         self._files = [folder / f"{name}.out", folder / f"{name}.err"]
         with self._files[0].open("wb") as out, self._files[1].open("wb") as err:
             how = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **how}
-            self.process = subprocess.Popen(argv, cwd=folder, env=env, **how)
+            self.process: subprocess.Popen[bytes] | Offspring
+            if forked is not None and ZYGOTE.fit(env, how):
+                self.process = ZYGOTE.start(forked, folder, env, how)
+            else:
+                self.process = subprocess.Popen(argv, cwd=folder, env=env, **how)
         self.pid = self.process.pid
 
     @property
@@ -191,6 +207,9 @@ class Node:
 class Zpipe:
     """Starts `zpipe` processes in a folder of the test's own."""
 
+    anew = False
+    """Whether each is to be an interpreter of its own from the start, not forked off one that has loaded zpipe."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.mark = uuid.uuid4().hex
@@ -213,9 +232,11 @@ class Zpipe:
         What is `before` goes ahead of that command.
         """
         usual = {key: value for key, value in os.environ.items() if not key.startswith(("ZPIPE_", "_ZPIPE_"))}
-        argv = [*before, sys.executable, *map(str, args)]
+        words = [str(arg) for arg in args]
+        forked = words[2:] if words[:2] == ["-m", "zpipe"] and not before and not self.anew else None
+        argv = [*before, sys.executable, *words]
         name = f"node{len(self.nodes)}"
-        node = Node(name, argv, folder or self.folder, {**usual, MARK: self.mark, **env}, popen or {})
+        node = Node(name, argv, folder or self.folder, {**usual, MARK: self.mark, **env}, popen or {}, forked)
         self.nodes.append(node)
         return node
 
