@@ -108,9 +108,9 @@ def test_checksum_says_what_sha256sum_says(tree: Path) -> None:
 
 @needs_tools
 def test_checksum_of_pythons_own_library() -> None:
-    """The real job of the README: the library's files are all there, each with the sum that sha256sum gives it."""
-    run = zpipe(CHECKSUM, "--glob", "**/*.py", "--raw", cwd=LIBRARY)
-    found = "find -L . -type f -name '*.py' -not -path '*/.*' -printf '%P\\0'"
+    """The real job of the README, on a third: the files are all there, each with the sum that sha256sum gives it."""
+    run = zpipe(CHECKSUM, "--glob", "[c-l]*/**/*.py", "--raw", cwd=LIBRARY)
+    found = "find -L [c-l]*/ -type f -name '*.py' -not -path '*/.*' -print0"
     expected = sorted(shell(f"{found} | xargs -0 sha256sum", LIBRARY).splitlines())
     assert run.returncode == 0, run.stderr
     assert len(expected) > 100
@@ -190,7 +190,7 @@ def test_wordcount_says_what_grep_says(tree: Path) -> None:
 
 def test_wordcount_of_the_library_is_its_plain_twins(tmp_path: Path) -> None:
     """On real text the single-process twin agrees, and prints the most frequent words."""
-    pattern, counts = f"{LIBRARY}/*/*.py", tmp_path / "words.json"
+    pattern, counts = f"{LIBRARY}/[c-j]*/*.py", tmp_path / "words.json"
     run = zpipe(
         f"{WORDCOUNT}:count", "--glob", pattern, "--reduce", f"{WORDCOUNT}:merge", "--output", str(counts), "--ordered"
     )
