@@ -54,6 +54,8 @@ def test_only_quick_chunks_of_a_fixed_size_are_rows() -> None:
         (proven(1e-5, size=10_000), 3),
         (proven(1e-5, chunk=None), 1),
         (proven(1e-5, most=50), 1),
+        (proven(1e-5, chunk=100), 5),
+        (proven(1e-5, chunk=1000), 1),
     ):
         found = ledger.row(1, ledger.chunker, None)
         assert found == many or (many == 9 and found in (9, 10)), (found, many)

@@ -16,6 +16,9 @@ __all__ = ["ROW", "ROW_BYTES", "ROW_SECONDS", "Grains", "grains_of", "quick", "r
 ROW, ROW_BYTES = 64, 32_768
 """Grains of a row at most, and bytes of them."""
 
+ROW_ITEMS = 512
+"""Items of them at most: beside more of them what a chunk costs is nothing."""
+
 ROW_SECONDS = 0.001
 """Seconds that a row is likely to take at most: so long may a worker be idle while another has one."""
 
@@ -23,7 +26,7 @@ ROW_SECONDS = 0.001
 def quick(chunker: Chunker) -> int:
     """Return how many chunks of a chunker's fixed size are quick and small enough, all together, to be a row."""
     size = chunker.fixed or 0
-    return min(ROW, chunker.within(ROW_SECONDS, ROW_BYTES) // size) if size else 0
+    return min(ROW, ROW_ITEMS // size, chunker.within(ROW_SECONDS, ROW_BYTES) // size) if size else 0
 
 
 class Grains(list[Buffer]):
