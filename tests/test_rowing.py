@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from zpipe import context, serialize
@@ -178,3 +179,27 @@ def test_values_of_a_row_that_cannot_be_read_here_fail_alone() -> None:
     values, errors = outcomes.decode(bodies, 6)
     assert values == [0, 0, 1, 1, None, None]
     assert sorted(errors) == [4, 5]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("tries", [0, 2])
+def test_items_of_a_row_are_tried_again_each_for_itself(size: int, tries: int) -> None:
+    """What failed ahead of an item says nothing of it, nor how often other chunks have been tried."""
+
+    def task(item: int) -> int:
+        if item % 3 == 0:
+            raise ValueError(item)
+        return item
+
+    made, host = row(*([at + n for n in range(size)] for at in range(0, 12 * size, size))), runner(task, retries=2)
+    again = msgspec.structs.replace(row([3], [3], start=7).chunk, tries=2 - tries)
+    Row(again, "welcome").run(host)
+    made.chunk = msgspec.structs.replace(made.chunk, tries=tries)
+    made.run(host)
+    found = [outcome for outcome, _, _ in made.take()]
+    assert [index for outcome in found for index in range(outcome.start, outcome.stop)] == [
+        *range(100, 100 + 12 * size)
+    ], "each item once"
+    wanted = {100 + item for item in range(0, 12 * size, 3)}
+    assert {outcome.start for outcome in found if outcome.again is not None} == (wanted if tries < 2 else set())
+    assert {failure.index for outcome in found for failure in outcome.failures} == (wanted if tries == 2 else set())

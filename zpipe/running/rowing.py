@@ -42,7 +42,7 @@ class Row:
         while True:
             self._now = grain
             start, stop, skip, body = grain
-            outcome = runner.run_single(start, chunk.attempt, body) if single else None
+            outcome = runner.run_single(start, chunk, body) if single else None
             if outcome is None:
                 outcome = self._run(runner, start, stop, skip, body)
             done.append(outcome)

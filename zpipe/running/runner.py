@@ -104,11 +104,11 @@ class Runner(Settling):
         first value is to be awaited.
         """
         start, stop = chunk.start, chunk.stop
-        self._tries, self._again = chunk.tries, {}
         if stop - start == 1 and not chunk.skip and self.takes_single(chunk):
-            outcome = self.run_single(start, chunk.attempt, *frames)
+            outcome = self.run_single(start, chunk, *frames)
             if outcome is not None:
                 return [Outcome(start, stop, [outcome])] if isinstance(outcome, bytes) else outcome
+        self._tries, self._again = chunk.tries, {}
         items: Any = [None] * (stop - start)
         unread: Unread = deque()
         if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
@@ -132,11 +132,11 @@ class Runner(Settling):
         """Whether `run_single` is for a chunk's items, if they come one by one."""
         return self._whole and not (chunk.doom or self.spec.keep)
 
-    def run_single(self, start: int, attempt: int, *frames: Buffer) -> bytes | list[Outcome] | None:
-        """Run a single item whose value is wanted as it is; return what became of it, or its value's one frame.
+    def run_single(self, start: int, chunk: Chunk, *frames: Buffer) -> bytes | list[Outcome] | None:
+        """Run a single item of a chunk whose value is wanted as it is.
 
-        None, and nothing was run, if it can't be read as one. The same as `run` in fewer steps: somebody may be waiting
-        for just this, and each step is slow on a core that slept.
+        Return what became of it, or its value's one frame; None, and nothing was run, if it can't be read as one. The
+        same as `run` in fewer steps: somebody may be waiting for just this, and each step is slow on a core that slept.
         """
         try:
             items = serialize.loads(frames)
@@ -145,17 +145,17 @@ class Runner(Settling):
         if type(items) is not list or len(items) != 1:
             return None
         values: list[Any] = []
-        before = context.enter((start, values, attempt, self._worker, self.job))
+        before = context.enter((start, values, chunk.attempt, self._worker, self.job))
         try:
             values.extend(self._apply(items))
             if self._untried and values:
                 self._try(values)
         except BaseException as error:  # noqa: BLE001 - whatever a task raises fails its item
-            return self._fail_one(start, attempt, items, error)
+            return self._fail_one(start, chunk, items, error)
         finally:
             context.leave(before)
         if not values:
-            return self._fail_one(start, attempt, items, RuntimeError(STOPPED), final=True)
+            return self._fail_one(start, chunk, items, RuntimeError(STOPPED), final=True)
         items.clear()  # what a task hands back unchanged is then nobody's but the result's
         found, failures = outcomes.encode(values, {}, start, self.spec.max_result)
         if len(found) == 1 and not failures and len(found[0]) <= INLINE_BYTES:
@@ -163,9 +163,10 @@ class Runner(Settling):
         return [Outcome(start, start + 1, found, failures)]
 
     def _fail_one(
-        self, start: int, attempt: int, items: list[Any], error: BaseException, *, final: bool = False
+        self, start: int, chunk: Chunk, items: list[Any], error: BaseException, *, final: bool = False
     ) -> list[Outcome]:
-        batch = records.Batch(start, items, attempt=attempt)
+        self._tries, self._again = chunk.tries, {}
+        batch = records.Batch(start, items, attempt=chunk.attempt)
         self._fail(batch, error, final=final)
         return self._parted(batch, start + 1, self._packed)
 
