@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import signal
 import sys
 from typing import Any
 
@@ -106,6 +107,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another, while the interpreter ends, is not to change the status
         click.echo("zpipe: interrupted", err=True)
         sys.exit(130)
     except ZpipeError as error:
