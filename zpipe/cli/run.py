@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from zpipe.cli import caching, job, journalling, options, scheduling, stages
 from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
 from zpipe.net.endpoints import bindable
+
+if TYPE_CHECKING:
+    from zpipe.nodes.started import Started
 
 __all__ = ["command"]
 
@@ -59,16 +62,26 @@ the item's index and attempt.
 @options.node_options
 def command(**given: Any) -> None:
     """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
+    from zpipe.nodes.started import Started, cores
+
+    workers = cores() if given["workers"] is None else given["workers"]
+    started = Started(-1) if workers else None  # it loads its modules while this process does
+    try:
+        _run(given, workers, started)
+    finally:
+        if started is not None:
+            started.abandon()
+
+
+def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
     from zpipe.errors import UsageError
     from zpipe.jobs.drive import finish_job, run_job
     from zpipe.jobs.inline import run_inline
     from zpipe.jobs.plans import forget_past
     from zpipe.net.access import Access, admit
-    from zpipe.nodes.started import cores
     from zpipe.output.landing import Landing
     from zpipe.output.recorder import Recorder
 
-    workers = cores() if given["workers"] is None else given["workers"]
     inline = workers == 0 and given["bind"] is None
     if inline:
         _check_inline(given)
@@ -133,6 +146,7 @@ def command(**given: Any) -> None:
                 access=access,
                 plan=plan,
                 staging=staging,
+                started=started,
             )
     if not summary.error:
         forget_past(caching.past(given, staging))

@@ -35,6 +35,7 @@ from zpipe.stages.staging import Staging
 
 if TYPE_CHECKING:
     from zpipe.nodes.sifting import Plan
+    from zpipe.nodes.started import Started
 
 __all__ = ["conclude", "finish_job", "prepare", "run_job", "run_ventilator", "spin"]
 
@@ -62,11 +63,12 @@ def run_job(
     access: Access = Access(),  # noqa: B008 - it never changes
     plan: Plan | None = None,
     staging: Staging | None = None,
+    started: Started | None = None,
 ) -> Summary:
     """Run a whole pipeline here with `workers` local slots, and others that join at `bind`, if given.
 
-    With `staging` in its stages, of which `spec` is the first one's. Raises UsageError for an address that can't be
-    bound. Whatever goes wrong later is told in the summary.
+    With `staging` in its stages, of which `spec` is the first one's. `started`: the slots' process, if it is there
+    already. Raises UsageError for an address that can't be bound. Whatever goes wrong later is told in the summary.
     """
     with contextlib.ExitStack() as stack:
         landing.give_up_on_error(stack)
@@ -105,18 +107,15 @@ def run_job(
         stack.callback(sink.close)
         slots: LocalSlots | None = None
         allowed = implied(spec) if staging is None else prepare(ventilator, staging.specs)
-        if workers and bind is None:
-            # Started first: their interpreter starts while ours sets up; they wait for the socket to appear.
-            slots = LocalSlots(front.loop, Config(url, workers, heartbeat, terse=True, allowed=allowed), front.say)
         try:
             ventilator.bind(url)
             announce(folder, ventilator.bound)
             if bind is not None:
                 front.caution(ventilator.bound)
-                if workers:
-                    near = endpoints.reachable(ventilator.bound, "127.0.0.1")
-                    config = Config(near, workers, heartbeat, terse=True, keys=access.keys, allowed=allowed)
-                    slots = LocalSlots(front.loop, config, front.say)
+            if workers:
+                near = url if bind is None else endpoints.reachable(ventilator.bound, "127.0.0.1")
+                config = Config(near, workers, heartbeat, terse=True, keys=access.keys, allowed=allowed)
+                slots = LocalSlots(front.loop, config, front.say, started)
             sink.bind(endpoints.sibling(ventilator.bound, "results", results_port))
             if bind is not None:  # only now: who hears it may be quick to take all files there are
                 progress.say(f"listening; start workers with: {ventilator.worker_line}{front.key_note}")
