@@ -29,9 +29,10 @@ class Lane:
     """One worker's incarnation as the ledger sees it. `held` is in the order sent.
 
     `since` is when the first of them began, as far as known. `recalled`: it was asked for what waits, and has not
-    answered, since `asked`, if `deep` for items of what it runs, too. `shallow`: it was recalled behind a straggler, so nothing more waits here until that is
-    done; `shared`: nor has that any items to give back. `solo`: it holds a chunk that workers have ended over, and
-    nothing else, so that it is known what ran. `spare`: what it runs that is not its own, and before what it holds.
+    answered, since `asked`, if `deep` for items of what it runs, too. `shallow`: it was recalled behind a straggler, so
+    nothing more waits here until that is done; `shared`: nor has that any items to give back. `solo`: it holds a chunk
+    that workers have ended over, and nothing else, so that it is known what ran. `spare`: what it runs that is not its
+    own, and before what it holds.
     """
 
     __slots__ = (
