@@ -314,19 +314,12 @@ def test_wishes_that_make_no_sense(pipe: zpipe.Pipeline, wishes: dict[str, Any],
         ({"ageing": 0}, "more than 0"),
         ({"labels": "gpu"}, "a list of labels"),
         ({"labels": ["a b"]}, "write NAME or NAME=VALUE"),
-        ({"rate": 1, "unique": True}, "does not go together"),
     ],
 )
 def test_limits_that_make_no_sense(limits: dict[str, Any], said: str) -> None:
     """No worker is started for them."""
     with pytest.raises(ValueError, match=said):
         zpipe.Pipeline(1, **limits)
-
-
-def test_a_pipeline_that_spares_items_takes_no_options() -> None:
-    """Which of equal items waits for which would be anybody's guess."""
-    with zpipe.Pipeline(1, unique=True) as pipe, pytest.raises(ValueError, match="takes no options"):
-        pipe.options(priority=1)
 
 
 def test_calls_of_which_nothing_is_said_cost_nothing() -> None:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
-from zpipe import serialize
 from zpipe.api.claimed import AHEAD_BYTES, UNKNOWN, Run, gathered
 from zpipe.api.functions import Function
 from zpipe.api.futures import PipelineFuture
 from zpipe.api.handover import Receiver
-from zpipe.api.maps import WEIGHT, MapCall, Part
+from zpipe.api.lots import Map, MapLot, SubmitLot
+from zpipe.api.maps import WEIGHT, MapCall
 from zpipe.api.submits import Entry, Submits, Together, begin
 from zpipe.core.agenda import AHEAD
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import PLAIN, Claim
 from zpipe.core.ledger import Ledger
 from zpipe.core.plan import Plan
-from zpipe.core.wire import Buffer
 from zpipe.errors import UsageError
 from zpipe.schedule.parked import Parked
 
@@ -40,9 +39,6 @@ TOGETHER_MAPPED = 1_000
 
 TRICKLE = 8
 """Reading a map goes on once there is room for such a part of what may be parked of it."""
-
-SMALL = 64
-"""Fewer numbers of a range are smaller as a list."""
 
 BOUNDLESS = 1 << 62
 
@@ -71,82 +67,6 @@ class Books(Protocol):
         """These have no outcome: nobody waits for any."""
 
 
-class _Map:
-    """A map of which items are parked."""
-
-    __slots__ = ("call", "claimed", "parked")
-
-    def __init__(self, call: MapCall) -> None:
-        self.call, self.claimed = call, call.claimed
-        self.parked = 0
-
-
-class _MapLot(Parked):
-    """Items of a map, from the `start`-th on."""
-
-    __slots__ = ("_part", "map")
-
-    def __init__(self, made: _Map, start: int, items: Sequence[Any]) -> None:
-        super().__init__(items, serialize.dumps)
-        self.map = made
-        self._part = Part(made.call, start)
-
-    @property
-    def receiver(self) -> Receiver:
-        return self._part
-
-    def drop(self, count: int) -> None:
-        """So many are not parked any more, nor run."""
-        self.map.parked -= count
-        self.map.call.function.uses -= count
-
-    def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
-        """Return the payload of these items, or of those up to the first that can't be pickled."""
-        if self.map.call.closed:
-            self.drop(count)
-            return count, None
-        count, frames, error = _pickled(self.items[skip : skip + count])
-        self.map.parked -= count
-        if error is not None:
-            self._part.settle(skip, 1, error, WEIGHT)
-        return count, frames
-
-
-class _SubmitLot(Parked):
-    """Items that were submitted, each with its future, which go by the numbers from `start` on."""
-
-    __slots__ = ("_begun", "start", "together")
-
-    def __init__(self, together: Together, items: list[Any]) -> None:
-        super().__init__(items, serialize.dumps)
-        self.together = together
-        self.start = 0
-        self._begun = range(0)
-        """Those that have begun, as far as their futures know, and are still here."""
-
-    def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
-        """Return the payload of these items, up to the first that is cancelled or can't be pickled; or let go of it."""
-        futures, function = self.together.futures, self.together.function
-        ready = 0
-        for place in range(skip, skip + count):
-            future = futures[place]
-            if future is None or not (place in self._begun or begin(future)):
-                futures[place] = None
-                break
-            ready += 1
-        if not ready:
-            function.uses -= 1
-            return 1, None
-        many, frames, error = _pickled(self.items[skip : skip + ready])
-        self._begun = range(skip + many, skip + ready)
-        if error is not None:
-            future, futures[skip] = futures[skip], None
-            function.uses -= 1
-            assert future is not None
-            self.together.submits.settle(future, None, error)
-        return many, frames
-
-
 class Docket:
     """Parks what is in the `books` of a pipeline, by a ledger's `plan`.
 
@@ -170,7 +90,7 @@ class Docket:
     ) -> None:
         self._plan, self._ledger, self._books = plan, ledger, books
         self._rest, self._wake, self._void, self._labels = rest, wake, void, labels
-        self._maps: dict[MapCall, _Map] = {}
+        self._maps: dict[MapCall, Map] = {}
         """Those of which items are parked, or were a moment ago."""
         self._cancelled: deque[PipelineFuture[Any]] = deque()
 
@@ -236,7 +156,7 @@ class Docket:
         if not items:
             return
         claim = first.claim or PLAIN
-        lot = _SubmitLot(Together(submits, function, futures), items)
+        lot = SubmitLot(Together(submits, function, futures), items)
         lot.start = self._admit(lot, lot.together, (function, function.quick), claim, first.since or now)
         for place, future in enumerate(futures):
             future.number = lot.start + place
@@ -246,7 +166,7 @@ class Docket:
 
     def _park_mapped(self, call: MapCall, now: float) -> None:
         """Park the next items of a map, as far as there is room for them."""
-        made = self._maps.get(call) or _Map(call)
+        made = self._maps.get(call) or Map(call)
         while call.ready() and (room := self._room(made)) > 0:
             start, items = call.draw(min(room, TOGETHER_MAPPED))
             if not items:
@@ -265,12 +185,12 @@ class Docket:
                         call.arrived(start + place, 1, why, WEIGHT)
                 else:
                     assert isinstance(claim, Claim)
-                    lot = _MapLot(made, start + at, items[at : at + count] if count < len(items) else items)
+                    lot = MapLot(made, start + at, items[at : at + count] if count < len(items) else items)
                     made.parked += count
                     self._admit(lot, lot.receiver, (call.function, call.chunker), claim, since)
                 at += count
 
-    def _room(self, made: _Map) -> int:
+    def _room(self, made: Map) -> int:
         """How many more items of a map may be parked now."""
         call, claimed = made.call, made.claimed
         if claimed is not None and claimed.claims.varied:
@@ -301,7 +221,7 @@ class Docket:
         """Cancel every submitted item that was not sent."""
         for chunk in list(self._plan.agenda.parked.values()):
             lot = chunk.payload
-            if isinstance(lot, _SubmitLot):
+            if isinstance(lot, SubmitLot):
                 for future in lot.together.futures[chunk.skip : chunk.skip + len(chunk)]:
                     if future is not None:
                         _cancel(future)
@@ -315,7 +235,7 @@ class Docket:
         if closed:
             for chunk in list(self._plan.agenda.parked.values()):
                 lot = chunk.payload
-                if isinstance(lot, _MapLot) and lot.map in closed:
+                if isinstance(lot, MapLot) and lot.map in closed:
                     start, stop = chunk.start, chunk.stop
                     if self._plan.lapse(chunk, start, stop):
                         lot.drop(stop - start)
@@ -332,7 +252,7 @@ class Docket:
             if chunk is None:
                 continue
             lot = chunk.payload
-            if number < chunk.stop and isinstance(lot, _SubmitLot):
+            if number < chunk.stop and isinstance(lot, SubmitLot):
                 place = number - lot.start
                 if lot.together.futures[place] is future and self._plan.lapse(chunk, number, number + 1):
                     begin(future)
@@ -347,21 +267,3 @@ def _cancel(future: PipelineFuture[Any]) -> None:
         future.cancel()
     except BaseException:  # noqa: BLE001 - its callbacks are the script's own
         _LOG.exception("a future's callback failed")
-
-
-def _pickled(items: Sequence[Any]) -> tuple[int, list[Buffer] | None, BaseException | None]:
-    """Return how many of these items go together, and their payload; or of the first alone why it can't be pickled."""
-    count = len(items)
-    try:
-        return count, serialize.dumps(list(items) if count < SMALL else items, owned=True), None
-    except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
-        if count == 1:
-            return 1, None, error
-    good = 0
-    for item in items[:-1]:
-        try:
-            serialize.dumps([item], owned=True)
-        except BaseException:  # noqa: BLE001 - as above
-            break
-        good += 1
-    return _pickled(items[: max(good, 1)])

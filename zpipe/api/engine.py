@@ -230,9 +230,7 @@ class Engine:
         self._work.submits.queue.append((function, item, future))
 
     def follow(self) -> Schedule:
-        """From now on what goes next is chosen; return what it is held to. Raises ValueError if that can't be."""
-        if self._wishes.any:
-            raise ValueError("a pipeline that is to run equal items once, or has a cache, takes no options, nor rates")
+        """From now on what goes next is chosen; return what it is held to."""
         work = self._work
         work.schedule = work.schedule or Schedule()
         return work.schedule

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from zpipe.api.engine import Engine
 from zpipe.api.notices import CallProgress, LogProgress
 from zpipe.core.spec import JobSpec, TaskSpec
-from zpipe.jobs.terms import Wishes, terms, wishes
+from zpipe.jobs.terms import terms, wishes
 from zpipe.net import endpoints
 from zpipe.net.access import Access, admit
 from zpipe.report.progress import Progress, Snapshot, make_progress
@@ -49,7 +49,7 @@ def engine(
     Raises as that does.
     """
     made, wished = terms(**limits), wishes(key_file=key_file, insecure=insecure, **spared)
-    schedule = _schedule(wished, **rates)
+    schedule = _schedule(**rates)
     setup = None
     if initializer is not None:
         data = b"" if inline else dump_function(partial(initializer, *initargs))
@@ -80,14 +80,12 @@ def engine(
     )
 
 
-def _schedule(spared: Wishes, **limits: Any) -> Schedule | None:
+def _schedule(**limits: Any) -> Schedule | None:
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if not given:
         return None
     from zpipe.schedule import claims
 
-    if spared.any:
-        raise ValueError(f"{next(iter(given))} does not go together with unique, nor with a cache: leave one out")
     return claims.schedule(**given)
 
 

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from zpipe.core.agenda import AHEAD, Agenda
-from zpipe.core.chunk import Chunk
+from zpipe.core.chunk import ASIDE, Chunk
 from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim, Schedule
 from zpipe.core.pending import Pending
@@ -136,13 +136,21 @@ class Plan:
 
     def on_void(self, chunk: Chunk) -> None:
         """There is nothing to run in a chunk that was just given to a lane: nobody wants it any more."""
-        ledger = self._ledger
-        lane = ledger.lanes[chunk.lane]
+        self._take_back(chunk)
+        del self._outstanding[chunk.start]
+        self._ledger.account.done += len(chunk)
+
+    def set_aside(self, chunk: Chunk, payload: Sequence[Buffer]) -> None:
+        """A chunk that was just given to a lane need not be run, as it seems; else it has this payload."""
+        self._take_back(chunk)
+        chunk.attempt -= 1
+        chunk.lane, chunk.payload, chunk.skip = ASIDE, payload, 0
+
+    def _take_back(self, chunk: Chunk) -> None:
+        lane = self._ledger.lanes[chunk.lane]
         lane.sent -= 1
         lane.release(chunk)
         lane.solo = False
-        del self._outstanding[chunk.start]
-        ledger.account.done += len(chunk)
         self.agenda.on_unsent(chunk)
 
     def split(self, chunk: Chunk, at: int) -> None:

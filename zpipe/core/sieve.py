@@ -271,6 +271,26 @@ class Sieve:
             return None
         return loaded.at - start, *loaded.cut(start, loaded.at)
 
+    # of what is about to be sent, where what goes next is chosen
+
+    def leader(self, digest: bytes) -> int | None:
+        """Return which item is run for all like it, if one is."""
+        return self._leaders.get(digest)
+
+    def lead(self, index: int, digest: bytes, mark: bytes | None) -> None:
+        """This item is run for all like it from now on."""
+        self._lead(index, _First(digest, mark))
+
+    def follow(self, digest: bytes, chunk: Chunk, items: Sequence[Any]) -> None:
+        """The one item of a chunk that was set aside has what comes of its leader."""
+        self._firsts[self._leaders[digest]].followers.append((chunk, items))
+        self._aside += 1
+
+    def answer(self, answer: Answer) -> None:
+        """Have this told, of a chunk that was set aside."""
+        self._aside += len(answer.chunk)
+        self._put(answer)
+
     def _lead(self, index: int, first: _First) -> None:
         self._leaders[first.digest] = index
         self._firsts[index] = first

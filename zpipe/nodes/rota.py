@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zpipe.core.chunk import Chunk
 from zpipe.core.claim import PLAIN
 from zpipe.core.director import Director
@@ -12,6 +14,10 @@ from zpipe.nodes.parties import Reader
 from zpipe.nodes.supply import Supply
 from zpipe.schedule.parked import load
 
+if TYPE_CHECKING:
+    from zpipe.nodes.sifting import SiftedSupply
+    from zpipe.nodes.sparing import Sparing
+
 __all__ = ["Rota", "SourceReader"]
 
 
@@ -20,13 +26,29 @@ TURNS = 64
 
 
 class Rota:
-    """Shares out by `plan` what `reader` parks. `setup`: workers are set up before they get anything."""
+    """Shares out by `plan` what `reader` parks. `setup`: workers are set up before they get anything.
+
+    `sifted` tells what need not be run, if that is to be looked up as it is about to be sent.
+    """
 
     def __init__(
-        self, plan: Plan, ledger: Ledger, director: Director, lanes: Lanes, reader: Reader, *, setup: bool
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        director: Director,
+        lanes: Lanes,
+        reader: Reader,
+        *,
+        setup: bool,
+        sifted: SiftedSupply | None = None,
     ) -> None:
         self._plan, self._ledger, self._director, self._lanes = plan, ledger, director, lanes
         self._reader, self._setup = reader, setup
+        self._sparing: Sparing | None = None
+        if sifted is not None:
+            from zpipe.nodes.sparing import Sparing
+
+            self._sparing = Sparing(plan, ledger, sifted)
         self._voided = False
 
     def share(self, now: float) -> bool:
@@ -34,7 +56,7 @@ class Rota:
         touched: dict[int, Lane] = {}
         hungry, again = False, True
         while again:
-            if self._director.lifecycle.may_issue:
+            if self._director.lifecycle.may_issue and (self._sparing is None or self._sparing.hand_over(now)):
                 self._reader.read(now)
             if not self._director.lifecycle.may_issue:  # perhaps since the source has failed
                 hungry = False
@@ -73,7 +95,10 @@ class Rota:
         return sent, hungry
 
     def _is_wanted(self, chunk: Chunk) -> bool:
-        """Give a chunk its payload; if there is nothing to run in it any more, let go of it."""
+        """Give a chunk its payload; if there is nothing to run in it any more, or as yet, let go of it."""
+        if self._sparing is not None and self._sparing.set_aside(chunk):
+            self._voided = True
+            return False
         if load(chunk, self._plan.split):
             return True
         self._plan.on_void(chunk)

@@ -232,6 +232,15 @@ class SiftedSupply(Supply):
         claim = None if batch.claim is None else (batch.claim, time.monotonic())
         return Loaded(items, own, cut, known=known, stored=stored, marks=marks, task=task, chunker=chunker, claim=claim)
 
+    def look_up(self, items: Sequence[Any], task: int, first: int) -> Loaded | None:
+        """Return what is known of items that are about to go, the first of that number; None if that can't be told."""
+        self._store()
+        batch = Batch(len(items), "pickle", Parked(items, serialize.dumps))
+        try:
+            return self._looked_up(batch, task, None, first)
+        except Exception:  # noqa: BLE001 - pickling runs the items' own code: whoever sends them finds what is wrong
+            return None
+
     def _by_key(self, identity: bytes, task: int, item: Any) -> bytes | None:
         assert self._plan.key is not None
         try:

@@ -74,8 +74,7 @@ class Ventilator:
         reader: Callable[..., Reader] | None = None,
     ) -> None:
         self._loop, self._context, self._spec, self._tasks = loop, context, spec, tasks
-        self._say, self._reader = say, reader
-        self._heartbeat, self._guard, self._hint = heartbeat, guard, hint
+        self._say, self._reader, self._heartbeat, self._guard, self._hint = say, reader, heartbeat, guard, hint
         allowed = implied(spec)
         self.allow = allowed.options() if allowed is not None else ""
         """What the command lines of workers need to allow."""
@@ -121,12 +120,13 @@ class Ventilator:
         from zpipe.nodes.rota import Rota, SourceReader
 
         plan, tasks, supply = self.ledger.follow(schedule), self._tasks, self._supply
+        sifted = self._sifted if self.script is not None else None
         if self.script is not None:
             reader = self.script.read_by(plan, self.ledger, supply.wait, self._loop.wake, self._on_void)
         else:
             reader = (self._reader or SourceReader)(plan, self.ledger, supply)
         setup = tasks is None or tasks.setup is not None
-        self._rota = Rota(plan, self.ledger, self.director, self._lanes, reader, setup=setup)
+        self._rota = Rota(plan, self.ledger, self.director, self._lanes, reader, setup=setup, sifted=sifted)
 
     def _make_supply(self, source: Source, plan: Plan | None) -> Supply:
         kind: type[Supply] = Supply
@@ -252,9 +252,8 @@ class Ventilator:
 
         For when nothing else is under way: `on_wake` in fewer steps. The sink has the outcomes of `done` items.
         """
-        if self._rota is not None or (self.script is not None and self.script.schedule is not None):
-            return False
-        return self._sharing.offer(done)
+        chosen = self._rota is not None or (self.script is not None and self.script.schedule is not None)
+        return not chosen and self._sharing.offer(done)
 
     # actions out
 
@@ -311,6 +310,7 @@ class Ventilator:
         if supply is None or self.ended is not None or director.lifecycle.paused or not director.sink.taken:
             return
         open_ = director.lifecycle.phase in (Phase.GATHERING, Phase.RUNNING)
+        open_ = open_ and (self.script is None or self.script.schedule is None)  # else each is looked up in its turn
         room = self.ledger.wanted(supply.remaining(), supply.any) if open_ else 0
         if supply.sift(room, self._tell):
             self._feed()
@@ -375,6 +375,8 @@ class Ventilator:
         assert self._sink is not None
         self._voided = True
         self._sink.on_void(start, stop)
+        if self.director.sieve is not None:
+            self.director.sieve.on_done(start, stop)
 
     def _on_source_error(self, error: SourceError) -> None:
         self.drain(f"the source failed: {error}", error.exit_status)

@@ -41,6 +41,10 @@ class Parked(Sequence[Buffer]):
         """
         return count, self.pack(self.items[skip : skip + count])
 
+    def waive(self, skip: int, count: int) -> tuple[int, Parked | None]:
+        """As `frames`, of items that need not be sent, as it seems: return what to have of them, else."""
+        return count, Parked(self.items[skip : skip + count], self.pack)
+
 
 def load(chunk: Chunk, split: Callable[[Chunk, int], None]) -> bool:
     """Give a chunk that was parked its payload; return whether there is anything to run in it.
