@@ -23,6 +23,7 @@ QUESTIONS: dict[str, tuple[list[str], list[str]]] = {
     "beside": (["--rounds", "5", "--seconds", "1"], ["--rounds", "2", "--seconds", "0.3"]),
     "commands": (["--rounds", "5"], ["--rounds", "2"]),
     "workers": (["--rounds", "5"], ["--rounds", "2", "--chunks", "10000"]),
+    "unequal": (["--rounds", "3"], ["--rounds", "1", "--each", "50"]),
     "items": (["--rounds", "3"], ["--rounds", "1"]),
     "journal": (["--rounds", "5"], ["--rounds", "2", "--items", "1000000"]),
     "curve": (["--rounds", "5"], ["--rounds", "2", "--share", "0.15"]),

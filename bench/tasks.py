@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-__all__ = ["nap", "noop", "stamp"]
+__all__ = ["nap", "noop", "stamp", "step"]
 
 
 def noop(item: int) -> int:
@@ -28,3 +28,11 @@ def stamp(item: int) -> tuple[int, int, int, float]:
     while time.monotonic() - began < 0.0002:
         pass
     return item, current().attempt, os.getpid(), began
+
+
+def step(item: tuple[list[float], list[float]]) -> tuple[list[float], list[float]]:
+    """Sleep as long as the item says of this stage; return it with how long that was. It has those before already."""
+    wanted, slept = item
+    began = time.monotonic()
+    time.sleep(wanted[len(slept)])
+    return wanted, [*slept, time.monotonic() - began]

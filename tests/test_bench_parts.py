@@ -18,11 +18,12 @@ import bursts  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
+import unequal  # noqa: E402
 import workloads  # noqa: E402
 
 # The benchmarks are scripts, whose folder is on the path: to other tests their names mean other things.
 sys.path.remove(str(BENCH))
-for script in ("bursts", "harness", "peers", "report", "tasks", "workloads"):
+for script in ("bursts", "harness", "peers", "report", "tasks", "unequal", "workloads"):
     del sys.modules[script]
 
 
@@ -104,6 +105,26 @@ def test_a_makespan_is_of_sleeps_that_were_slept() -> None:
     for spans in ([(10.0, 12.0)], [(10.0, 12.0), (11.5, 12.4)]):
         with pytest.raises(harness.WrongResult):
             workloads.makespan([1.0, 2.0], spans)
+
+
+def test_items_of_a_chain_have_slept_in_each_stage() -> None:
+    """One that is missing, or that slept too short, or in one stage too few, is a wrong result."""
+    wanted = unequal.even(0.1, 0.2, 0.3, count=2)
+    right = (wanted[0], [0.1, 0.25, 0.3])
+    assert unequal.slept([right, right], wanted) == pytest.approx(1.3)
+    for wrong in ([right], [right, (wanted[0], [0.1, 0.19, 0.3])], [right, (wanted[0], [0.1, 0.2])]):
+        with pytest.raises(harness.WrongResult):
+            unequal.slept(wrong, wanted)
+
+
+@pytest.mark.parametrize("name", unequal.DRAWS)
+def test_stages_cost_very_differently(name: str) -> None:
+    """And as much on average, whichever is first."""
+    items = unequal.DRAWS[name](count=400)
+    assert len(items) == 400
+    assert all(len(item) == unequal.STAGES for item in items)
+    total = unequal.SHORT + unequal.MIDDLE + unequal.LONG
+    assert sum(map(sum, items)) / len(items) == pytest.approx(total, rel=0.3)
 
 
 def test_batches_and_lumps_are_the_items() -> None:
