@@ -95,7 +95,7 @@ def test_what_a_lost_worker_was_at_is_its_first_chunk_without_a_receipt() -> Non
     chunk = row(ledger, 6, 2)
     first = chunk.start
     ledger.account.on_receipt(of(chunk, 0, 4), 0.0)
-    ledger.returns.on_lost(1)
+    assert ledger.returns.on_lost(1) == 4, "chunks, not rows"
     assert pending(ledger, first) == [(4, 6, 1, 0), (6, 12, 0, 2)]
     ledger.check()
     assert ledger.returns.on_verdict(1, Verdict(crashed=True, how="so")) is not None

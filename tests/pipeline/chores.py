@@ -127,6 +127,15 @@ def held_unless(gate: str, item: int) -> int:
     return held(gate, item) if item == 0 else item
 
 
+def held_and_noted_unless(gate: str, item: int) -> int:
+    """As `held_unless`; and 0 notes how many items this process had done before."""
+    if item == 0:
+        Path(f"{gate} writing").write_text(str(state.get("done", 0)))
+        Path(f"{gate} writing").rename(f"{gate} noted")
+    state["done"] = state.get("done", 0) + 1
+    return held_unless(gate, item)
+
+
 def between(path: str, item: Any) -> Any:
     """Note that it begins, and that it ends; take a millisecond."""
     note(path, f"+{item}")

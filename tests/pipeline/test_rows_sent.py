@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from pipeline import chores
-from process.tools import Zpipe
+from process.tools import Zpipe, wait_until
 
 import zpipe
 from zpipe.core.ledger import Ledger
@@ -86,16 +87,23 @@ def test_large_items_travel_by_themselves(chunked: zpipe.Pipeline) -> None:
 
 
 def test_what_is_done_comes_while_another_item_takes_its_time(rows: list[int], mark: str, gate: str) -> None:
-    """Those of the same row that were ahead of it, with one worker; with two, those behind it too."""
-    for workers, ahead in ((1, MANY), (2, 2 * MANY)):
+    """With one worker all that it had done before; with two all others, those that came in one row with it, too."""
+    for workers in (1, 2):
+        here, found = f"{gate}{workers}", list[int]()
         with zpipe.Pipeline(workers, chunk=1) as pipe:
-            task = partial(chores.held_unless, f"{gate}{workers}")
             order = itertools.chain(range(1, MANY + 1), [0], range(MANY + 1, 2 * MANY + 1))
-            results = pipe.map(task, order, ordered=False)
-            first = list(itertools.islice(results, ahead))
-            assert 0 not in first
-            Path(f"{gate}{workers}").touch()
-            assert sorted([*first, *results]) == list(range(2 * MANY + 1))
+            results = pipe.map(partial(chores.held_and_noted_unless, here), order, ordered=False)
+            taker = threading.Thread(target=found.extend, args=(results,))
+            taker.start()
+            try:
+                noted = Path(f"{here} noted")
+                wait_until(noted.exists, lambda: "the item that takes its time")
+                wanted = int(noted.read_text()) if workers == 1 else 2 * MANY
+                wait_until(lambda: len(found) >= wanted, lambda: f"{wanted} results, {len(found)} are here")  # noqa: B023
+            finally:
+                Path(here).touch()
+                taker.join()
+        assert sorted(found) == list(range(2 * MANY + 1))
     assert rows
 
 

@@ -59,13 +59,13 @@ class Returns:
             waits = verdict and not chunk.twin and (self.limited or lane.wide > 0)
             chunk.attempt -= start not in begun and not chunk.doom and (lane.wide > 0 or not waits)
             if not waits:
-                requeued += self._pass_on(chunk)
+                requeued += chunk.left * self._pass_on(chunk)
             else:
                 chunk.lane = 0
                 unheard.append(chunk)
         if unheard:
             self._suspects.hear(number, unheard)
-        requeued += len(unheard)
+        requeued += sum(chunk.left for chunk in unheard)
         self.requeued += requeued
         return requeued
 
@@ -175,7 +175,7 @@ class Returns:
             lane.release(chunk)
             chunk.attempt -= 1
             self._pending.on_unsent(chunk)
-        return sum([self._pass_on(chunk) for chunk in back])
+        return sum([chunk.left * self._pass_on(chunk) for chunk in back])
 
     def _pass_on(self, chunk: Chunk) -> bool:
         """The lane of a chunk has it no more: another is to run it, unless one runs a copy. True: it waits for one."""
