@@ -17,6 +17,7 @@ from zpipe.core.chunking import Chunker
 from zpipe.core.claim import Claim, Limits, Rate, Schedule, provided
 from zpipe.core.ledger import Ledger
 from zpipe.core.plan import Plan
+from zpipe.core.ranges import RangeSet
 from zpipe.core.suspects import Verdict
 from zpipe.core.wire import Receipt
 
@@ -271,6 +272,24 @@ def test_room_in_flight_for_a_key_comes_back_with_its_receipts() -> None:
     assert [first.start, desk.start(2), desk.start(2)] == [0, 2, None]
     desk.done(first)
     assert desk.start(1) == 1
+
+
+def test_what_is_done_meanwhile_holds_up_nobody_of_its_rate_key() -> None:
+    """It had room, and is let go of by who looks for what is urgent, or what no worker can be asked for."""
+    for labels in (frozenset[str](), frozenset({"gpu"})):
+        desk = Desk(Schedule(key_max_in_flight=1), labels={1: labels})
+        desk.admit(*[Claim(rate_key="a", requires=labels)] * 3)
+        first = desk.take()
+        assert first is not None
+        assert desk.take() is None
+        desk.done(first)
+        desk.ledger.deadline()
+        desk.plan.survey(None)
+        desk.ledger.account.on_done(RangeSet([(1, 2)]))
+        assert not desk.plan.agenda.unmet()
+        assert desk.plan.agenda.overtaken(desk.now) is None
+        desk.ledger.check()
+        assert desk.start() == 2
 
 
 def test_of_one_key_one_item_is_under_way() -> None:

@@ -195,13 +195,15 @@ class Agenda:
     def overtaken(self, now: float) -> Lane | None:
         """Return a lane to be recalled, if there is one, since what it has not begun could wait for what is ready."""
         ready = list(self._ready)
-        return self._overtaking.find(((r, first) for r in ready if (first := self._urgent(r)) is not None), now)
+        return self._overtaking.find(((r, first) for r in ready if (first := self._urgent(r, now)) is not None), now)
 
-    def _urgent(self, requires: frozenset[str]) -> Chunk | None:
+    def _urgent(self, requires: frozenset[str], now: float) -> Chunk | None:
         """Return the first that is ready of those that require this."""
         heap = self._ready[requires]
-        while heap and not self.is_parked(heap[0][3]):
-            self.pass_over(heappop(heap)[3])
+        while heap and not self.is_parked(chunk := heap[0][3]):
+            heappop(heap)
+            self.pass_over(chunk)
+            self._budgets.pass_on(chunk, now)
         if not heap:
             self._ready.pop(requires, None)
             return None
@@ -211,8 +213,9 @@ class Agenda:
         """Return what is required of workers, and none here has, by what is ready now."""
         found = {
             requires
-            for requires in list(self._ready)
-            if not any(requires <= lane.labels for lane in self._lanes.values()) and self._urgent(requires) is not None
+            for requires, heap in self._ready.items()
+            if not any(requires <= lane.labels for lane in self._lanes.values())
+            and any(self.is_parked(entry[3]) for entry in heap)
         }
         return sorted({", ".join(sorted(requires)) for requires in found})
 
@@ -293,6 +296,7 @@ class Agenda:
             if chunk.got is not None and self.is_parked(chunk):
                 del self.parked[chunk.start]
                 self._requeue(chunk)
+                self._budgets.pass_on(chunk, now)
             elif not self._may_go(chunk, now):
                 if not self.is_parked(chunk):
                     self.pass_over(chunk)
