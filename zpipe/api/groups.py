@@ -1,13 +1,15 @@
 """Values by key: brought together where results arrive, and reduced as they come.
 
 The rule: what is reduced takes the memory of one value for each key, however many values there are; what is asked for
-as lists takes that of all values. Keys come in the order in which they were first seen.
+as lists takes that of the largest, and room on the disk. Keys come in the order in which they were first seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
+
+from zpipe.api.spill import Spill
 
 __all__ = ["Groups"]
 
@@ -44,7 +46,7 @@ class Groups(Generic[K, T]):
         return found
 
     def __iter__(self) -> Iterator[tuple[K, list[T]]]:
-        groups: dict[K, list[T]] = {}
+        groups: Spill[K, T] = Spill()
         for value in self._values:
-            groups.setdefault(self._key(value), []).append(value)
-        return iter(groups.items())
+            groups.add(self._key(value), value)
+        return iter(groups)
