@@ -65,7 +65,7 @@ class Minimal:
         start, self._next = self._next, self._next + 1
         future = self._book[start] = Future()
         chunk = wire.Chunk(start, start + 1, 1, "pickle", body=pickle.dumps([item], protocol=5))  # type: ignore[arg-type]
-        self._lanes[start % len(self._lanes)].send(coding.encode(chunk)[0], zmq.DONTWAIT)
+        self._lanes[start % len(self._lanes)].send(coding.encode(chunk)[0])
         return future
 
     def result(self, future: Future[Any]) -> Any:
