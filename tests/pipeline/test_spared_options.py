@@ -138,7 +138,7 @@ def test_an_urgent_call_waits_for_no_equal_one_that_does_not_run(gate: str, tmp_
         assert later.cancel()
         busy = pipe.options(priority=9).submit(chores.held, gate)
         same = [pipe.submit(chores.held, gate) for _ in range(3)]
-        low = pipe.submit(note(path), 4)
+        low = pipe.options(delay="1h").submit(note(path), 4)
         assert low.cancel()
         gone = pipe.options().imap_unordered(note(path), [4] * 50)
         gone.close()
