@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from zpipe.running import outcomes
 from zpipe.running.awaitables import Awaiting
 from zpipe.running.rowing import Row
 from zpipe.running.runner import Runner
+from zpipe.running.settling import Outcome
 
 
 def burst() -> Any:
@@ -203,3 +205,21 @@ def test_items_of_a_row_are_tried_again_each_for_itself(size: int, tries: int) -
     wanted = {100 + item for item in range(0, 12 * size, 3)}
     assert {outcome.start for outcome in found if outcome.again is not None} == (wanted if tries < 2 else set())
     assert {failure.index for outcome in found for failure in outcome.failures} == (wanted if tries == 2 else set())
+
+
+def test_what_has_been_taken_is_kept_no_longer() -> None:
+    """Results may be large: a row that lasts does not hold on to those that went home."""
+    taken_at: list[int] = []
+    kept: list[Any] = []
+
+    def task(item: int) -> bytes:
+        if item == 3:
+            taken_at.extend(outcome.start for outcome, _, _ in made.take())
+            kept.extend(x.start for x in gc.get_objects() if isinstance(x, Outcome) and x.start in taken_at)
+        return bytes(100_000)
+
+    made = row([0], [1], [2], [3], start=987_000)
+    made.run(runner(task))
+    assert taken_at == [987_000, 987_001, 987_002]
+    assert not kept
+    assert [outcome.start for outcome, _, _ in made.take()] == [987_003]

@@ -29,9 +29,8 @@ class Row:
         self._left = deque(grains_of(chunk))
         self._first = self._left.popleft()
         self._now = self._first
-        self._done: list[bytes | list[Outcome]] = []
-        """What has become of each grain that was run: where all went well and is small, the frame alone."""
-        self._taken = 0
+        self._done: deque[bytes | list[Outcome]] = deque()
+        """What has become of each grain run, until it is taken: where all went well and is small, the frame alone."""
         self._at = chunk.start
         self._since = self._ended = time.monotonic()
 
@@ -46,6 +45,7 @@ class Row:
             if outcome is None:
                 outcome = self._run(runner, start, stop, skip, body)
             done.append(outcome)
+            del outcome  # it may be large, and gone home while the next is run
             self._ended = clock()
             try:
                 grain = left.popleft()
@@ -83,12 +83,12 @@ class Row:
         Outcomes of grains that follow each other are one, with a frame for each; of any other there are no frames.
         """
         done = self._done
-        new = done[self._taken : len(done)]
-        self._taken += len(new)
+        new = deque(done.popleft() for _ in range(len(done)))  # one by one, as more may come meanwhile
         each = (self._ended - self._since) / len(new) if new else 0.0
         self._since = self._ended
         bodies: list[bytes] = []
-        for found in new:
+        while new:
+            found = new.popleft()  # and nobody's once it is sent: it may be large
             if type(found) is bytes:
                 bodies.append(found)
                 continue
