@@ -38,7 +38,7 @@ LIMITS = {
     "chunks of 1,000: calls an item in the runner": 1.3,
     "chunks of 1: messages a chunk": 2.4,
     "chunks of 1: bytes a chunk": 220.0,
-    "chunks of 1: calls a chunk": 350.0,
+    "chunks of 1: calls a chunk": 250.0,
     "chunks of 1: memory blocks that stay a chunk": 3.0,
     "1 MiB there and back: messages an item": 4.5,
     "1 MiB there and back: bytes an item's byte": 3.5,
