@@ -196,6 +196,34 @@ def test_the_open_file_limit_is_raised() -> None:
     assert soft == min(hard, 1_048_576)
 
 
+STARVED = """
+import contextlib, os, resource, zmq
+from zpipe.errors import UsageError
+from zpipe.net import link
+
+made = link.make_socket(link.make_context(), zmq.PUSH, heartbeat=10)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+with contextlib.suppress(OSError):
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+while True:
+    os.close(taken.pop())
+    try:
+        link.bind(made, "tcp://127.0.0.1:*")
+        break
+    except UsageError as error:
+        print(error)
+"""
+
+
+def test_who_binds_without_files_is_told() -> None:
+    """The process lives, and may bind once there are some again."""
+    done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "may open no more files" in done.stdout
+
+
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="a socket is lent with Linux's epoll")
 def test_a_socket_may_be_lent_to_another_thread(loop: Loop, context: Any) -> None:
     """While it is, the loop goes on without it, even one that waits already; then what comes is the loop's again."""

@@ -57,6 +57,9 @@ SLACK = 1024
 EVENTS = 256
 """Events of a socket's connections that are looked at before others get their turn."""
 
+SPARE_FILES = 8
+"""Files to be had still when a socket is bound: libzmq (4.3.5) aborts the process where that finds none."""
+
 FILES_A_LANE = 8
 """Open files a worker costs: its lane's socket and both ends of its monitor, a listener, and three connections."""
 
@@ -141,10 +144,20 @@ def make_socket(
     return made
 
 
-def _scarce(error: zmq.ZMQError) -> Exception:
+def _scarce(error: zmq.ZMQError | OSError) -> Exception:
     if error.errno not in (errno.EMFILE, errno.ENFILE):
         return error
     return UsageError("this process may open no more files: many connections are open; raise the limit (ulimit -n)")
+
+
+def _have_room() -> None:
+    """Raise UsageError unless some more files can be opened."""
+    with contextlib.ExitStack() as stack:
+        try:
+            for _ in range(SPARE_FILES):
+                stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            raise _scarce(error) from None
 
 
 def mechanism(url: str, patience: float = 1.0) -> str:
@@ -165,6 +178,7 @@ def mechanism(url: str, patience: float = 1.0) -> str:
 
 def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
     """Bind a socket at `endpoint`, or at the first free one of `ports` there; return where. Raises UsageError."""
+    _have_room()
     if endpoint.startswith("ipc://"):
         _check_unused(endpoint)
     base = endpoint.rpartition(":")[0]
