@@ -94,3 +94,21 @@ def test_chunks_of_one_item(ordered: bool) -> None:
         endless = pipe.map(abs, iter(lambda: -1, 0), ordered=ordered)
         assert list(islice(endless, 300)) == [1] * 300
         endless.close()
+
+
+def test_what_is_slow_to_pull_holds_up_no_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes results pulls the items, and has a result that came meanwhile before the next item but one."""
+    monkeypatch.setattr("zpipe.api.maps.BURST", 0.0)
+    pulled = 0
+
+    def slow() -> Iterator[int]:
+        nonlocal pulled
+        for number in range(200):
+            pulled += 1
+            yield number
+            arrive(made, number, number)
+
+    given: dict[str, Any] = {"wake": lambda: None, "chunker": Chunker(1), "slots": lambda: 2}
+    made = MapCall(Function(1, TaskSpec("pickle", "f", b"")), slow(), **given)
+    assert made.next() is not None
+    assert pulled < 5

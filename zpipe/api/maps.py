@@ -237,8 +237,8 @@ class MapCall:
             while (iterator := self._iterator) is not None and not self._closed and self._cut is None:
                 size = self.chunker.size(None, 1)
                 room = size if whole else self._room(size, pulling)
-                if room <= 0:
-                    break
+                if room <= 0 or (pulling and self._ready and not whole):
+                    break  # whoever waits for results is not to wait for all that a slow iterable has
                 pulling = True
                 self._pull_some(iterator, size, room)
 
