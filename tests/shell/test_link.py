@@ -196,6 +196,33 @@ def test_the_open_file_limit_is_raised() -> None:
     assert soft == min(hard, 1_048_576)
 
 
+def test_what_has_linked_can_be_sent_to_at_once(loop: Loop, context: Any) -> None:
+    """However lately nobody was there to send to: the transport does not tell a second time that somebody is."""
+    for _ in range(10):
+        up: list[bool] = []
+
+        def on_event(event: int, made: Any, up: list[bool] = up) -> None:
+            if event == link.UP:
+                link.send(made, [b"for nobody, as far as is known"])
+                link.attach(made)
+                up.append(link.send(made, [b"x"]))
+
+        push = link.make_socket(context, zmq.PUSH, heartbeat=10)
+        watch = link.Watch(loop, push, lambda event, made=push, on=on_event: on(event, made))
+        at = link.bind(push, "tcp://127.0.0.1:*")
+        assert not link.send(push, [b"x"])
+        pull = link.make_socket(context, zmq.PULL, heartbeat=10)
+        pull.connect(at)
+        deadline = time.monotonic() + DEADLINE
+        while not up:
+            assert time.monotonic() < deadline, "waited in vain"
+            link.send(push, [b"x"])
+            loop.turn(0)
+        assert up == [True]
+        watch.close()
+        pull.close()
+
+
 STARVED = """
 import contextlib, os, resource, zmq
 from zpipe.errors import UsageError

@@ -28,6 +28,7 @@ __all__ = [
     "FAILED",
     "UP",
     "Watch",
+    "attach",
     "bind",
     "make_context",
     "make_socket",
@@ -245,6 +246,11 @@ def _to_copy(frame: Buffer) -> bool:
     return len(frame) < COPY_BYTES or not (
         isinstance(frame, bytes) or (isinstance(frame, memoryview) and frame.readonly)
     )
+
+
+def attach(made: Any) -> None:
+    """Have a socket whose connection is up know of it: within a millisecond of a `send` another one looks for none."""
+    made.get(_STATE)
 
 
 def receive(made: Any) -> list[Buffer] | None:

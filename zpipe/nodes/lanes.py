@@ -73,6 +73,7 @@ class Lane:
         if event == link.UP:
             self._peers += 1
             self.cut = False
+            link.attach(self.socket)
             return Change.LINKED if self._peers == 1 else Change.DOUBLED
         if event == link.FAILED:
             self._strangers += 1

@@ -210,6 +210,7 @@ class Worker:
             return  # a results connection that is refused is tried again: the sink may be on its way
         now = time.monotonic()
         if event == link.UP:
+            link.attach(self._outbox.socket)
             self._perform(self._member.on_link_up(name, now))
             for job, frames in self._intake.late():
                 self._outbox.send(frames, job)
