@@ -62,18 +62,18 @@ class _Light:
             return False
         message, payload = coding.decode(frames)
         if isinstance(message, wire.Chunk):
-            self._fleet.send(coding.encode(self._result(message), () if message.body is not None else payload))
+            inside = message.body is not None or message.grains
+            self._fleet.send(coding.encode(self._result(message), () if inside else payload))
         elif isinstance(message, wire.Chunks):
             results = wire.Results([self._result(chunk) for chunk in message.chunks])
             self._fleet.send(coding.encode(results))
         return True
 
     def _result(self, chunk: wire.Chunk) -> wire.Result:
-        seconds = self._fleet.seconds
+        seconds = self._fleet.seconds * max(1, len(chunk.grains))
         self._had += 1
-        return wire.Result(
-            self._job, self._number_of_lane, chunk.start, chunk.stop, chunk.attempt, seconds, body=chunk.body
-        )
+        about = (self._job, self._number_of_lane, chunk.start, chunk.stop, chunk.attempt, seconds)
+        return wire.Result(*about, body=chunk.body, grains=chunk.grains)
 
 
 class Fleet:
