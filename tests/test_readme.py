@@ -79,7 +79,7 @@ def test_the_two_commands_come_first() -> None:
     assert job.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert tests.startswith("python3 -m venv .venv && .venv/bin/pip install ")
     assert next(invocations(job))[0] == "run"
-    assert tests.endswith("&& .venv/bin/pytest -q -n 3 --dist worksteal")
+    assert tests.endswith("&& .venv/bin/pytest -q -n 4 --dist worksteal")
 
 
 @pytest.mark.parametrize("args", SHOWN)

@@ -12,7 +12,7 @@ from world.hunt import hunt, main
 from world.shrink import attempt, ddmin, shrink
 
 SEEDS = 10
-DRAWN = 720
+DRAWN = 550
 PARTS = 10
 """The drawn worlds are run in so many tests."""
 SEARCH = 200
