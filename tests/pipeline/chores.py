@@ -48,6 +48,18 @@ def fail_on_three(item: int) -> int:
     return item
 
 
+class Hollow(Exception):
+    """Is false, as a container with nothing in it."""
+
+    def __len__(self) -> int:
+        return len(self.args)
+
+
+def fail_hollow(item: int) -> None:
+    """Fail with an exception that is false."""
+    raise Hollow
+
+
 def die_on_three(item: int) -> int:
     """Give the item back, unless it is 3, which ends the process."""
     if item == 3:

@@ -43,6 +43,15 @@ def test_an_exception_comes_back_with_the_workers_traceback(pipe: zpipe.Pipeline
     assert "# seen in the worker's own traceback" in "".join(traceback.format_exception(error))
 
 
+def test_an_exception_that_is_false_is_raised(pipe: zpipe.Pipeline) -> None:
+    """One without arguments that has a length, for instance: it is no result, in a future or a map."""
+    with pytest.raises(chores.Hollow):
+        pipe.submit(chores.fail_hollow, 1).result(PATIENCE)
+    assert isinstance(pipe.submit(chores.fail_hollow, 1).exception(PATIENCE), chores.Hollow)
+    with pytest.raises(chores.Hollow):
+        list(pipe.map(chores.fail_hollow, [1]))
+
+
 def test_whatever_can_not_be_pickled_fails_its_own_future(pipe: zpipe.Pipeline) -> None:
     """Arguments, results and exceptions that can't travel one way or the other are that future's exception."""
     with pytest.raises(TypeError, match="lock"):

@@ -119,7 +119,13 @@ class PipelineFuture(Future[T]):
             timeout = self._help(timeout)
             if self._state == _FINISHED and self._exception is None:
                 return self._result  # type: ignore[return-value]
-        return super().result(timeout)
+        value = super().result(timeout)
+        if self._exception is not None:  # one that is false: Python before 3.13.4 takes it for none
+            try:
+                raise self._exception
+            finally:
+                del self, value  # which the exception's traceback would keep
+        return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return what was raised, waiting for it."""
