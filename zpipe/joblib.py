@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -32,6 +33,7 @@ from zpipe.api.exits import INTERRUPTED
 from zpipe.api.pipeline import Pipeline
 from zpipe.context import current
 from zpipe.core.chunking import Chunker
+from zpipe.serialize import dump_function
 
 __all__ = ["ZpipeBackend", "shutdown"]
 
@@ -39,7 +41,11 @@ _Done = Callable[["Future[Any]"], object]
 
 
 class ZpipeBackend(ParallelBackendBase):  # type: ignore[misc]
-    """Runs joblib's calls on a pipeline. `pipeline`: the one to use; None: one that is kept for the process."""
+    """Runs joblib's calls on a pipeline. `pipeline`: the one to use; None: one that is kept for the process.
+
+    initializer, initargs: called once in each worker of a kept one, ahead of everything. Raises ValueError if there is
+    a `pipeline`, which has its own.
+    """
 
     supports_retrieve_callback = True
     default_n_jobs = -1
@@ -49,9 +55,12 @@ class ZpipeBackend(ParallelBackendBase):  # type: ignore[misc]
         pipeline: Pipeline | None = None,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._given = pipeline
+        self._begin_with(initializer, initargs)
         self._chunker = Chunker()
         self._session: _Session | None = None
         self._depth = 0
@@ -76,11 +85,26 @@ class ZpipeBackend(ParallelBackendBase):  # type: ignore[misc]
             there = max(self._given._max_workers, 1 if self._given.url is None else 2)
         return max(there + 1 + n_jobs, 1)
 
-    def configure(self, n_jobs: int = 1, parallel: Any = None, **_: object) -> int:
-        """Get ready for calls, and return how many will run at once."""
+    def _begin_with(self, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]) -> None:
+        if initializer is not None and self._given is not None:
+            raise ValueError("a pipeline of your own has the initializer that it was made with: leave this one out")
+        self._initializer = None if initializer is None else partial(initializer, *initargs)
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        **_: object,
+    ) -> int:
+        """Get ready for calls, and return how many will run at once. An initializer here is of `Parallel` itself."""
         n_jobs = self.effective_n_jobs(n_jobs)
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        if initializer is not None:
+            self._begin_with(initializer, initargs)
         with self._lock:
             self.parallel = parallel
             if self._session is None:
@@ -91,7 +115,7 @@ class ZpipeBackend(ParallelBackendBase):  # type: ignore[misc]
     def _begin(self, n_jobs: int) -> _Session:
         if self._given is not None:
             return _Session(self._given, None, n_jobs if n_jobs < self._given._max_workers else math.inf)
-        lease = _borrow(n_jobs, self._prepare_worker_env(n_jobs))
+        lease = _borrow(n_jobs, self._prepare_worker_env(n_jobs), self._initializer)
         return _Session(lease.pipe, lease, math.inf)
 
     def start_call(self) -> None:
@@ -223,16 +247,17 @@ _kept: list[_Lease] = []
 """The one that the next call may use, if there is one."""
 
 
-def _borrow(n_jobs: int, environment: dict[str, str]) -> _Lease:
+def _borrow(n_jobs: int, environment: dict[str, str], initializer: Callable[[], object] | None) -> _Lease:
     """Return the kept pipeline, or another one if that has not as many workers, or others than are wanted."""
-    key = (os.getpid(), n_jobs, environment)
+    content = b"" if initializer is None else dump_function(initializer)  # arguments may have changed
+    key = (os.getpid(), n_jobs, environment, content)
     with _leases:
         if _kept and (_kept[0].key != key or _kept[0].pipe._broken):
             old = _kept.pop()
             if not old.users:
                 old.pipe.shutdown(wait=False)
         if not _kept:
-            _kept.append(_Lease(key, Pipeline(n_jobs, initializer=_setter(environment))))
+            _kept.append(_Lease(key, Pipeline(n_jobs, initializer=_setter(environment, initializer))))
         _kept[0].users += 1
         return _kept[0]
 
@@ -255,9 +280,11 @@ def _discard(lease: _Lease) -> bool:
         return True
 
 
-def _setter(environment: dict[str, str]) -> Callable[[], None]:
+def _setter(environment: dict[str, str], initializer: Callable[[], object] | None) -> Callable[[], None]:
     def set_environment() -> None:
         os.environ.update(environment)
+        if initializer is not None:
+            initializer()
 
     # Not of this module's top, which workers would import for it, and with it the libraries that read the environment.
     return set_environment

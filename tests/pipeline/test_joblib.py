@@ -147,6 +147,25 @@ def test_a_pipeline_of_the_scripts_own(tmp_path: Path) -> None:
         Parallel()(delayed(abs)(n) for n in range(9))
 
 
+def test_an_initializer_runs_in_each_worker(tmp_path: Path) -> None:
+    """As joblib 1.6 has it: the same one finds the same workers, another gets others; a pipeline has its own."""
+    given = {"initializer": chores.remember, "initargs": (str(tmp_path / "notes"), "one")}
+    first = Parallel(**given)(delayed(chores.remembered)(n) for n in range(9))
+    with joblib.parallel_config(backend="zpipe", n_jobs=2, **given):
+        again = Parallel()(delayed(chores.remembered)(n) for n in range(9))
+    assert {value for value, _, _ in [*first, *again]} == {"one"}
+    assert len((tmp_path / "notes").read_text().split()) <= 2
+    given["initargs"] = (str(tmp_path / "notes"), "other")
+    other = Parallel(**given)(delayed(chores.remembered)(n) for n in range(9))
+    assert {value for value, _, _ in other} == {"other"}
+    with zpipe.Pipeline(2) as pipe, pytest.raises(ValueError, match="of your own"):
+        joblib.parallel_config(backend="zpipe", pipeline=pipe, **given)
+    with zpipe.Pipeline(2) as pipe, joblib.parallel_config(backend="zpipe", pipeline=pipe):
+        with pytest.raises(ValueError, match="of your own"):
+            Parallel(**given)(delayed(abs)(n) for n in range(9))
+        assert Parallel()(delayed(abs)(n) for n in range(3)) == [0, 1, 2]
+
+
 def test_scikit_learn_runs_on_it() -> None:
     """Scores of a nested forest and of a grid search are those of one process."""
     pytest.importorskip("sklearn")
