@@ -27,8 +27,9 @@ from zpipe.net.loop import Loop
 from zpipe.nodes.sink import Sink
 from zpipe.output import journal as journals
 from zpipe.output.folds import FoldOutput
-from zpipe.output.journal import Batch, Journal, Mark, Origin, State
+from zpipe.output.journal import Batch, Journal, Origin, State
 from zpipe.output.landing import Landing
+from zpipe.output.mark import Mark
 from zpipe.output.outlet import Outlet
 from zpipe.output.outputs import FileOutput, Output
 from zpipe.output.partials import stands

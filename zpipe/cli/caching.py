@@ -77,9 +77,20 @@ def options(function: F) -> F:
 
 def past(given: dict[str, Any], staging: Staging | None = None) -> str:
     """Return the file that keeps what became of a job's items beside its journal; empty if there is none."""
+    if not any(_unique(given, staging)):
+        return ""
     from zpipe.jobs.plans import past_path
 
-    return past_path(given.get("journal")) if any(_unique(given, staging)) else ""
+    return past_path(given.get("journal"))
+
+
+def forget_past(given: dict[str, Any], staging: Staging | None = None) -> None:
+    """Remove that file: the job is done."""
+    path = past(given, staging)
+    if path:
+        from zpipe.jobs import plans
+
+        plans.forget_past(path)
 
 
 def _unique(given: dict[str, Any], staging: Staging | None) -> list[bool]:
@@ -90,10 +101,6 @@ def _unique(given: dict[str, Any], staging: Staging | None) -> list[bool]:
 
 def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None], staging: Staging | None = None) -> Any:
     """Return the plan that was asked for, None if none was. `staging`: of a job in stages. Raises UsageError."""
-    from zpipe.jobs import plans
-    from zpipe.jobs.terms import Wishes
-    from zpipe.running.commands import is_numbered
-
     unique = _unique(given, staging)
     if given["cache"] is None:
         for name in ("cache_ttl", "cache_size"):
@@ -103,6 +110,12 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None], stagi
         raise UsageError("--unique and --unique-by are both given: --unique is by the whole item; give one")
     if given["cache"] == "":
         raise UsageError("--cache is empty: give the path of a file")
+    if not any(unique) and given["cache"] is None:
+        return None
+    from zpipe.jobs import plans
+    from zpipe.jobs.terms import Wishes
+    from zpipe.running.commands import is_numbered
+
     wishes = Wishes(
         unique=any(unique),
         cache=given["cache"],
@@ -113,8 +126,6 @@ def plan(spec: JobSpec, given: dict[str, Any], say: Callable[[str], None], stagi
         insecure=given["insecure"],
         past=past(given, staging),
     )
-    if not wishes.any:
-        return None
     task = spec.task
     if task.kind == "command" and is_numbered(task.name, task.shell) and (unique[0] or given["cache"] is not None):
         what = "--unique" if given["cache"] is None else "--cache"

@@ -32,8 +32,6 @@ def open_source(
     **_: Any,
 ) -> Any:
     """Return the one source that was asked for. Raises UsageError."""
-    from zpipe.input import feeder, lines, sources
-
     given = {"--input": input, "--range": range_, "--glob": glob, "--source": source, "--resubmit": resubmit}
     given |= {"--every": every, "--cron": cron}
     named = [name for name, value in given.items() if value is not None]
@@ -44,14 +42,22 @@ def open_source(
     if (jsonl or null) and named and named != ["--input"]:
         raise UsageError(f"--jsonl and --null tell how --input is read; they don't go with {named[0]}")
     if range_ is not None:
+        from zpipe.input import sources
+
         return sources.IterSource(sources.parse_range(range_), f"--range {range_}", codec)
     if glob is not None:
+        from zpipe.input import feeder
+
         return feeder.glob_source(glob, codec=codec)
+    from zpipe.input import lines
+
     if resubmit is not None:
         return lines.open_lines(resubmit, kind="json")
     if every is not None or cron is not None:
         return _ticks(every, cron, codec)
     if source is not None:
+        from zpipe.input import feeder
+
         return feeder.callable_source(source, codec)
     if input is None and sys.stdin is not None and sys.stdin.isatty():
         raise UsageError(

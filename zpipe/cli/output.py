@@ -61,6 +61,8 @@ def fold(reduce_: str | None, initial: str | None, codec: Codec, group_by: str |
     """Return the fold that was asked for, if any. Raises UsageError and TaskError."""
     if reduce_ is None and initial is not None:
         raise UsageError("--initial goes with --reduce")
+    if reduce_ is None and group_by is None:
+        return None
     reducer = None if reduce_ is None else _function("--reduce", reduce_)
     from zpipe.output.folds import Fold
 
@@ -83,10 +85,10 @@ def _function(option: str, name: str) -> Any:
 
 def letters_output(*, dead_letters: str | None, output: str | None, opened: Any = None, **_: Any) -> Any:
     """Return where dead letters go, if they were asked for. Raises UsageError."""
-    from zpipe.output import outputs
-
     if dead_letters is None:
         return None
+    from zpipe.output import outputs
+
     if dead_letters in (output, "-") or (output in (None, "-") and dead_letters == "/dev/stdout"):
         raise UsageError(f"--dead-letters {dead_letters} is where the results go; give a file of its own")
     if opened is None:
@@ -100,11 +102,11 @@ def joblog_output(
     *, joblog: str | None, output: str | None, dead_letters: str | None, opened: Any = None, **_: Any
 ) -> Any:
     """Return where the job log goes, if it was asked for. Raises UsageError."""
+    if joblog is None or (opened is not None and opened.state.stage != "open"):
+        return None
     from zpipe.output import outputs
     from zpipe.running import joblog as joblogs
 
-    if joblog is None or (opened is not None and opened.state.stage != "open"):
-        return None
     if joblog in ("-", output, dead_letters):
         raise UsageError(f"--joblog {joblog} is where results go; give a file of its own")
     mark = opened.state.marks.get("joblog") if opened is not None else None

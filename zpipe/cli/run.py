@@ -76,11 +76,8 @@ def command(**given: Any) -> None:
 def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
     from zpipe.errors import UsageError
     from zpipe.jobs.drive import finish_job, run_job
-    from zpipe.jobs.inline import run_inline
-    from zpipe.jobs.plans import forget_past
     from zpipe.net.access import Access, admit
     from zpipe.output.landing import Landing
-    from zpipe.output.recorder import Recorder
 
     inline = workers == 0 and given["bind"] is None
     if inline:
@@ -109,7 +106,11 @@ def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
             source = stages.source(**given) if staging is not None else job.open_source(**given)
         source, policy = scheduling.plan(source, spec, policy, given, staging)
         output, letters, joblog = open_outputs(stack, given, journal)
-        recorder = Recorder(journal, output, letters, joblog) if journal is not None else None
+        recorder = None
+        if journal is not None:
+            from zpipe.output.recorder import Recorder
+
+            recorder = Recorder(journal, output, letters, joblog)
         landing = Landing(output, letters, joblog, recorder, given["ordered"])
         shown = progress(given["quiet"], given["output"])
         plan = None if over else caching.plan(spec, given, lambda text: shown.say(text, error=True), staging)
@@ -118,6 +119,8 @@ def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
         if recorder is not None and over:
             summary = finish_job(landing, staging)
         elif inline:
+            from zpipe.jobs.inline import run_inline
+
             summary = run_inline(
                 source,
                 spec,
@@ -149,7 +152,7 @@ def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
                 started=started,
             )
     if not summary.error:
-        forget_past(caching.past(given, staging))
+        caching.forget_past(given, staging)
     conclude(summary, quiet=given["quiet"], as_json=given["json_"], output=given["output"])
 
 

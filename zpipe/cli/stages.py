@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec
@@ -14,8 +14,9 @@ from zpipe.cli import job
 from zpipe.core.claim import Limits, Rate
 from zpipe.core.spec import JobSpec
 from zpipe.errors import UsageError
-from zpipe.stages.flow import StagePlan
-from zpipe.stages.staging import Staging, read_letters
+
+if TYPE_CHECKING:
+    from zpipe.stages.staging import Staging
 
 __all__ = ["first_task", "option", "source", "staging"]
 
@@ -130,6 +131,9 @@ def staging(head: JobSpec, **given: Any) -> Staging | None:
     texts: list[str] = list(given["then"])
     if not texts:
         return None
+    from zpipe.stages.flow import StagePlan
+    from zpipe.stages.staging import Staging, read_letters
+
     parsed = [(given["task"] or "", {}) if given["task"] is None else _parse(given["task"], "TASK")]
     parsed += [_parse(text, "--then") for text in texts]
     count = len(parsed)
@@ -186,6 +190,7 @@ def source(**given: Any) -> Any:
     if given["resubmit"] is None:
         return job.open_source(**given)
     from zpipe.input.sources import IterSource
+    from zpipe.stages.staging import read_letters
 
     job.open_source(**given).close()  # whatever doesn't go with it is refused
     items = read_letters(given["resubmit"], len(given["then"]) + 1)[1]

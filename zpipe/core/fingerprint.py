@@ -7,8 +7,6 @@ of a large one would take longer than starting.
 
 from __future__ import annotations
 
-import hashlib
-
 from zpipe.core.spec import JobSpec, TaskSpec
 
 __all__ = ["differences", "fingerprint"]
@@ -34,7 +32,11 @@ def fingerprint(spec: JobSpec, items: str) -> dict[str, str]:
 def _text(task: TaskSpec) -> str:
     if task.kind == "command":
         return f"--command {task.name!r}{' --shell' if task.shell else ''}"
-    return f"{task.name} ({hashlib.sha256(task.data).hexdigest()[:DIGITS]})" if task.data else task.name
+    if not task.data:
+        return task.name
+    import hashlib  # slow to load
+
+    return f"{task.name} ({hashlib.sha256(task.data).hexdigest()[:DIGITS]})"
 
 
 def differences(theirs: dict[str, str], ours: dict[str, str]) -> str:

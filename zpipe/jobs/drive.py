@@ -28,14 +28,14 @@ from zpipe.output.outputs import OutputClosed
 from zpipe.report.progress import Progress, Snapshot
 from zpipe.report.summary import Summary
 from zpipe.running.allowed import Allowed, implied
-from zpipe.stages.flow import Flow
-from zpipe.stages.outlet import StageOutlet
-from zpipe.stages.reading import StageReader
-from zpipe.stages.staging import Staging
 
 if TYPE_CHECKING:
     from zpipe.nodes.sifting import Plan
     from zpipe.nodes.started import Started
+    from zpipe.stages.flow import Flow
+    from zpipe.stages.outlet import StageOutlet
+    from zpipe.stages.reading import StageReader
+    from zpipe.stages.staging import Staging
 
 __all__ = ["conclude", "finish_job", "prepare", "run_job", "run_ventilator", "spin"]
 
@@ -75,10 +75,12 @@ def run_job(
         folder = stack.enter_context(private_folder())
         url = bind or f"ipc://{folder}/control"
         front = Foreground(stack, progress, access)
-        outlet = None
+        outlet = reader = None
         if staging is not None:
+            from zpipe.stages.reading import StageReader
+
             outlet = staging.outlet(front.loop, source, landing, plan=plan)
-            source = outlet.flow
+            source, reader = outlet.flow, partial(StageReader, outlet.flow)
         ventilator = _ventilator(
             stack,
             front,
@@ -91,7 +93,7 @@ def run_job(
             fingerprint=fingerprint,
             plan=plan,
             tasks=outlet.flow if outlet is not None else None,
-            reader=partial(StageReader, outlet.flow) if outlet is not None else None,
+            reader=reader,
         )
         stack.callback(landing.close)
         sink = Sink(

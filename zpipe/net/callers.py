@@ -7,7 +7,6 @@ a connection that is shut down under its hands is one that the peer has closed: 
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections import deque
 from typing import Any
 
@@ -81,6 +80,8 @@ class Callers:
     def _shut(self, frame: Any) -> str:
         if not self._port or frame is None:
             return ""
+        import socket  # slow to load, and hardly anybody is cut off
+
         with contextlib.suppress(OSError, zmq.ZMQError, ValueError):
             with borrowed(frame.get(zmq.SRCFD)) as peer:
                 # Since the message came its descriptor may have become another's.

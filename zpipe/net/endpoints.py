@@ -6,14 +6,16 @@ one name that is known to work from where it stands, through several networks, N
 
 from __future__ import annotations
 
-import socket
-from pathlib import Path
-from urllib.parse import urlsplit
+import os
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zpipe.core.wire import Welcome
 from zpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 __all__ = [
     "RESULTS_PORT",
@@ -47,7 +49,7 @@ def _split(url: str, port: int) -> tuple[str, str, int]:
         if len(path.encode()) > IPC_LENGTH:
             raise UsageError(f"{url!r}: a socket's path may have {IPC_LENGTH} bytes; use a shorter folder")
         return "ipc", path, 0
-    parts = urlsplit(text)
+    parts = _parts(text)
     if parts.scheme != "tcp":
         raise UsageError(f"{url!r}: the scheme {parts.scheme!r} is not known; write tcp://HOST:PORT or ipc:///PATH")
     try:
@@ -58,6 +60,12 @@ def _split(url: str, port: int) -> tuple[str, str, int]:
     if not host or parts.path not in ("", "/"):
         raise UsageError(f"{url!r} is no address: write tcp://HOST:PORT, for example tcp://127.0.0.1:{port}")
     return "tcp", host, port if number is None else number
+
+
+def _parts(url: str) -> SplitResult:
+    from urllib.parse import urlsplit  # slow to load, and jobs on one machine need none
+
+    return urlsplit(url)
 
 
 def bracket(host: str) -> str:
@@ -83,9 +91,9 @@ def bindable(url: str, port: int = CONTROL_PORT, *, guarded: bool = False, insec
     """
     scheme, host, number = _split(url, port)
     if scheme == "ipc":
-        folder = Path(host).parent
-        if not folder.is_dir():
-            raise UsageError(f"{url!r}: there is no folder {str(folder)!r}; make it, or bind elsewhere")
+        folder = os.path.dirname(host) or "."  # noqa: PTH120 - pathlib is a tenth of a worker's start
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise UsageError(f"{url!r}: there is no folder {folder!r}; make it, or bind elsewhere")
         return f"ipc://{host}"
     if not (guarded or insecure or _loopback(host)):
         raise UsageError(
@@ -98,7 +106,7 @@ def bindable(url: str, port: int = CONTROL_PORT, *, guarded: bool = False, insec
 
 def is_loopback(url: str) -> bool:
     """Whether only this host can reach the endpoint `url`, ipc included."""
-    return url.startswith("ipc://") or _loopback(urlsplit(url).hostname or "")
+    return url.startswith("ipc://") or _loopback(_parts(url).hostname or "")
 
 
 def _loopback(host: str) -> bool:
@@ -121,7 +129,7 @@ def resolve(endpoint: str, via: str) -> str:
     """Return an announced endpoint with the host of `via`, the control address the node connected to."""
     if not endpoint.startswith("tcp://*:"):
         return endpoint
-    host = urlsplit(via).hostname if via.startswith("tcp://") else "127.0.0.1"
+    host = _parts(via).hostname if via.startswith("tcp://") else "127.0.0.1"
     return f"tcp://{bracket(host or '127.0.0.1')}:{endpoint.rpartition(':')[2]}"
 
 
@@ -147,7 +155,10 @@ def sibling(control: str, name: str, port: int = 0) -> str:
 
 def address_towards(url: str) -> str:
     """Return this host's own address on the way to `url`, for a node that must be reached by others."""
-    host, port = urlsplit(url).hostname or "127.0.0.1", urlsplit(url).port or CONTROL_PORT
+    import socket
+
+    parts = _parts(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or CONTROL_PORT
     try:
         family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, proto) as probe:

@@ -14,17 +14,17 @@ them. Nothing in here, nor an error, says what a key is.
 
 from __future__ import annotations
 
-import base64
 import binascii
-import hashlib
 import os
-import secrets
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zpipe.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Keys", "create", "default_path", "load", "parse", "paste", "retire", "rotate"]
 
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str] | None) -> Keys | None:
 
     Raises UsageError for a file that can't be read, that others can read, or that holds no key.
     """
-    where = default_path() if path is None else Path(path)
+    where = default_path() if path is None else path
     try:
         fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -86,7 +86,7 @@ def load(path: str | os.PathLike[str] | None) -> Keys | None:
         text = os.read(fd, LARGEST + 1)
     finally:
         os.close(fd)
-    return parse(text, str(where))
+    return parse(text, os.fspath(where))
 
 
 def parse(text: bytes, origin: str) -> Keys:
@@ -141,20 +141,26 @@ def _existing(path: Path) -> Keys:
 
 
 def _new() -> bytes:
-    return secrets.token_bytes(SECRET_BYTES)
+    return os.urandom(SECRET_BYTES)
 
 
 def _checksum(secret: bytes) -> bytes:
+    import hashlib  # slow to load, as all that deals with keys: jobs on one machine have none
+
     return hashlib.blake2b(secret, digest_size=CHECK_BYTES, person=b"zpipe check").digest()
 
 
 def _encode(secret: bytes) -> str:
+    import base64
+
     return PREFIX + base64.urlsafe_b64encode(secret + _checksum(secret)).decode()
 
 
 def _decode(word: bytes) -> bytes | None:
     if not word.startswith(PREFIX.encode()):
         return None
+    import base64
+
     try:
         whole = base64.b64decode(word[len(PREFIX) :], b"-_", validate=True)
     except (binascii.Error, ValueError):

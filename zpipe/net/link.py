@@ -6,13 +6,10 @@ import contextlib
 import errno
 import os
 import resource
-import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
@@ -166,6 +163,9 @@ def mechanism(url: str, patience: float = 1.0) -> str:
 
     That is in what a ZMTP peer says first (rfc.zeromq.org/spec/23). Waits `patience` seconds for it.
     """
+    import socket  # it and what takes URLs apart are slow to load, and no worker on one machine needs them
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     if parts.scheme != "tcp" or parts.hostname is None or parts.port is None:
         return ""
@@ -201,6 +201,8 @@ def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
 
 def _check_unused(endpoint: str) -> None:
     """Raise UsageError if somebody listens at an ipc endpoint: libzmq itself would take it from them in silence."""
+    import socket
+
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(endpoint.removeprefix("ipc://"))
@@ -213,7 +215,7 @@ def unlink(endpoint: str) -> None:
     """Remove the file of an ipc endpoint that was bound here: libzmq leaves it."""
     if endpoint.startswith("ipc://"):
         with contextlib.suppress(OSError):
-            Path(endpoint.removeprefix("ipc://")).unlink()
+            os.unlink(endpoint.removeprefix("ipc://"))  # noqa: PTH108 - pathlib is a tenth of a worker's start
 
 
 def _why_unbound(where: str, error: zmq.ZMQError, tried: int) -> str:

@@ -8,10 +8,11 @@ socket must be looked at again (`Loop.again`), since the send may have swallowed
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import selectors
-import socket
 from collections.abc import Callable
+from io import FileIO
 from typing import Any
 
 import zmq
@@ -28,9 +29,10 @@ class Loop:
         self._due: dict[Any, None] = {}
         self._gates: dict[Any, Any] = {}
         self._lent: Any = None
-        self._ear, self._mouth = socket.socketpair()
-        self._ear.setblocking(False)
-        self._mouth.setblocking(False)
+        ear, mouth = os.pipe()
+        os.set_blocking(ear, False)
+        os.set_blocking(mouth, False)
+        self._ear, self._mouth = FileIO(ear), FileIO(mouth, "w")  # which know when they are closed
         self._selector.register(self._ear, selectors.EVENT_READ, None)
 
     def add(self, made: Any, call: Callable[[], bool]) -> None:
@@ -102,8 +104,7 @@ class Loop:
         """Make the calls that are due."""
         for key, _ in events:
             if key.data is None:
-                with contextlib.suppress(BlockingIOError):
-                    self._ear.recv(4096)  # what is left, if anything, ends the next wait
+                self._ear.read(4096)  # what is left, if anything, ends the next wait
             elif key.data is not self._lent:
                 self._due[key.data] = None
         due, self._due = self._due, {}
@@ -114,8 +115,8 @@ class Loop:
 
     def wake(self) -> None:
         """End the wait under way, or the next one, at once. Safe from any thread and from a signal handler."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._mouth.send(b"\0")
+        with contextlib.suppress(OSError, ValueError):
+            self._mouth.write(b"\0")
 
     def close(self) -> None:
         """Let go of the selector; sockets are their owners' to close."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import os
 
 __all__ = ["Memory"]
 
-COUNTERS = Path("/proc/vmstat")
+COUNTERS = "/proc/vmstat"
 
 
 class Memory:
@@ -16,16 +15,16 @@ class Memory:
     Linux only (`oom_kill` in /proc/vmstat, see proc_vmstat(5)); elsewhere it never does.
     """
 
-    def __init__(self, counters: Path = COUNTERS) -> None:
+    def __init__(self, counters: str | os.PathLike[str] = COUNTERS) -> None:
         self._counters = counters
         self._known = self._count()
 
     def _count(self) -> int:
         try:
-            found = re.search(r"^oom_kill (\d+)$", self._counters.read_text(), re.MULTILINE)
+            with open(self._counters, "rb") as file:
+                return next((int(line[9:]) for line in file if line.startswith(b"oom_kill ")), 0)
         except OSError:
             return 0
-        return int(found[1]) if found else 0
 
     def ran_out(self) -> bool:
         """Whether it did so once more than this has said so far, for somebody who has just been killed."""

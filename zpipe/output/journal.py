@@ -20,7 +20,6 @@ import fcntl
 import os
 import sqlite3
 import stat
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +29,9 @@ import msgspec
 from zpipe.core import coding, wire
 from zpipe.core.ranges import RangeSet
 from zpipe.errors import OutputError, UsageError
+from zpipe.output.mark import Mark
 
-__all__ = ["Batch", "Journal", "Mark", "Origin", "Stage", "State"]
+__all__ = ["Batch", "Journal", "Origin", "Stage", "State"]
 
 FORMAT = 1
 """Rises when the tables change their meaning; a journal of a newer one is refused."""
@@ -57,21 +57,6 @@ CREATE TABLE kept (start INTEGER PRIMARY KEY, head BLOB NOT NULL, data BLOB NOT 
 CREATE TABLE more (start INTEGER NOT NULL, piece INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (start, piece));
 CREATE TABLE letters (item INTEGER PRIMARY KEY, letter BLOB NOT NULL);
 """
-
-
-class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """How far a file was written: its `size` in bytes, and a checksum of the last ones, by which it is known again."""
-
-    size: int
-    tail: int
-
-    TAIL = 4096
-
-    @classmethod
-    def of(cls, fd: int, size: int) -> Mark:
-        """Return the mark of the first `size` bytes of an open file."""
-        start = max(0, size - cls.TAIL)
-        return cls(size, zlib.crc32(os.pread(fd, size - start, start)))
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zpipe.core.collector import Collector
 from zpipe.output.outlet import Outlet, give_up_on_error
 from zpipe.output.outputs import Output
-from zpipe.output.recorder import Recorder
+
+if TYPE_CHECKING:
+    from zpipe.output.recorder import Recorder
 
 __all__ = ["Landing"]
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Literal, NoReturn, Protocol
 from zpipe.core.spec import Encoding
 from zpipe.core.wire import Buffer
 from zpipe.errors import OutputError, UsageError
-from zpipe.output.journal import Mark
+from zpipe.output.mark import Mark
 from zpipe.output.partials import BUFFER, is_direct, open_partial, partial_of, reason, sync_folder, target_of
 
 __all__ = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from zpipe.errors import UsageError
-from zpipe.output.journal import Mark
+from zpipe.output.mark import Mark
 
 __all__ = ["BUFFER", "copy", "is_direct", "open_partial", "partial_of", "reason", "stands", "sync_folder", "target_of"]
 

@@ -19,7 +19,8 @@ from zpipe.core.ranges import RangeSet
 from zpipe.core.wire import Buffer, Result
 from zpipe.errors import UsageError
 from zpipe.output import deadletters
-from zpipe.output.journal import Journal, Mark
+from zpipe.output.journal import Journal
+from zpipe.output.mark import Mark
 from zpipe.output.outputs import FileOutput, is_stdout
 from zpipe.output.partials import is_direct
 

@@ -20,7 +20,8 @@ from zpipe.core.fingerprint import differences
 from zpipe.errors import UsageError
 from zpipe.output import outputs, partials
 from zpipe.output.folds import Fold, FoldOutput
-from zpipe.output.journal import Journal, Mark, Origin
+from zpipe.output.journal import Journal, Origin
+from zpipe.output.mark import Mark
 
 __all__ = ["export", "open_journal", "open_output", "origin_of", "recorded", "shown"]
 

@@ -16,9 +16,7 @@ import os
 import posixpath
 import re
 import shlex
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,7 +62,7 @@ class CommandTask:
         seal()
         program = self._words[0]
         if isinstance(program, bytes):
-            self._program = shutil.which(os.fsdecode(program))
+            self._program = _which(program)
             if self._program is None:
                 raise TaskError(f"{_absent(program)}: install it there, or correct the command")
 
@@ -118,6 +116,8 @@ def _script(template: str) -> list[_Word]:
         hint = " (the item went to its end: write {} where it belongs)"
     given = " ".join(f"zpipe_{n}=${n}" for n in range(1, len(used) + 1))
     script = f"{given}; {script}"
+    import subprocess
+
     check = subprocess.run([_SHELL, "-n", "-c", script], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if check.returncode:
         said = check.stderr.decode(errors="replace").strip()
@@ -227,9 +227,19 @@ def _run(argv: list[bytes], program: str | None, environment: Mapping[bytes, byt
 
 def _unstarted(program: bytes, error: OSError) -> OSError:
     """Return an error of the same type that names the program."""
-    if isinstance(error, FileNotFoundError) and shutil.which(program) is None:
+    if isinstance(error, FileNotFoundError) and _which(program) is None:
         return FileNotFoundError(_absent(program))
     return type(error)(f"{os.fsdecode(program)!r} can't be run on this worker: {error.strerror}")
+
+
+def _which(program: bytes) -> str | None:
+    """Return the path of a program's file, None if there is none: as shutil's, which loads much, finds it."""
+    if b"/" in program:
+        places = [program]
+    else:
+        search = os.environb.get(b"PATH", os.fsencode(os.defpath))
+        places = [posixpath.join(folder, program) for folder in search.split(b":")] if search else []
+    return next((os.fsdecode(path) for path in places if posixpath.isfile(path) and os.access(path, os.X_OK)), None)
 
 
 def _absent(program: bytes) -> str:

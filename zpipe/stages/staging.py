@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,13 +13,15 @@ from zpipe.core.spec import Codec, JobSpec
 from zpipe.errors import UsageError
 from zpipe.input.sources import Source
 from zpipe.net.loop import Loop
-from zpipe.nodes.sifting import Plan
-from zpipe.output.journal import Journal
 from zpipe.output.landing import Landing
 from zpipe.report.summary import StageCount, Summary
 from zpipe.stages.flow import Flow, StagePlan
 from zpipe.stages.journal import StageTables
 from zpipe.stages.outlet import StageOutlet
+
+if TYPE_CHECKING:
+    from zpipe.nodes.sifting import Plan
+    from zpipe.output.journal import Journal
 
 __all__ = ["Staging", "read_letters"]
 
