@@ -10,7 +10,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,8 +74,7 @@ class LocalSlots:
         assert self._process.stdout is not None
         self._loop.remove(self._fd)
         self._process.terminate()  # those that had no lane yet were told nothing
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace)
+        self._started.ended(grace)
         self.let_go()
         self._process.wait()
         self._process.stdout.close()

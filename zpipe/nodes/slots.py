@@ -13,7 +13,6 @@ import gc
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -86,7 +85,7 @@ class Supervisor:
         self._config, self._say = config, say
         self._slots = [_Slot(number) for number in range(config.slots)]
         self._words, self._voice = os.pipe()
-        self._ear, self._mouth = socket.socketpair()
+        self._ear, self._mouth = os.pipe()
         self._memory = Memory()
         self._signals = 0
         self._interrupted = False
@@ -127,10 +126,9 @@ class Supervisor:
     # signals
 
     def _listen(self) -> dict[int, Any]:
-        self._ear.setblocking(False)
-        self._mouth.setblocking(False)
-        os.set_blocking(self._words, False)
-        signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
+        for fd in (self._ear, self._mouth, self._words):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
         handlers: dict[int, Any] = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), self._on_signal)
         handlers[signal.SIGCHLD] = lambda *_: None
         if self._config.steady:
@@ -145,7 +143,7 @@ class Supervisor:
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while self._ear.recv(4096):
+            while os.read(self._ear, 4096):
                 pass
         data = b""
         with contextlib.suppress(BlockingIOError):
@@ -306,9 +304,8 @@ class Supervisor:
                 if other.lifeline >= 0:
                     os.close(other.lifeline)
             tie(reading, group=True)
-            self._ear.close()
-            self._mouth.close()
-            os.close(self._words)
+            for fd in (self._ear, self._mouth, self._words):
+                os.close(fd)
             if self._config.orders >= 0:
                 os.close(self._config.orders)
             code = be_worker(
@@ -334,6 +331,8 @@ def main() -> None:
     config = msgspec.json.decode(line, type=Config)
     if config.path:
         sys.path[:] = config.path
+    else:
+        _search_here()
     if config.authkey:
         import multiprocessing
 
@@ -348,8 +347,17 @@ def main() -> None:
         with contextlib.suppress(OSError):
             os.write(voice, text.encode(errors="replace")[:4000] + b"\n")
 
-    sys.exit(Supervisor(config, say).run())
+    status = Supervisor(config, say).run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # to take this interpreter apart would have whoever waits for it wait longer
 
 
-if __name__ == "__main__":
-    main()
+def _search_here() -> None:
+    """Let tasks find the modules of the current folder, as with `python -m`, unless Python was told otherwise."""
+    if getattr(sys.flags, "safe_path", False):
+        return
+    with contextlib.suppress(OSError):
+        here = os.getcwd()  # noqa: PTH109 - slow to load
+        if here not in sys.path:
+            sys.path.insert(0, here)
