@@ -62,15 +62,23 @@ the item's index and attempt.
 @options.node_options
 def command(**given: Any) -> None:
     """Run TASK (or --command) on every item, on all cores of this machine, and collect the results."""
-    from zpipe.nodes.started import Started, cores
+    from zpipe.nodes.started import cores
 
     workers = cores() if given["workers"] is None else given["workers"]
-    started = Started(-1) if workers else None  # it loads its modules while this process does
+    started = _start() if workers else None
     try:
         _run(given, workers, started)
     finally:
         if started is not None:
             started.abandon()
+
+
+def _start() -> Started:
+    """Return the workers' process: it loads what it needs while this one does."""
+    from zpipe.nodes.forked import Forked, may_fork
+    from zpipe.nodes.started import Started
+
+    return Forked(-1) if may_fork() else Started(-1)
 
 
 def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
