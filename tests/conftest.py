@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 
@@ -16,3 +17,10 @@ os.environ.pop("ZPIPE_KEY_FILE", None)
 
 # Else each of a thousand processes would compile zpipe anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_finish() -> None:
+    """What has been loaded by now stays: in thousands of tests it is not looked through for garbage time and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)

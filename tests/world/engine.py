@@ -14,7 +14,7 @@ from .clock import Clock
 from .crash import Crash
 from .faults import SINK, VENTILATOR, Fault, inflict, plan
 from .network import HEARTBEAT, Connection
-from .node import Process
+from .node import UNTOUCHED, Process
 from .scenario import Scenario
 from .sink import FULL, SimSink
 from .ventilator import Vent
@@ -269,7 +269,7 @@ class World:
             if owner is not None and owner.frozen > when:
                 self.at(owner.frozen, action, owner)
                 continue
-            action()
+            changed = action() is not UNTOUCHED
             self.steps += 1
             while by_step and by_step[-1].step <= self.steps:
                 inflict(self, by_step.pop())
@@ -277,7 +277,8 @@ class World:
             if owner is None:
                 self.check()
             elif owner.alive:
-                owner.check()
+                if changed:
+                    owner.check()
                 owner.arm()
             assert self.steps < SPIN, "the world spins"
             if self.vent.end is not None and not self.sink.alive and not any(worker.alive for worker in self.workers):

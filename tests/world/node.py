@@ -13,9 +13,12 @@ from .network import Connection
 if TYPE_CHECKING:
     from .engine import World
 
-__all__ = ["VERSIONS", "Node", "Process"]
+__all__ = ["UNTOUCHED", "VERSIONS", "Node", "Process"]
 
 VERSIONS = wire.Versions(wire.PROTOCOL, "0", "3.11", "3.1")
+
+UNTOUCHED = object()
+"""What is returned by an action that has changed nothing, so that there is nothing new to check."""
 
 
 class Process:
@@ -59,11 +62,13 @@ class Process:
                 self.armed = at
                 world.at(at, self.wake, self)
 
-    def wake(self) -> None:
-        """Do what is due, perhaps."""
+    def wake(self) -> object:
+        """Do what is due, if anything is by now."""
         self.armed = None
         if self.alive and (due := self.deadline()) is not None and due <= self.now:
             self.tick()
+            return None
+        return UNTOUCHED
 
     def connections(self) -> list[Connection]:
         """All its connections that stand."""

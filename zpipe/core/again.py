@@ -38,7 +38,7 @@ class Retries:
 
     def deadline(self) -> float:
         """When `due` is next worth asking."""
-        if any(start not in self._outstanding for start in self._behind):
+        if self._behind and any(start not in self._outstanding for start in self._behind):
             return 0.0
         return self._later[0][0] if self._later else inf
 
@@ -118,6 +118,10 @@ class Retries:
 
     def check(self) -> None:
         """Assert that what is pinned is what the chunks came in."""
+        if not self.chunks:
+            assert not self._pinned
+            assert not self._bytes
+            return
         sizes = {id(chunk.payload): chunk.size for chunk in self.chunks.values()}
         assert self._pinned.keys() == sizes.keys()
         assert self._bytes == sum(sizes.values())

@@ -155,7 +155,9 @@ class Roster:
 
     def deadline(self) -> float | None:
         """When the next of them is late."""
-        return min((node.since + LINK for node in self._unlinked.values()), default=None)
+        if not self._unlinked:
+            return None
+        return min(node.since + LINK for node in self._unlinked.values())
 
     def late(self, now: float) -> list[Node]:
         """Return those that are late."""
@@ -191,10 +193,9 @@ class Roster:
 
     def check(self) -> None:
         """Assert that every process has one lane at most, and every lane was given."""
-        sessions = {node.join.session for node in self._nodes.values()}
-        assert len(sessions) == len(self._nodes), "a session has two lanes"
         for number, node in self._nodes.items():
             assert number == node.lane <= self._lanes
+            assert self._of_session.get(node.join.session) is node, "a session has two lanes"
+            assert node in self._of_peer[node.identity]
+        assert len(self._nodes) == len(self._of_session) == sum(map(len, self._of_peer.values()))
         assert self._unlinked.keys() <= self._nodes.keys()
-        assert {node.lane for node in self._of_session.values()} == self._nodes.keys()
-        assert {node.lane for nodes in self._of_peer.values() for node in nodes} == self._nodes.keys()

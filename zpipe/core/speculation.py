@@ -218,8 +218,9 @@ class Speculation:
                 assert chunk.lane != lane.number
                 assert not lane.held, "a copy and more on one lane"
         for chunk in self._outstanding.values():
-            assert not chunk.twin or self._lanes[chunk.twin].spare is not None
-            assert not chunk.twin or chunk.lane
+            if chunk.twin:
+                assert self._lanes[chunk.twin].spare is not None
+                assert chunk.lane
 
 
 def _median(values: list[float]) -> float:

@@ -171,7 +171,9 @@ class Suspects:
         """When `late` is next worth asking."""
         if len(self._until) < len(self._heard):
             return 0.0
-        return min(self._until.values(), default=inf)
+        if not self._until:
+            return inf
+        return min(self._until.values())
 
     def waiting(self) -> set[int]:
         """Where the chunks start that wait for a verdict, and some that do no more."""
