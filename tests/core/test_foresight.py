@@ -55,3 +55,14 @@ def test_quick_items_are_pulled_far_ahead() -> None:
     quick = looked(Foresight(None), 1, 20, chunker)
     assert quick.room(0, 0) == AHEAD_ITEMS
     assert quick.few == TOGETHER
+
+
+def test_whole_chunks_are_pulled() -> None:
+    """What room there is beyond them stays, but for a bound, which may be less than a chunk."""
+    foresight = looked(Foresight(None), 1000, 2)
+    ahead = foresight.room(0, 0)
+    assert ahead % 1000 == 0
+    assert foresight.room(700, ahead, begun=True) == 0
+    assert foresight.room(2700, ahead, begun=True) == 2000
+    assert foresight.room(0, ahead + 1, begun=True) == 0
+    assert looked(Foresight(2500), 1000, 2).room(0, 0) == 2500

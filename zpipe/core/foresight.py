@@ -24,11 +24,11 @@ class Foresight:
     Each worker runs `width` items at a time.
     """
 
-    __slots__ = ("_ahead", "_bound", "_width", "_worth", "few")
+    __slots__ = ("_ahead", "_bound", "_step", "_width", "_worth", "few")
 
     def __init__(self, bound: int | None, width: int = 1) -> None:
         self._bound, self._width = bound, width
-        self._ahead = self._worth = 1
+        self._ahead = self._worth = self._step = 1
         self.few = TOGETHER if bound is None else 0
         """How many results may be taken at once."""
 
@@ -43,13 +43,15 @@ class Foresight:
             many = min(workers * chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
             ahead = least = max(AHEAD, size * (4 * workers + 4), many, 2 * workers * self._width, reach)
             self.few = min(TOGETHER, ahead // SHARE)
+            self._step = size
         self._ahead, self._worth = ahead, min(least, max(ahead // 4, 1))
 
     def room(self, returned: int, pulled: int, *, begun: bool = False) -> int:
-        """Return how many items may be pulled: once begun, all there is room for.
+        """Return how many items may be pulled: once begun, all there is room for; whole chunks, if nobody set a bound.
 
         Pulling begins when there is room worth it. Else blocks, and with them chunks, would become as small as what is
-        taken at a time, and the pipeline's thread be woken for each.
+        taken at a time, and the pipeline's thread be woken for each. A part of a chunk would have to be copied to what
+        comes behind it.
         """
         room = returned + self._ahead - pulled
-        return room if begun or room >= self._worth else 0
+        return max(room - room % self._step, 0) if begun or room >= self._worth else 0

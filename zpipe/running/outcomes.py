@@ -212,7 +212,6 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
     if type(frames) is Grains:
         return _decode_row(frames, count)
     packed: dict[int, Any] = {}
-    values: list[Any] = [None] * count
     errors: dict[int, BaseException] = {}
     try:
         loaded = serialize.loads(frames)
@@ -223,8 +222,9 @@ def decode(frames: Sequence[Buffer], count: int) -> tuple[list[Any], dict[int, B
             loaded = serialize.loads([head, *frames[1:]])
         if len(loaded) != count:
             raise ValueError(f"{len(loaded)} results came for {count} items")
-        values = loaded
+        values: list[Any] = loaded
     except BaseException as error:  # noqa: BLE001 - a class that this process lacks, say: the items fail
+        values = [None] * count
         errors = {position: _not_here(error, count) if count > 1 else error for position in range(count)}
     own = frames.errors if type(frames) is Here else {}
     for position, known in packed.items():

@@ -109,9 +109,10 @@ class Runner(Settling):
             if outcome is not None:
                 return [Outcome(start, stop, [outcome])] if isinstance(outcome, bytes) else outcome
         self._tries, self._again = chunk.tries, {}
-        items: Any = [None] * (stop - start)
-        unread: Unread = deque()
-        if not (chunk.doom and self._whole):  # reading them may be what ends workers, and nobody is shown them
+        if chunk.doom and self._whole:  # reading them may be what ends workers, and nobody is shown them
+            items: Any = [None] * (stop - start)
+            unread: Unread = deque()
+        else:
             items, unread = read(self.spec, chunk, frames)
         batch = records.Batch(start, items, attempt=chunk.attempt, fate=chunk.fate)
         if self.clock is not None and not self.width:
@@ -224,7 +225,9 @@ class Runner(Settling):
         """Run what is pending up to the position `edge`. True: the last one run ends the job."""
         values = batch.values
         while len(values) < min(edge, len(batch.items)):
-            results = self._apply(islice(pending, edge - len(values)))
+            # To the end there is nothing to hold back, and each iterator around the items takes its time of each.
+            some = pending if edge >= len(batch.items) else islice(pending, edge - len(values))
+            results = self._apply(some)
             try:
                 if self._until is None:
                     values.extend(results)  # keeps what came before an exception
