@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from zpipe.core.wire import MAX_FRAMES, Buffer
 
 __all__ = [
+    "MAIN",
     "dump_compared",
     "dump_function",
     "dump_record",
@@ -55,8 +56,16 @@ _LIFTED = frozenset({bytes, bytearray})
 _NAMED = 0x93
 """The opcode that looks up a name: one byte is found far sooner than the next constant's eleven, and as a number."""
 
-_OF_MAIN = b"\x8c\x08__main__\x94"
-"""What a pickle that refers to something of `__main__` by its name contains."""
+MAIN = frozenset({"__main__", "__mp_main__"})
+"""What the script's module is called: the latter in a process that multiprocessing has started afresh."""
+
+
+def _started_afresh() -> bool:
+    return getattr(sys.modules.get("__mp_main__"), "__name__", "") == "__mp_main__"  # elsewhere it is an alias
+
+
+_OF_MAIN = b"\x8c\x0b__mp_main__\x94" if _started_afresh() else b"\x8c\x08__main__\x94"
+"""What a pickle that refers to something of the script's module by its name contains."""
 
 
 def dumps(value: Any, *, owned: bool = False) -> list[Buffer]:
@@ -181,6 +190,9 @@ def _dump_by_value(value: Any, keep_inside: _Callback | None = None) -> bytes:
 def _by_value() -> Any:
     """Return cloudpickle's pickler, with a rule for classes that come home."""
     import cloudpickle
+
+    if _started_afresh():
+        cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
 
     class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
         dispatch_table: ClassVar[Any] = ChainMap({memoryview: _reduce_view}, cloudpickle.Pickler.dispatch_table)

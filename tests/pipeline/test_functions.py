@@ -189,6 +189,27 @@ def test_a_script_needs_no_main_guard(script: Callable[[str], Node]) -> None:
     assert node.err == ""
 
 
+STARTING = """
+import multiprocessing
+
+def target():
+    with zpipe.Pipeline(workers=1) as pipe:
+        print(json.dumps([isinstance(point, Point) and point.x for point in pipe.map(shift, [Point(3)])]))
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=target)
+    child.start()
+    child.join()
+"""
+
+
+def test_a_script_that_multiprocessing_starts_again(script: Callable[[str], Node]) -> None:
+    """There its module has another name, while it is run anew and later: it works as before."""
+    node = script(SCRIPT + STARTING).ended(0)
+    assert [json.loads(line) for line in node.out.splitlines()] == [TOLD, TOLD, [6]]
+    assert node.err == ""
+
+
 @pytest.mark.parametrize("how", ["-c", "stdin"])
 def test_code_without_a_file_works_too(nodes: Zpipe, how: str) -> None:
     """As in the REPL or a notebook: the functions exist nowhere but in memory."""

@@ -168,7 +168,7 @@ def _bindings(made: Any) -> _Bindings | None:
     if not isinstance(made, FunctionType | BuiltinFunctionType | type):
         return None
     module, name = getattr(made, "__module__", None), getattr(made, "__qualname__", "")
-    if module == "__main__":
+    if module in serialize.MAIN:
         return _names(made) if isinstance(made, FunctionType) else None
     found: Any = sys.modules.get(module or "")
     for part in name.split("."):
@@ -199,11 +199,11 @@ def _names(made: FunctionType) -> _Bindings | None:
 def _own_functions(value: Any) -> Iterator[FunctionType]:
     """Yield the functions of the script's own that come along with a value: it is one, or its class has some."""
     if isinstance(value, FunctionType):
-        if value.__module__ == "__main__":
+        if value.__module__ in serialize.MAIN:
             yield value
         return
     for kind in (value if isinstance(value, type) else type(value)).__mro__:
-        if kind.__module__ == "__main__":
+        if kind.__module__ in serialize.MAIN:
             for part in vars(kind).values():
                 found = getattr(part, "__func__", getattr(part, "fget", part))
                 if isinstance(found, FunctionType):

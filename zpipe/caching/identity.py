@@ -60,9 +60,9 @@ def _stand_in_of_item(thing: Any) -> Any:
     if isinstance(thing, type):
         found = _classes.get(thing)
         if found is None:
-            found = _classes[thing] = _Look({"__main__"}).stand_in(thing)
+            found = _classes[thing] = _Look(serialize.MAIN).stand_in(thing)
         return found
-    return _Look({"__main__"}).stand_in(thing)
+    return _Look(serialize.MAIN).stand_in(thing)
 
 
 _classes: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()

@@ -94,7 +94,7 @@ def state_of(function: Any) -> dict[str, Any]:
     are to find again (`share`): not the functions, classes and modules among them.
     """
     function = getattr(function, "func", function)
-    if getattr(function, "__module__", None) != "__main__":
+    if getattr(function, "__module__", None) not in serialize.MAIN:
         return {}
     found: dict[str, Any] = getattr(function, "__globals__", {})
     return {
@@ -107,7 +107,7 @@ def state_of(function: Any) -> dict[str, Any]:
 def share(function: Any, state: dict[str, Any]) -> None:
     """Let a function of the script's own find the state that another has set up."""
     function = getattr(function, "func", function)
-    if getattr(function, "__module__", None) == "__main__" and isinstance(function, FunctionType):
+    if getattr(function, "__module__", None) in serialize.MAIN and isinstance(function, FunctionType):
         function.__globals__.update(state)
 
 
