@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from zpipe.core.chunk import Chunk
-from zpipe.core.chunking import Chunker
-from zpipe.core.lane import PATIENCE, Lane
+from zpipe.core.chunking import WAITING, Chunker
+from zpipe.core.lane import LONG, PATIENCE, Lane
 from zpipe.core.recall import AT_ONCE, SEARCH, Recalls
 
 
@@ -64,3 +64,21 @@ def test_where_many_are_late_they_are_searched_after_a_while() -> None:
     assert recalls.look == again
     assert recalls.overdue(101.0 + 2 * PATIENCE) == []
     assert len(recalls.overdue(again)) == AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("known", "patience"),
+    [(None, PATIENCE), (0.0001, PATIENCE), (0.020, LONG * 0.020), (10.0, WAITING)],
+    ids=["nothing", "a quick one", "a slower one", "a very slow one"],
+)
+def test_what_takes_as_long_as_its_like_is_no_straggler(known: float | None, patience: float) -> None:
+    """Stages go by turns on a lane whose other chunks are quick. What waits behind a slow one waits a while at most."""
+    lane, chunker = Lane(1, []), Chunker()
+    for _ in range(9):
+        lane.observe(0.0002, 10)
+    if known is not None:
+        chunker.observe(1, known, 10)
+    for start in (0, 1):
+        lane.hold(Chunk(start, start + 1, "lines", [b"x"], 0, chunker))
+    lane.since = 100.0
+    assert lane.due == pytest.approx(100.0 + patience)

@@ -19,7 +19,10 @@ OVERDUE = 6.0
 """They are recalled when it has run this many times what the middle one of the lane's chunks takes, or ..."""
 
 LONG = 2.0
-"""... this many times, if that is so long already that the round trip to come, once it is done, is nothing beside."""
+"""... this many times, if that is so long already that the round trip to come, once it is done, is nothing beside.
+
+They are not before it has run this many times what so many of its own task's items take, or for that long.
+"""
 
 STEP = 1.15
 """By how much the guess at that middle one goes up or down with each chunk."""
@@ -139,9 +142,14 @@ class Lane:
 
     @property
     def due(self) -> float:
-        """When what waits here has waited too long."""
-        patience = min(OVERDUE * self.typical, max(WAITING, LONG * self.typical))
-        return self.since + max(PATIENCE, patience)
+        """When what waits here has waited too long: what takes as long as its like usually does is no straggler.
+
+        Tasks that take long and such that don't may go by turns, and the lane's middle chunk be of another one.
+        """
+        running, usual = self.running, OVERDUE * self.typical
+        if running is not None and running.chunker.known:
+            usual = max(usual, LONG * running.chunker.cost(len(running)))
+        return self.since + max(PATIENCE, min(usual, max(WAITING, LONG * self.typical)))
 
     def check(self) -> None:
         """Assert that what is counted is what there is."""
