@@ -26,10 +26,10 @@ DEADLINE = 90.0
 class Lane:
     """A lane without a key, and what is told of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: float = 10.0) -> None:
         self.context, self.loop = link.make_context(), Loop()
         self.guard = Guard(self.loop, self.context, None, lambda text, error: None)
-        self.made = link.make_socket(self.context, zmq.PUSH, heartbeat=10.0, most=0)
+        self.made = link.make_socket(self.context, zmq.PUSH, heartbeat=heartbeat, most=0)
         self.guard.serve(self.made, "tcp://")
         self.url = link.bind(self.made, "tcp://127.0.0.1:*")
         self.told: list[int] = []
@@ -76,6 +76,18 @@ def test_a_stranger_is_told_from_a_worker(lane: Lane, said: str) -> None:
     worker.close(0)
     lane.until_told(link.UP, link.FAILED, link.DOWN, link.DOWN)
     assert len(lane.faults) == 1
+
+
+@pytest.mark.parametrize(
+    "said", [b"", raw.NULL, raw.NULL + raw.ready(b"PULL")[:9]], ids=["nothing", "a greeting", "half of what follows"]
+)
+def test_a_handshake_that_does_not_end_is_ended(said: bytes) -> None:
+    """Who connects and says too little has his connection closed: they are not for him to use up."""
+    with contextlib.closing(Lane(heartbeat=1.0)) as lane, raw.connect(lane.url, DEADLINE) as stranger:
+        stranger.sendall(said)
+        with contextlib.suppress(ConnectionResetError):
+            while stranger.recv(4096):
+                pass
 
 
 def test_a_peer_of_an_old_protocol_gets_no_chunk(lane: Lane) -> None:
