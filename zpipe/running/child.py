@@ -6,7 +6,8 @@ when the program and all that hold its pipes have ended. This file does not know
 Starting is what a short command costs, so it is `posix_spawn` with as little as can be: the pages of this process are
 not copied, and no descriptors are closed one by one, since `seal` has had them close themselves. The outputs are pipes,
 though files in memory would save a wake-up: a program may open /dev/stderr again, which empties a file, and may leave
-children behind that still write.
+children behind that still write. What writes little is let end first: to wake up for its words, for the end of each
+output and then for its own is a good part of what a short program takes.
 """
 
 from __future__ import annotations
@@ -72,23 +73,41 @@ class Child:
         if self.pid:
             self.wait()
 
-    def read(self) -> tuple[bytes, bytes]:
-        """Return all that goes to stdout and to stderr, once both have ended."""
+    def read(self, patience: float = 0.0) -> tuple[bytes, bytes]:
+        """Return all that goes to stdout and to stderr, once both have ended.
+
+        Nothing is read for the first `patience` seconds, unless the program ends within them: right for one that has
+        little to say, while another would wait for room in its pipe.
+        """
+        if patience:
+            self._await_end(patience)
         poll = select.poll()
         for end in self._ends:
             poll.register(end, select.POLLIN)
         parts: dict[int, list[bytes]] = {end: [] for end in self._ends}
         waiting = len(parts)
         while waiting:
-            for end, _ in poll.poll():
-                data = os.read(end, _READ)
+            for end, event in poll.poll():
+                data = os.read(end, _READ) if event & select.POLLIN else b""
                 if data:
                     parts[end].append(data)
-                else:
+                if not data or (event & select.POLLHUP and len(data) < _READ):  # nobody writes any more: that was all
                     poll.unregister(end)
                     waiting -= 1
         stdout, stderr = parts.values()
         return b"".join(stdout), b"".join(stderr)
+
+    def _await_end(self, patience: float) -> None:
+        try:
+            fd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # no such thing here
+            return
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(1000 * patience)
+        finally:
+            os.close(fd)
 
     def wait(self) -> int:
         """Return its exit status, negative if a signal ended it: the signal's number."""

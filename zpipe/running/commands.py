@@ -33,6 +33,12 @@ _IN_WORDS = re.compile(f"({_PLACEHOLDER})")
 _IN_SCRIPT = re.compile(rf"\\.|\$\(|(?<!\$){_PLACEHOLDER}|['\"()]", re.DOTALL)
 _SHELL = "/bin/sh"
 
+PATIENCE = 0.005
+"""Seconds that a program which is expected to say little may take before its output is looked at."""
+
+LITTLE = 16_384
+"""Bytes: less than a pipe holds."""
+
 _Value = Callable[[bytes], bytes]
 _Word = bytes | list["bytes | _Value"]
 
@@ -52,6 +58,7 @@ class CommandTask:
         self._words = _script(template) if shell else _words(template)
         self._program: str | None = None
         self._environment = dict(os.environb)  # a plain one: os.environ costs as much as starting the program
+        self._said = 0
         self._template = template if _IN_WORDS.search(template) else f"{template} {{}}"
 
     def prepare(self) -> None:
@@ -70,7 +77,9 @@ class CommandTask:
         """Run the command for one item."""
         value = _argument(item)
         argv = [word if isinstance(word, bytes) else _fill(word, value) for word in self._words]
-        status, stdout, stderr = _run(argv, self._program, self._environment)
+        patience = PATIENCE if self._said < LITTLE else 0.0
+        status, stdout, stderr = _run(argv, self._program, self._environment, patience)
+        self._said = len(stdout) + len(stderr)
         out, err = stdout.decode("utf-8", "surrogateescape"), stderr.decode("utf-8", "surrogateescape")
         if status:
             raise CommandFailed(_ending(status, err), status, out, err)
@@ -211,8 +220,10 @@ def _argument(item: Any) -> bytes:
     return value
 
 
-def _run(argv: list[bytes], program: str | None, environment: Mapping[bytes, bytes]) -> tuple[int, bytes, bytes]:
-    """Run a program, found already if `program` is its path, to its end.
+def _run(
+    argv: list[bytes], program: str | None, environment: Mapping[bytes, bytes], patience: float
+) -> tuple[int, bytes, bytes]:
+    """Run a program, found already if `program` is its path, to its end; read nothing for `patience` seconds.
 
     Returns its exit status (negative: the signal's number), stdout and stderr.
     """
@@ -221,7 +232,7 @@ def _run(argv: list[bytes], program: str | None, environment: Mapping[bytes, byt
     except OSError as error:
         raise _unstarted(argv[0], error) from None
     with child:
-        stdout, stderr = child.read()
+        stdout, stderr = child.read(patience)
         return child.wait(), stdout, stderr
 
 
