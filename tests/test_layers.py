@@ -11,7 +11,7 @@ import zpipe
 
 ROOT = Path(zpipe.__file__).parent
 LEVELS = [
-    {"errors", "context", "report"},
+    {"errors", "context", "light", "report"},
     {"broken", "core"},
     {"data", "serialize", "net"},
     {"running"},

@@ -5,7 +5,6 @@ Exit status: 0 all done; 1 an item failed, or the job; 2 wrong usage, nothing wa
 
 from __future__ import annotations
 
-import gc
 import importlib
 import signal
 import sys
@@ -14,6 +13,8 @@ from typing import Any
 import click
 
 import zpipe
+from zpipe import light
+from zpipe.cli.loading import loading
 from zpipe.errors import ZpipeError
 
 __all__ = ["main"]
@@ -47,11 +48,9 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         if name not in COMMANDS:
             return None
-        gc.disable()  # what is loaded stays: looking it through for garbage is a tenth of the time
-        try:
+        with loading():
+            light.load()
             module = importlib.import_module(f"zpipe.cli.{STEERING.get(name, name)}")
-        finally:
-            gc.enable()
         command: click.Command = getattr(module, name if name in STEERING else "command")
         return command
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zpipe.cli import caching, job, journalling, options, scheduling, stages
+from zpipe.cli.loading import loading
 from zpipe.cli.output import open_outputs
 from zpipe.cli.telling import conclude, progress
 from zpipe.net.endpoints import bindable
@@ -65,7 +66,8 @@ def command(**given: Any) -> None:
     from zpipe.nodes.started import cores
 
     workers = cores() if given["workers"] is None else given["workers"]
-    started = _start() if workers else None
+    with loading():
+        started = _start() if workers else None
     try:
         _run(given, workers, started)
     finally:
@@ -82,10 +84,11 @@ def _start() -> Started:
 
 
 def _run(given: dict[str, Any], workers: int, started: Started | None) -> None:
-    from zpipe.errors import UsageError
-    from zpipe.jobs.drive import finish_job, run_job
-    from zpipe.net.access import Access, admit
-    from zpipe.output.landing import Landing
+    with loading():
+        from zpipe.errors import UsageError
+        from zpipe.jobs.drive import finish_job, run_job
+        from zpipe.net.access import Access, admit
+        from zpipe.output.landing import Landing
 
     inline = workers == 0 and given["bind"] is None
     if inline:

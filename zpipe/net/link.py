@@ -201,11 +201,14 @@ def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
 
 def _check_unused(endpoint: str) -> None:
     """Raise UsageError if somebody listens at an ipc endpoint: libzmq itself would take it from them in silence."""
+    path = endpoint.removeprefix("ipc://")
+    if not os.path.exists(path):  # noqa: PTH110 - pathlib is slow to load, as is socket
+        return
     import socket
 
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.connect(endpoint.removeprefix("ipc://"))
+            probe.connect(path)
         except OSError:
             return
     raise UsageError(f"{endpoint} is in use by another process; stop that one, or choose another path")
@@ -340,7 +343,7 @@ class Watch:
                 return False
             event, value = struct.unpack_from("=HI", frames[0])
             if event == _ACCEPTED:
-                self._hosts[value] = _peer(value)
+                self._hosts[value] = "" if bytes(frames[1]).startswith(b"ipc:") else _peer(value)
                 continue
             if event & FAILED:
                 self.fault, self._failed = _fault(event, value), True

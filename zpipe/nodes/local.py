@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
-import tempfile
+import stat
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -25,6 +24,9 @@ __all__ = ["LocalSlots", "announce", "jobs_here", "private_folder"]
 
 ADDRESS = "address"
 """A file in the private folder that says where the control socket is bound."""
+
+SHORT = "/tmp"  # noqa: S108 - private folders are made in it, as in any
+"""Where sockets are if the path of the temporary folder is too long for them."""
 
 
 class LocalSlots:
@@ -85,29 +87,44 @@ class LocalSlots:
 
 
 @contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
+def private_folder() -> Iterator[str]:
     """A folder only this user can enter, for sockets. Those that killed processes of this user left are removed."""
     _clear()
     folder, lock = _held_folder()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _remove(folder)
         os.close(lock)
 
 
-def _held_folder() -> tuple[Path, int]:
+def _held_folder() -> tuple[str, int]:
     """Make a folder; return it with the descriptor of its lock, which shows that it is in use."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f"zpipe-{os.getpid()}-", dir=_short_folder()))
+        folder = _new_folder()
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as undo:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             undo.callback(os.close, fd)
             with contextlib.suppress(OSError):  # where there are no locks, nobody removes it either
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            if folder.exists():  # or somebody took it for a dead one's before it was locked
+            if os.path.exists(folder):  # or somebody took it for a dead one's before it was locked
                 undo.pop_all()
                 return folder, fd
+
+
+def _new_folder() -> str:
+    while True:
+        folder = f"{_place()}/zpipe-{os.getpid()}-{os.urandom(4).hex()}"
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+            return folder
+
+
+def _remove(folder: str) -> None:
+    for name in os.listdir(folder):
+        os.unlink(f"{folder}/{name}")
+    os.rmdir(folder)
 
 
 def _clear() -> None:
@@ -118,25 +135,25 @@ def _clear() -> None:
         with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             undo.callback(os.close, fd)
-            stat = os.fstat(fd)
-            if stat.st_uid != os.getuid() or stat.st_mode & 0o777 != 0o700:
+            status = os.fstat(fd)
+            if status.st_uid != os.getuid() or status.st_mode & 0o777 != 0o700:
                 continue
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            inside = list(folder.iterdir())
-            if all(path.is_socket() or path.name == ADDRESS for path in inside):  # else it is somebody's own
-                for path in inside:
-                    path.unlink()
-                folder.rmdir()
+            inside = list(os.scandir(folder))
+            if all(stat.S_ISSOCK(entry.stat().st_mode) or entry.name == ADDRESS for entry in inside):
+                _remove(folder)  # else it is somebody's own
 
 
-def _folders() -> list[Path]:
-    where = Path(_short_folder() or tempfile.gettempdir())
-    return sorted(folder for folder in where.glob("zpipe-*-*") if folder.name.split("-")[1].isdecimal())
+def _folders() -> list[str]:
+    where = _place()
+    parts = [name.split("-", 2) for name in os.listdir(where) if name.startswith("zpipe-")]
+    return sorted(f"{where}/{'-'.join(part)}" for part in parts if len(part) == 3 and part[1].isdecimal())
 
 
-def announce(folder: Path, bound: str) -> None:
+def announce(folder: str, bound: str) -> None:
     """Leave word in this process's private folder where its job's control socket is bound."""
-    (folder / ADDRESS).write_text(endpoints.reachable(bound, "127.0.0.1"))
+    with open(f"{folder}/{ADDRESS}", "w") as file:
+        file.write(endpoints.reachable(bound, "127.0.0.1"))
 
 
 def jobs_here() -> dict[int, str]:
@@ -145,17 +162,18 @@ def jobs_here() -> dict[int, str]:
     for folder in _folders():
         pid = _pid_of(folder)
         with contextlib.suppress(OSError):  # it has gone meanwhile, or is another user's
-            if folder.stat().st_uid != os.getuid() or not _alive(pid):
+            if os.stat(folder).st_uid != os.getuid() or not _alive(pid):
                 continue
-            if (folder / ADDRESS).exists():
-                found[pid] = (folder / ADDRESS).read_text()
-            elif (folder / "control").exists():
+            if os.path.exists(f"{folder}/{ADDRESS}"):
+                with open(f"{folder}/{ADDRESS}") as file:
+                    found[pid] = file.read()
+            elif os.path.exists(f"{folder}/control"):
                 found[pid] = f"ipc://{folder}/control"
     return found
 
 
-def _pid_of(folder: Path) -> int:
-    return int(folder.name.split("-")[1])
+def _pid_of(folder: str) -> int:
+    return int(folder.rpartition("/")[2].split("-")[1])
 
 
 def _alive(pid: int) -> bool:
@@ -168,6 +186,12 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _short_folder() -> str | None:
-    """A socket's path may have about 100 bytes; some temporary folders alone are longer."""
-    return "/tmp" if len(tempfile.gettempdir()) > 40 else None  # noqa: S108 - mkdtemp makes the private one in it
+def _place() -> str:
+    """Return the folder for temporary ones, or a shorter one: a socket's path may have about 100 bytes."""
+    named = any(os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    if "tempfile" not in sys.modules and not named and os.access(SHORT, os.R_OK | os.W_OK | os.X_OK):
+        return SHORT  # which tempfile, slow to load, would say as well
+    import tempfile
+
+    place = tempfile.gettempdir()
+    return SHORT if len(place) > 40 else place

@@ -27,17 +27,16 @@ import importlib, typing
 sys.path.insert(0, sys.argv.pop())
 import zpipe
 sys.path.append(sys.path.pop(0))
-if sys.version_info >= (3, 11): sys.modules.setdefault("typing_extensions", None)
+from zpipe import light
+light.load()
 from zpipe.nodes.slots import main
-if sys.modules.get("typing_extensions", 0) is None: del sys.modules["typing_extensions"]
 gc.enable()
 main()
 """
 """What it runs, with the folder of this zpipe as an argument.
 
 What lies in the current folder, which may well be called zpipe or as something that zpipe loads, is left aside until
-that has loaded: from then on there are only tasks to come. msgspec takes from typing_extensions, if it is there, what
-it finds in Python's own typing as well since 3.11; that and inspect, which it loads, would be a tenth of the start.
+that has loaded: from then on there are only tasks to come.
 """
 
 

@@ -10,11 +10,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from zpipe.errors import UsageError
 from zpipe.output.mark import Mark
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["BUFFER", "copy", "is_direct", "open_partial", "partial_of", "reason", "stands", "sync_folder", "target_of"]
 
@@ -65,6 +67,8 @@ def stands(path: str, mark: Mark, *, final: bool = False) -> bool:
 
 def target_of(name: str) -> Path:
     """Return the file that is to be whole: of a symbolic link what it points to."""
+    from pathlib import Path  # slow to load, and results on standard output need none
+
     return Path(os.path.realpath(name) if Path(name).is_symlink() else name)
 
 
@@ -76,7 +80,8 @@ def partial_of(target: Path) -> Path:
 def is_direct(name: str) -> bool:
     """Tell whether opening `name` itself is right: it is no regular file that could be replaced."""
     descriptor = name.startswith(("/dev/fd/", "/dev/std", "/proc/"))
-    return descriptor or name.endswith("/") or (Path(name).exists() and not Path(name).is_file())
+    there = os.path.exists(name)  # noqa: PTH110 - pathlib is slow to load
+    return descriptor or name.endswith("/") or (there and not os.path.isfile(name))  # noqa: PTH113
 
 
 def open_partial(target: Path, partial: Path, mark: Mark | None) -> BinaryIO:
