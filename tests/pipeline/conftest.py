@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from process import supervisors
 from process.tools import MARK, PATIENCE, Node, Zpipe, marked, wait_until
 
 import zpipe
@@ -18,7 +19,8 @@ def mark() -> Iterator[str]:
     """Marks all processes that the file's tests start; none of them may outlive it."""
     text = uuid.uuid4().hex
     os.environ[MARK] = text
-    yield text
+    with supervisors.forked():
+        yield text
     del os.environ[MARK]
     wait_until(lambda: not marked(text), lambda: f"the end of processes {marked(text)}", PATIENCE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from pipeline import chores
-from process.tools import wait_until
+from process.supervisors import START
+from process.tools import LINUX, MARK, wait_until
 
 import zpipe
 from zpipe.api.engine import Engine
@@ -44,8 +46,8 @@ def test_the_workers_process_is_started_ahead_of_what_takes_time() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_pipeline_that_can_not_be_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was started for it is ended."""
+def _noted(monkeypatch: pytest.MonkeyPatch) -> list[Started]:
+    """Return the list to which all supervisors are added that are started from now on."""
     made: list[Started] = []
 
     class Noted(Started):
@@ -54,6 +56,32 @@ def test_a_pipeline_that_can_not_be_leaves_no_process(monkeypatch: pytest.Monkey
             made.append(self)
 
     monkeypatch.setattr("zpipe.api.pipeline.Started", Noted)
+    return made
+
+
+def test_a_supervisor_that_is_forked_off_for_these_tests_is_as_if_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers find the same folder, environment, modules and arguments."""
+
+    def where(_: object) -> tuple[object, ...]:
+        main = sys.modules["__main__"]
+        words = os.environ[MARK], os.environ["A_TESTS_WORD"]
+        return os.getcwd(), words, sys.path, sys.argv, signal.getsignal(signal.SIGINT), main.__spec__
+
+    monkeypatch.setenv("A_TESTS_WORD", "some")
+    made = _noted(monkeypatch)
+    found = []
+    for started in (False, True):
+        if started:
+            monkeypatch.setattr(Started, "_begin", START)
+        with zpipe.Pipeline(1) as pipe:
+            found.append(pipe.submit(where, 0).result())
+    assert [type(each.process) is subprocess.Popen for each in made] == [not LINUX, True]
+    assert found[0] == found[1]
+
+
+def test_a_pipeline_that_can_not_be_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was started for it is ended."""
+    made = _noted(monkeypatch)
     with pytest.raises(ValueError, match="retries"):
         zpipe.Pipeline(2, retries=-1)
     with pytest.raises(UsageError, match="without a key"):

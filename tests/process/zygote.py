@@ -1,8 +1,9 @@
 """A process that has loaded zpipe already, and forks off those that tests want: each is spared a start of its own.
 
 What is forked runs `python -m zpipe ARGS` from then on, to its end, with the folder, the environment and the files that
-it was given. `Offspring` is to such a process what Popen is to others. What the system tells of it, its command line
-above all, is the forking process's; tests of that, or of how a process starts, start theirs anew.
+it was given; or it is the supervisor of the workers of a pipeline. `Offspring` is to such a process what Popen is to
+others. What the system tells of it, its command line above all, is the forking process's; tests of that, or of how a
+process starts, start theirs anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -19,9 +21,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import IO, Any, NoReturn
 
 MARK = "MARK_OF_A_TEST"
 """Environment variable by which a test knows the processes it is to blame for: 32 characters."""
@@ -39,8 +43,8 @@ LOADED = (
 class Offspring:
     """One process that was forked off. `status` is where its number and later its exit status are told."""
 
-    def __init__(self, status: socket.socket, stdin: IO[bytes] | None) -> None:
-        self._status, self.stdin = status, stdin
+    def __init__(self, status: socket.socket, stdin: IO[bytes] | None, stdout: IO[bytes] | None = None) -> None:
+        self._status, self.stdin, self.stdout = status, stdin, stdout
         self.pid = self._told(b"begun")
         self.returncode: int | None = None
 
@@ -125,10 +129,25 @@ class Zygote:
             elif stdin == subprocess.DEVNULL:
                 stdin = stack.enter_context(Path(os.devnull).open("rb"))
             files = [each if isinstance(each, int) else each.fileno() for each in (stdin, how["stdout"], how["stderr"])]
-            status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.enter_context(theirs)
-            socket.send_fds(self._control, [json.dumps(order).encode()], [*files, theirs.fileno()])
+            status = self._order(order, files)
         return Offspring(status, ours)
+
+    def supervisor(self, env: dict[str, str], shared: list[int]) -> Offspring:
+        """Fork off a supervisor of workers with pipes for stdin and stdout, which has the `shared` files, too."""
+        order = {"shared": shared, "folder": os.getcwd(), "env": env, "session": False}
+        with contextlib.ExitStack() as stack:
+            (hears, stdin), (stdout, says) = os.pipe(), os.pipe()
+            for fd in (hears, says):
+                stack.callback(os.close, fd)
+            ours = os.fdopen(stdin, "wb"), os.fdopen(stdout, "rb")
+            status = self._order(order, [hears, says, 2], shared)
+        return Offspring(status, *ours)
+
+    def _order(self, order: dict[str, Any], files: list[int], shared: Sequence[int] = ()) -> socket.socket:
+        status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self._control, [json.dumps(order).encode()], [*files, theirs.fileno(), *shared])
+        return status
 
 
 # what the process that forks others does
@@ -150,7 +169,7 @@ def fork_others(control: socket.socket) -> dict[str, Any] | None:
                     status.send(b"ended %d" % code)
                 status.close()
                 continue
-            data, files, _, _ = socket.recv_fds(control, 1 << 20, 4)
+            data, files, _, _ = socket.recv_fds(control, 1 << 20, 8)
             if not data:
                 return None
             pid = os.fork()
@@ -159,10 +178,10 @@ def fork_others(control: socket.socket) -> dict[str, Any] | None:
                     status.detach()  # its number may be another file's from here on
                 for number, file in enumerate(files):
                     os.dup2(file, number)
-                os.closerange(4, 1 << 16)
+                os.closerange(len(files), 1 << 16)
                 order: dict[str, Any] = json.loads(data)
                 return order
-            for file in files[:3]:
+            for file in (*files[:3], *files[4:]):
                 os.close(file)
             status = socket.socket(fileno=files[3])
             pidfd = os.pidfd_open(pid)
@@ -181,11 +200,28 @@ def become(order: dict[str, Any]) -> None:
     if order["session"]:
         os.setsid()
     os.chdir(order["folder"])
-    sys.path[0] = order["folder"]
-    sys.argv = ["zpipe", *order["args"]]
     with socket.socket(fileno=3) as status:
         status.send(b"begun %d" % os.getpid())
+    if "shared" in order:
+        supervise(order["shared"])
+    sys.path[0] = order["folder"]
+    sys.argv = ["zpipe", *order["args"]]
     runpy.run_module("zpipe", run_name="__main__", alter_sys=True)
+
+
+def supervise(shared: list[int]) -> NoReturn:
+    """Be a supervisor of workers; the files from the fourth on are to have these numbers."""
+    here = [fcntl.fcntl(4 + n, fcntl.F_DUPFD, 1 + max(shared)) for n in range(len(shared))]
+    os.closerange(3, min(here))
+    for fd, number in zip(here, shared, strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+    sys.argv = ["-c"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    from zpipe.nodes.slots import main
+
+    main()
+    raise SystemExit
 
 
 if __name__ == "__main__":
