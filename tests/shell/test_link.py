@@ -251,6 +251,23 @@ def test_who_binds_without_files_is_told() -> None:
     assert "may open no more files" in done.stdout
 
 
+def test_a_message_that_is_expected_need_not_be_there(loop: Loop, context: Any) -> None:
+    """It is taken without a look; that none has come is no error."""
+    pair = Pair(loop, context)
+    try:
+        assert link.receive(pair.pull, expected=True) is None
+        for n in range(3):
+            assert link.send(pair.push, [b"head", b"%d" % n])
+        assert pair.pull.poll(DEADLINE * 1000)
+        wait_until(lambda: link.receive(pair.pull, expected=True) is not None)
+        rest: list[Any] = []
+        wait_until(lambda: rest.append(link.receive(pair.pull, expected=True)) or len(list(filter(None, rest))) == 2)
+        assert [bytes(frame) for frames in filter(None, rest) for frame in frames] == [b"head", b"1", b"head", b"2"]
+        assert link.receive(pair.pull, expected=True) is None
+    finally:
+        pair.close()
+
+
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="a socket is lent with Linux's epoll")
 def test_a_socket_may_be_lent_to_another_thread(loop: Loop, context: Any) -> None:
     """While it is, the loop goes on without it, even one that waits already; then what comes is the loop's again."""

@@ -176,7 +176,7 @@ class Helm:
             if self._unsettled and not self._may_wait():
                 self._help(self._clear)
             elif self._unread:
-                self._look(future)
+                self._look(future, expected=False)
         finally:
             self.lock.release()
         while not (future.is_over() or held.came or self._over) and self._is_quiet():
@@ -187,11 +187,11 @@ class Helm:
                 if not self._await(left):
                     continue
             with self.lock:
-                self._look(future)
+                self._look(future, expected=not self._unread)
 
-    def _look(self, future: PipelineFuture[Any]) -> None:
-        """Take the first result there is, and if it is not the one, see to all there are."""
-        self._help(self._take)
+    def _look(self, future: PipelineFuture[Any], *, expected: bool) -> None:
+        """Take the first result there is, and if it is not the one, see to all there are. `expected`: there is one."""
+        self._help(self._take_expected if expected else self._take)
         if self._unread and not future.is_over():
             self._help(self._clear)
 
@@ -225,12 +225,16 @@ class Helm:
 
     def _take(self) -> None:
         """Take the first result there is. What else is to be done about it can wait until somebody waits again."""
-        self._unread = self._sink.read_first()
+        self._unread = self._sink.read_first(expected=False)
+        self._unsettled += self._unread
+
+    def _take_expected(self) -> None:
+        self._unread = self._sink.read_first(expected=True)
         self._unsettled += self._unread
 
     def _clear(self) -> None:
         """Take what results there are, and see to those that were taken."""
-        self._unread = self._sink.read()
+        self._unread = self._sink.read(expected=False)
         self._unsettled = int(self._unread)
         self._wake()
 

@@ -35,9 +35,9 @@ class Callers:
         self._frame: Any = None
         self._going: deque[tuple[float, Any]] = deque()
 
-    def receive(self) -> list[Buffer] | None:
-        """Return the next message's frames, or None when there is none now."""
-        if not self._made.get(_STATE) & _READABLE:  # to be refused costs several times as much
+    def receive(self, *, expected: bool = False) -> list[Buffer] | None:
+        """Return the next message's frames, or None when there is none now. `expected`: as for `link.receive`."""
+        if not (expected or self._made.get(_STATE) & _READABLE):
             return None
         try:
             frame = self._frame = self._made.recv(_NOW, copy=False)

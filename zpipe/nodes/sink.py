@@ -101,16 +101,19 @@ class Sink:
         """Where results come in."""
         return self._results
 
-    def read(self) -> bool:
-        """Take what results there are, for some time at most; return whether there may be more."""
+    def read(self, *, expected: bool = True) -> bool:
+        """Take what results there are, for some time at most; return whether there may be more.
+
+        `expected`: its descriptor tells of some.
+        """
         if self.finished is not None:  # nothing counts any more, but what is not taken wakes the loop again and again
             return self._callers.receive() is not None
         horizon = self.collector.horizon
         until = time.monotonic() + SLICE
         more = True
         while more and time.monotonic() < until and self.finished is None:
-            frames = self._callers.receive() if horizon is None or not horizon.full else None
-            more = frames is not None  # or what is held is to be judged first: `on_issued` goes on from there
+            frames = self._callers.receive(expected=expected) if horizon is None or not horizon.full else None
+            more, expected = frames is not None, False  # or what is held comes first: `on_issued` goes on from there
             if frames is not None:
                 self._take(frames)
                 if self._write is not None and len(self._unwritten) == 1:
@@ -137,12 +140,12 @@ class Sink:
             self.attempt(self._outlet.flush)
             self.settle()
 
-    def read_first(self) -> bool:
+    def read_first(self, *, expected: bool) -> bool:
         """Take the first result there is, and write it; its receipt is for the next `read`. Return whether there was.
 
-        If there was, there may be more.
+        If there was, there may be more. `expected`: as for `read`.
         """
-        frames = self._callers.receive()
+        frames = self._callers.receive(expected=expected)
         if frames is None:
             return False
         if self.finished is None:

@@ -90,7 +90,7 @@ class Worker:
         """Whether it leaves to be replaced by a fresh process."""
         self._ran = 0
         self._told: set[tuple[int, int]] = set()
-        self._turned = 0.0
+        self._turned, self._ahead = 0.0, False
         self._lock = threading.Lock()
         self._at_work: Runner | None = None
         self._row: Row | None = None
@@ -142,8 +142,7 @@ class Worker:
                     self._gather(self._crowd, now)
                 if self.terminated and self.gone is None:
                     self._perform(self._intake.on_terminate(now, self._cut, replaced=self.spent))
-                due = self._member.deadline()
-                if due is not None and due <= now:
+                if (due := self._member.deadline()) is not None and due <= now:
                     self._perform(self._intake.after(self._member.on_tick(now)))
                     self._control.retry()
         return self.gone
@@ -217,8 +216,7 @@ class Worker:
         else:
             why = ""
             if event == link.FAILED:
-                fault = self._watches[name == "results"].fault
-                why = explain(fault, keyed=self._keys is not None)
+                why = explain(self._watches[name == "results"].fault, keyed=self._keys is not None)
             self._perform(self._intake.after(self._member.on_link_down(name, now, why)))
 
     def _perform(self, actions: list[Action]) -> None:
@@ -262,28 +260,31 @@ class Worker:
     # chunks
 
     def _on_lane(self) -> bool:
+        expected = self._crowd is None  # else it is looked at whenever an item has ended
         while not self.terminated:
             if self._crowd is not None and self._crowd.full:
                 break
             if self.spent and self._intake.waiting:  # else there may be no more to do
                 self.terminate()
                 break
-            entry = self._intake.start()
-            if entry is None:
+            if (entry := self._intake.start()) is None:
                 self._outbox.flush()
-                if not self._receive():
+                if not self._receive(expected=expected):
+                    self._ahead = False
                     return False
+                expected = False
                 continue
             self._run(*entry)
+            expected, self._ahead = self._ahead, True  # the next one is there if it was the last time
             if time.monotonic() >= self._turned + TURN:
                 self._control.look()
                 return True
         self._outbox.flush()
         return False
 
-    def _receive(self) -> bool:
+    def _receive(self, *, expected: bool = False) -> bool:
         """Take what comes next on the lane, without running it; return whether there was anything."""
-        frames = link.receive(self._lane) if self._lane is not None else None
+        frames = link.receive(self._lane, expected=expected) if self._lane is not None else None
         if frames is None:
             return False
         try:
@@ -343,8 +344,7 @@ class Worker:
             if runner is None:
                 if not self._repertoire.knows(chunk.task):
                     raise WireError("a chunk before its task")
-                runner = self._load(chunk.task)
-                if runner is None:
+                if (runner := self._load(chunk.task)) is None:
                     return
             if runner.width and not chunk.doom:
                 self._begin(runner, chunk, payload, welcome)
@@ -362,7 +362,8 @@ class Worker:
             finally:
                 self._lock.acquire()
                 self._at_work = self._row = None
-                self._outbox.bring(row, time.monotonic())
+                if row is not None:
+                    self._outbox.bring(row, time.monotonic())
         except Awaiting as found:
             assert runner is not None
             runner.widen()
@@ -371,14 +372,13 @@ class Worker:
         except WireError as error:
             self._give_up(error)
             return
-        self._member.stir(now := time.monotonic())
+        now = time.monotonic()
         count = (chunk.stop if row is not None else outcomes[-1].stop) - chunk.start
-        each = (now - began) / count
-        self._count(runner, count)
+        each, quick = (now - began) / count, now - began < QUICK and not self.terminated
         for outcome in outcomes:
-            seconds = each * (outcome.stop - outcome.start)
-            quick = now - began < QUICK and not self.terminated
-            self._outbox.report(chunk, outcome, seconds, welcome, now, quick=quick)
+            self._outbox.report(chunk, outcome, each * (outcome.stop - outcome.start), welcome, now, quick=quick)
+        self._member.stir(now)  # last: somebody may be waiting for just this outcome
+        self._count(runner, count)
 
     def _count(self, runner: Runner, items: int) -> None:
         self._ran += items
