@@ -6,6 +6,9 @@ first (LPT) would often do better, but takes knowing the lengths. Sleeps need no
 
 Beside zpipe with automatic chunks, zpipe with chunks of one, ProcessPoolExecutor and multiprocessing.Pool, both with
 chunks of one, and all workers started before. The makespan runs from the first sleep's start to the last one's end.
+
+And beside forked processes that have the items already and count them off together: nothing is handed over, so what
+they lose is lost by sleeping itself, whose ends come late. Nobody can come closer here.
 """
 
 from __future__ import annotations
@@ -78,6 +81,32 @@ def zpipe(sleeps: list[float], chunk: int | None) -> Checked:
     return Checked(len(spans), makespan(sleeps, spans), {"longest chunk": max(chunks)})
 
 
+def bare(sleeps: list[float]) -> Checked:
+    """Sleep in forked processes that have nothing to tell each other but which item is next."""
+    forked = multiprocessing.get_context("fork")
+    taken, together, found = forked.Value("i", 0), forked.Barrier(SLEEPERS), forked.SimpleQueue()
+
+    def work() -> None:
+        nap(0.05)
+        together.wait()
+        spans = []
+        while True:
+            with taken.get_lock():
+                item, taken.value = taken.value, taken.value + 1
+            if item >= len(sleeps):
+                break
+            spans.append(nap(sleeps[item]))
+        found.put(spans)
+
+    workers = [forked.Process(target=work) for _ in range(SLEEPERS)]
+    for worker in workers:
+        worker.start()
+    spans = [span for _ in workers for span in found.get()]
+    for worker in workers:
+        worker.join()
+    return Checked(len(sleeps), makespan(sleeps, spans))
+
+
 def executor(sleeps: list[float]) -> Checked:
     """Sleep in a ProcessPoolExecutor."""
     with ProcessPoolExecutor(SLEEPERS, mp_context=multiprocessing.get_context("fork")) as pool:
@@ -113,6 +142,7 @@ def main() -> None:
                     "zpipe one": partial(zpipe, sleeps, 1),
                     "ProcessPoolExecutor": partial(executor, sleeps),
                     "multiprocessing.Pool": partial(pool, sleeps),
+                    "bare processes": partial(bare, sleeps),
                 },
                 options,
             )
