@@ -42,6 +42,7 @@ class Supply:
         ended: Callable[[], None],
     ) -> None:
         self.source = source
+        self._rows = source if isinstance(source, Rows) else None  # a look at a protocol takes as long as many chunks
         self._loop, self._ledger = loop, ledger
         self._more, self._failed, self._ended = more, failed, ended
         self._awaited: int | None = None
@@ -71,8 +72,8 @@ class Supply:
         And the next chunk, if it had to be taken to see that it isn't. There may be neither, and still be items.
         """
         source = self.source
-        if isinstance(source, Rows):
-            return source.take_row(size, most), None
+        if self._rows is not None:
+            return self._rows.take_row(size, most), None
         bodies, count, room, kind = Grains(), 0, ROW_BYTES, None
         while len(bodies) < most and room > 0 and count == len(bodies) * size:
             try:
