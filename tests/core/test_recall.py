@@ -7,7 +7,7 @@ import pytest
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import WAITING, Chunker
 from zpipe.core.lane import LONG, PATIENCE, Lane
-from zpipe.core.recall import AT_ONCE, SEARCH, Recalls
+from zpipe.core.recall import AT_ONCE, BRIEFLY, MANY, SEARCH, Recalls
 
 
 def recalls(lanes: int) -> tuple[Recalls, dict[int, Lane]]:
@@ -82,3 +82,19 @@ def test_what_takes_as_long_as_its_like_is_no_straggler(known: float | None, pat
         lane.hold(Chunk(start, start + 1, "lines", [b"x"], 0, chunker))
     lane.since = 100.0
     assert lane.due == pytest.approx(100.0 + patience)
+
+
+def test_of_very_many_lanes_some_are_found_at_a_time() -> None:
+    """A thousand workers run dry one by one: a search for each would take longer than what is left to do."""
+    made = {number: Lane(number, []) for number in range(1, MANY + 1)}
+    chunks = {10 * number: Chunk(10 * number, 10 * number + 10, "lines", [b"x"], 0, Chunker()) for number in range(2)}
+    recalls = Recalls(chunks, made)
+    for lane, chunk in zip(made.values(), chunks.values(), strict=False):
+        lane.hold(chunk)
+        lane.since = 100.0
+    now = 100.0 + PATIENCE
+    assert recalls.hungry(now) == [1, 2]
+    made[1].recalled = False
+    assert recalls.hungry(now) == []
+    assert recalls.look == now + BRIEFLY * MANY
+    assert recalls.overdue(recalls.look) == [1]

@@ -24,6 +24,13 @@ And from one that found more than are recalled at once.
 """
 
 
+MANY, BRIEFLY = 128, 3e-6
+"""From so many lanes on, seconds for each that pass from any search of all of them to the next.
+
+Each takes a tenth of that, and a thousand workers that run dry would each be the reason for one.
+"""
+
+
 class Recalls:
     """What is to be had back of a ledger's `outstanding` chunks on its `lanes`."""
 
@@ -49,7 +56,8 @@ class Recalls:
 
     def on_ready(self) -> None:
         """Another worker is about to be ready: what waits on the others could not go anywhere until now."""
-        self.look = min([self.look, *(lane.due for lane in self._lanes.values() if lane.backlog > 0)])
+        if self._outstanding:  # else none waits; and a thousand may join before there is anything to do
+            self.look = min([self.look, *(lane.due for lane in self._lanes.values() if lane.backlog > 0)])
 
     def on_answered(self, lane: Lane) -> None:
         """A recalled worker has handed back what waited there; what was still under way may be asked for again."""
@@ -73,6 +81,9 @@ class Recalls:
         if len(late) > AT_ONCE:
             late = nsmallest(AT_ONCE, late)
             self.look = self._rest = now + max(PATIENCE, SEARCH * len(self._lanes))
+        elif len(self._lanes) >= MANY:
+            self._rest = now + BRIEFLY * len(self._lanes)
+            self.look = max(self.look, self._rest)
         for _, _, lane in late:
             lane.recall(now, items=self.dry)
         return [number for _, number, _ in late] + (self.hungry(now) if self.dry else [])
@@ -93,6 +104,9 @@ class Recalls:
         found = self._laden(now)[:wanting] if wanting > 0 else []
         if not found and len(lanes) > AT_ONCE:
             self._again = now + SEARCH * len(lanes)
+        elif len(lanes) >= MANY:
+            self._again = now + BRIEFLY * len(lanes)
+            self.look = max(self.look, self._again)
         for lane in found:
             lane.recall(now)
         return [lane.number for lane in found]
