@@ -178,12 +178,34 @@ def test_asyncio_takes_it_for_an_executor(pipe: zpipe.Pipeline) -> None:
         ({"max_workers": -1}, "max_workers must be greater than 0"),
         ({"workers": -1}, "workers"),
         ({"workers": 0}, "bind"),
+        ({"workers": 1.5}, "workers must be an integer, not 1.5"),
+        ({"max_workers": "2"}, "max_workers must be an integer, not '2'"),
+        ({"chunk": 2.5}, "chunk must be an integer, not 2.5"),
+        ({"heartbeat": -1}, "heartbeat=-1 can't be"),
+        ({"heartbeat": "x"}, "heartbeat='x' can't be"),
+        ({"progress": 3}, "progress=3 can't be"),
     ],
 )
-def test_a_number_of_workers_that_can_not_be_is_refused(how: dict[str, int], said: str) -> None:
+def test_what_can_not_be_is_refused(how: dict[str, Any], said: str, mark: str) -> None:
     """Nonsense is refused before anything is started, and so is a pipeline nobody could ever work for."""
-    with pytest.raises(ValueError, match=said):
+    before = set(marked(mark))
+    with pytest.raises((ValueError, TypeError), match=said):
         zpipe.Pipeline(**how)
+    wait_until(lambda: set(marked(mark)) <= before, "the end of what was started")
+
+
+def test_what_a_call_can_not_be_given_fails_that_call(pipe: zpipe.Pipeline) -> None:
+    """Not the pipeline: what is no function, and sizes that are no whole numbers."""
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        pipe.submit(None, 1).result(PATIENCE)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'int' object is not callable"):
+        pipe.map(3, [1])  # type: ignore[arg-type]
+    for items in (range(10), iter(range(10))):
+        with pytest.raises(TypeError, match=r"chunksize must be an integer, not 2\.5"):
+            pipe.map(chores.double, items, chunksize=2.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"workers must be an integer, not 1\.5"):
+        pipe.resize(1.5)  # type: ignore[arg-type]
+    assert pipe.submit(chores.double, 1).result(PATIENCE) == 2
 
 
 def test_shutdown_runs_what_is_queued_and_leaves_nothing(mark: str) -> None:

@@ -19,7 +19,7 @@ from zpipe import serialize
 from zpipe.core.chunking import Chunker
 from zpipe.core.spec import Call, TaskSpec
 
-__all__ = ["QUICK", "Function", "Functions"]
+__all__ = ["QUICK", "Function", "Functions", "check_callable"]
 
 KEPT = 256
 """Functions that are remembered, by workers too, while nothing of theirs is to be run."""
@@ -117,11 +117,15 @@ class Functions:
         self._bytes = 0
 
     def find(self, made: Callable[..., Any], call: Call) -> Function:
-        """Return what is sent of a function that is called in this way. Raises what pickling it raises."""
+        """Return what is sent of a function that is called in this way.
+
+        Raises TypeError for what can't be called, and what pickling it raises.
+        """
         key = id(made), call
         known = self._by_identity.get(key)
         if known is not None and known.stands_for(made):
             return known.function
+        check_callable(made)
         data = serialize.dump_function(made)
         function = self._by_content.get((data, call))
         if function is None:
@@ -161,6 +165,12 @@ class Functions:
             if entry.function.number in numbers:
                 self._by_identity.pop(identity, None)
         return gone
+
+
+def check_callable(made: object) -> None:
+    """Raise TypeError, in Python's words, unless this can be called."""
+    if not callable(made):
+        raise TypeError(f"{type(made).__name__!r} object is not callable")
 
 
 def _bindings(made: Any) -> _Bindings | None:

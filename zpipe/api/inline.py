@@ -17,7 +17,7 @@ from typing import Any
 from zpipe.api.condition import Condition
 from zpipe.api.engine import Engine
 from zpipe.api.exits import INTERRUPTED
-from zpipe.api.functions import KEPT, Function, Functions
+from zpipe.api.functions import KEPT, Function, Functions, check_callable
 from zpipe.api.futures import PipelineFuture
 from zpipe.core.claim import provided
 from zpipe.core.spec import Call, TaskSpec
@@ -49,6 +49,7 @@ class _Functions(Functions):
             key = (id(made), call)
             function = self._known.get(key)
         if function is None:
+            check_callable(made)
             self._last += 1
             name = getattr(made, "__qualname__", None) or type(made).__qualname__
             function = self._known[key] = Function(self._last, TaskSpec("pickle", name, call=call), self._chunk)

@@ -100,4 +100,6 @@ def _labels(given: Sequence[str]) -> list[str]:
 def _progress(wanted: bool | Callable[[Snapshot], object]) -> Progress:
     if wanted is True:
         return make_progress(False, sys.stderr)
+    if wanted and not callable(wanted):
+        raise TypeError(f"progress={wanted!r} can't be: give True, False, or a function that takes a Snapshot")
     return CallProgress(wanted) if callable(wanted) else LogProgress()

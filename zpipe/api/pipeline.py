@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zpipe.api import given
 from zpipe.api.calls import Calls
 from zpipe.api.exits import CUT, INTERRUPTED
 from zpipe.nodes.started import Started, cores, stdout
@@ -128,18 +129,13 @@ class Pipeline(Calls, Executor):
         labels: Sequence[str] = (),
     ) -> None:
         if inline:
-            _check_inline(workers, max_workers, bind, max_memory, max_tasks_per_worker)
+            given.check_inline(workers, max_workers, bind, max_memory, max_tasks_per_worker)
             workers, max_workers = 1, None
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
-        wanted = workers if workers is not None else max_workers if max_workers is not None else cores()
-        if wanted < 0:
-            raise ValueError(f"a pipeline of {wanted} workers can't be: give a number from 0 on, or None for all cores")
-        if not wanted and bind is None:
-            raise ValueError("a pipeline without workers of its own needs `bind`, an address at which others may join")
+        wanted = given.workers(workers, max_workers, bind)
+        wanted = cores() if wanted is None else wanted
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if chunk is not None and chunk < 1:
+        if chunk is not None and (chunk := given.whole("chunk", chunk)) < 1:
             raise ValueError(f"chunks of {chunk} items can't be: give a number from 1 on, or None")
         started = Started(stdout()) if wanted and not inline else None
         try:
@@ -154,7 +150,7 @@ class Pipeline(Calls, Executor):
                 initargs=initargs,
                 chunk=chunk,
                 progress=progress,
-                heartbeat=heartbeat,
+                heartbeat=given.heartbeat(heartbeat),
                 key_file=key_file or os.environ.get("ZPIPE_KEY_FILE"),
                 insecure=insecure,
                 speculate=speculate,
@@ -210,7 +206,7 @@ class Pipeline(Calls, Executor):
 
     def resize(self, workers: int) -> None:
         """Have this many worker processes here from now on; those too many leave after the item they are at."""
-        if workers < 0:
+        if (workers := given.whole("workers", workers)) < 0:
             raise ValueError(f"{workers} workers can't be: give a number from 0 on")
         engine = self._engine
         with engine.lock:
@@ -306,7 +302,7 @@ class Pipeline(Calls, Executor):
         from zpipe.core.chunking import Chunker
         from zpipe.running.awaitables import CONCURRENCY, is_async
 
-        _check_sizes(chunksize, buffersize)
+        chunksize = given.sizes(chunksize, buffersize)
         if isinstance(items, _SIZED):
             items = list(items)
         engine = self._engine
@@ -369,20 +365,3 @@ class Pipeline(Calls, Executor):
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._engine.abort(INTERRUPTED)
         self.shutdown(wait=True)
-
-
-def _check_inline(workers: int | None, max_workers: int | None, bind: str | None, *limits: int | None) -> None:
-    if workers or max_workers or bind is not None:
-        raise ValueError("inline=True is without workers: leave out `workers` and `bind`, or `inline`")
-    if any(limit is not None for limit in limits):
-        raise ValueError("max_memory and max_tasks_per_worker end a worker's process: with inline=True there is none")
-
-
-def _check_sizes(chunksize: int | None, buffersize: int | None) -> None:
-    if chunksize is not None and chunksize < 1:
-        raise ValueError("chunksize must be >= 1.")
-    if buffersize is not None:
-        if not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
