@@ -313,3 +313,23 @@ def test_the_one_liners() -> None:
     assert zpipe.reduce(chores.double, range(5), operator.add, 0, workers=1) == 20
     with zpipe.map(chores.double, itertools.count(), workers=1) as results:
         assert next(results) == 0
+
+
+class Stopping:
+    """Raises what a loop takes for the end when it is pickled."""
+
+    def __reduce__(self) -> Any:
+        raise StopIteration("too early")
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_an_item_that_says_stop_is_not_the_end_of_all(pipe: zpipe.Pipeline, chunksize: int) -> None:
+    """Its StopIteration would end whatever loop the results are taken by, and the items behind it go unseen."""
+    for results in (
+        pipe.map(chores.double, [1, Stopping(), 2], chunksize=chunksize),
+        pipe.map(lambda item: Stopping() if item == 1 else item, range(3), chunksize=chunksize),
+    ):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            list(results)
+    found = list(pipe.map(chores.double, [1, Stopping(), 2], chunksize=chunksize, on_error="collect"))
+    assert (found[0], type(found[1]), found[2]) == (2, StopIteration, 4)

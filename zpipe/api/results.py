@@ -336,6 +336,8 @@ class _Raising:
         if error is None:
             return value
         try:
+            if isinstance(error, StopIteration):  # which would be the end of all results
+                raise RuntimeError("pickling an item or its result raised StopIteration") from error
             raise error
         finally:
             del error  # or its traceback would hold it in a cycle
