@@ -113,7 +113,9 @@ def test_nothing_is_unpickled_on_one_machine(trap: Trap) -> None:
     assert found[1][1].splitlines()[0] == "evil.pyevil.py"
     assert [out for _, out, _ in found[2:]] == ["0\n1\n2\n", "0\n1\n", "499500\n"]
     trap.holds()
-    assert len(trap.pids()) == 1 + 5, "the commands' process, and each one's supervisor of workers"
+    assert len(trap.pids()) in (1, 1 + 5), (
+        "the commands' process, and each one's supervisor of workers unless forked off"
+    )
 
 
 def test_a_worker_that_sends_pickles(trap: Trap) -> None:
