@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from zpipe import light
 from zpipe.api import given
 from zpipe.api.calls import Calls
 from zpipe.api.exits import CUT, INTERRUPTED
@@ -139,7 +140,8 @@ class Pipeline(Calls, Executor):
             raise ValueError(f"chunks of {chunk} items can't be: give a number from 1 on, or None")
         started = Started(stdout()) if wanted and not inline else None
         try:
-            from zpipe.api import opening  # which takes its time; the workers' process has its own to load meanwhile
+            with light.quiet():  # it takes its time; the workers' process has its own to load meanwhile
+                from zpipe.api import opening
 
             self._engine: Engine = opening.engine(
                 wanted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from importlib.util import find_spec
 
 import zpipe
@@ -12,6 +13,7 @@ from zpipe.core.wire import PROTOCOL, Versions
 __all__ = ["host_name", "our_versions"]
 
 
+@cache
 def our_versions() -> Versions:
     """Return this process's versions: those of pickles by major.minor, zpipe's in full."""
     python = "{}.{}".format(*sys.version_info[:2])

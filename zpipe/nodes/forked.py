@@ -106,7 +106,6 @@ def _be_supervisor(stdin: int, stdout: int, shared: list[int]) -> NoReturn:
         gc.disable()
         from zpipe.nodes.slots import main
 
-        gc.enable()
         main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1

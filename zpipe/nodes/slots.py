@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
+import select
 import selectors
 import signal
 import sys
@@ -20,6 +22,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from zpipe.net.versions import our_versions
 from zpipe.nodes.config import Config
 from zpipe.nodes.lifeline import tie
 from zpipe.nodes.memory import Memory
@@ -98,6 +101,7 @@ class Supervisor:
         """Work until every slot has left; 0 if all did in order, 1 if not, 130 if interrupted."""
         before = self._listen()
         gc.freeze()
+        gc.enable()
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._ear, selectors.EVENT_READ)
@@ -320,8 +324,15 @@ class Supervisor:
             os._exit(code)
 
 
-def main() -> None:
-    """Be a supervisor for the process at the other end of stdin, which wrote the config there as one line of JSON."""
+def main(ahead: str = "") -> None:
+    """Be a supervisor for the process at the other end of stdin, which writes the config there as one line of JSON.
+
+    `ahead`: a module that each worker would have to load, for which there is time until then.
+    """
+    our_versions()  # which every worker tells
+    if ahead and not select.select([0], [], [], 0.0)[0]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(ahead)
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)

@@ -30,13 +30,12 @@ sys.path.append(sys.path.pop(0))
 from zpipe import light
 light.load()
 from zpipe.nodes.slots import main
-gc.enable()
-main()
+main("cloudpickle")
 """
 """What it runs, with the folder of this zpipe as an argument.
 
 What lies in the current folder, which may well be called zpipe or as something that zpipe loads, is left aside until
-that has loaded: from then on there are only tasks to come.
+that has loaded: from then on there are only tasks to come. A script's own functions take cloudpickle.
 """
 
 
