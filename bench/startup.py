@@ -78,7 +78,10 @@ def show_imports(environ: dict[str, str]) -> str:
     parts = []
     for title, command in (
         ("zpipe run", zpipe("operator:pos")),
-        ("supervisor of the workers", [sys.executable, "-c", "import zpipe.nodes.slots"]),
+        (
+            "workers' process of a script",
+            [sys.executable, "-c", "from zpipe import light; light.load(); import zpipe.nodes.slots"],
+        ),
     ):
         rows = [["module (what imports it follows it)", "ms alone", "ms in all"]]
         rows += [[name, f"{own:.1f}", f"{whole:.1f}"] for name, own, whole in imports(command, environ)]
