@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("zpipe", deadline=None, print_blob=True)
@@ -17,6 +19,31 @@ os.environ.pop("ZPIPE_KEY_FILE", None)
 
 # Else each of a thousand processes would compile zpipe anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+HERE = Path(__file__).parent
+
+LONG = ("test_examples.py", "test_chaos.py", "test_readme.py")
+"""Files of tests that take long, each: they are begun first, or the run would wait for one of them at its end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have each process of pytest-xdist begin to load all tests at another place.
+
+    In a fresh checkout whatever is loaded has to be compiled first, which takes the most time of it. So each compiles a
+    part of it, and finds done what others have done, where all would compile the same at the same time.
+    """
+    given = getattr(config, "workerinput", None)
+    if given is None or [Path(arg).absolute() for arg in config.args] != [HERE]:
+        return
+    files = sorted(map(str, HERE.rglob("test_*.py")))
+    first = len(files) * int(given["workerid"].removeprefix("gw")) // int(given["workercount"])
+    config.args = files[first:] + files[:first]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order files, so that all processes have the same order; within a file it stays."""
+    items.sort(key=lambda item: (item.path.name not in LONG, item.path))
 
 
 def pytest_collection_finish() -> None:
