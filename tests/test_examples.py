@@ -234,7 +234,7 @@ def test_sweep_finds_what_one_process_finds() -> None:
     assert scores == python("sweep/sweep.py", "sequential")
     assert len(scores.splitlines()) == 9 + 1
     best, _, score = scores.splitlines()[-1].removeprefix("best: ").partition(" scores ")
-    assert best == "{'C': 10.0, 'gamma': 0.001}"
+    assert best == "{'C': 1.0, 'gamma': 0.001}"
     assert float(score) > 0.9
 
 

@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 import zpipe.joblib  # noqa: F401 - makes the backend known
 
 GRID = {"C": [0.1, 1.0, 10.0], "gamma": [0.0001, 0.001, 0.01]}
-IMAGES = 900
+IMAGES = 450
 """So many of the 1,797 are enough to see a difference."""
 
 

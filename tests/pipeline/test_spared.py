@@ -11,6 +11,7 @@ from process.tools import wait_until
 
 import zpipe
 from zpipe.caching.cache import Outcomes
+from zpipe.core.sieve import Sieve
 
 
 def note(path: str, item: int, more: int = 0) -> int:
@@ -58,15 +59,16 @@ def test_a_cache_outlives_its_pipeline(tmp_path: Path, how: dict[str, Any]) -> N
         assert len((tmp_path / "ran").read_text().splitlines()) == wanted
 
 
-def test_a_worker_joins_when_all_that_may_wait_does(gate: str) -> None:
+def test_a_worker_joins_when_all_that_may_wait_does(gate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Far more equal items than are set aside follow one that takes its time; a worker that gets none is no harm."""
+    monkeypatch.setattr(Sieve.__init__, "__defaults__", (2_000,))
     with zpipe.Pipeline(1, unique=True) as pipe:
-        results = pipe.map(chores.held, [gate] * 25_000)
-        wait_until(lambda: pipe._engine._ventilator.ledger.next >= 20_000)
+        results = pipe.map(chores.held, [gate] * 5_000)
+        wait_until(lambda: pipe._engine._ventilator.ledger.next >= 2_000)
         pipe.resize(2)
         wait_until(lambda: pipe.workers == 2)
         Path(gate).touch()
-        assert len(list(results)) == 25_000
+        assert len(list(results)) == 5_000
 
 
 @HOW
