@@ -163,7 +163,7 @@ BUGS = {
         Chunk, "narrow", "first, grain = self.skip // self.grain", "first, grain = 0", "rows, calm"
     ),
     "chunks of a row that are not begun are forgotten": Bug(
-        Intake, "on_recall", "else rest()", "else 0 * rest()", "rows, straggling"
+        Intake, "on_recall", "else rest()", "else 0 * rest()", "rows of larger chunks"
     ),
     "the rest of a row that is too long is forgotten": Bug(
         Ledger, "again", "self._pending.add_new(found.cut(edge))", "found.cut(edge)", "rows"
