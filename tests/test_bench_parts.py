@@ -15,6 +15,7 @@ BENCH = Path(__file__).parent.parent / "bench"
 sys.path.insert(0, str(BENCH))
 
 import bursts  # noqa: E402
+import handover  # noqa: E402
 import harness  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
@@ -23,7 +24,7 @@ import workloads  # noqa: E402
 
 # The benchmarks are scripts, whose folder is on the path: to other tests their names mean other things.
 sys.path.remove(str(BENCH))
-for script in ("bursts", "harness", "peers", "report", "tasks", "unequal", "workloads"):
+for script in ("balance", "bursts", "handover", "harness", "peers", "report", "tasks", "unequal", "workloads"):
     del sys.modules[script]
 
 
@@ -179,3 +180,23 @@ def test_automatic_chunks_leave_little_idle(name: str) -> None:
     share, chunks = bursts.idle_share(seconds, 2, **how)
     assert 0 <= share < 0.04
     assert chunks < len(seconds) / 7
+
+
+@pytest.mark.parametrize("name", [name for name in unequal.DRAWS if "mixed" not in name])
+@pytest.mark.parametrize("workers", [4, 8])
+def test_a_worker_seldom_waits_for_its_next_chunk(name: str, workers: int) -> None:
+    """Where each stage's items take the same time none is a straggler: what waits behind one stays. In virtual time."""
+    items = unequal.DRAWS[name](count=100 * workers)
+    floor = handover.dealt(items, workers)
+    assert floor.done == len(items)
+    assert floor.waited < floor.handed / 10
+    assert floor.recalls < floor.handed / 20
+    floor.ledger.check()
+    assert floor.end > sum(map(sum, items)) / workers
+
+
+def test_uneven_sleeps_come_close_to_a_list_schedule() -> None:
+    """With a message a hand-over, and one more where the next chunk was not there. In virtual time."""
+    share, floors = handover.of_list(workloads.lognormal, 5)
+    assert 0.97 < share < 1.03
+    assert all(floor.done == workloads.SLEEPS for floor in floors)
