@@ -3,7 +3,8 @@
 A minimal executor beside the bare chain and zpipe, one item there and back at a time: a lane for each worker, headers
 that are typed and checked, each item in a book until its outcome is there, one that comes twice is dropped, a future
 for each. Nothing else: nobody is missed who dies, nobody else may submit, the caller's thread does it all. The chain
-has no headers, book or futures. Microseconds a trip (median), and of processor time in all processes.
+has no headers, book or futures. Microseconds a trip (median), how many of them until the worker's function is called
+and from then on until its result is there, and how many of processor time in all processes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def work(down: str, across: str) -> None:
     while True:
         chunk, payload = coding.decode([pull.recv(copy=False).bytes])
         began = time.monotonic()
-        body = pickle.dumps([tasks.noop(item) for item in pickle.loads(payload[0])], protocol=5)
+        body = pickle.dumps([tasks.when(item) for item in pickle.loads(payload[0])], protocol=5)
         seconds = time.monotonic() - began
         push.send(coding.encode(wire.Result(JOB, 1, chunk.start, chunk.stop, chunk.attempt, seconds, body=body))[0])
 
@@ -111,17 +112,22 @@ def opened(name: str) -> Any:
 
 def answer(name: str, trips: int) -> None:
     """Be a system: print the microseconds of its trips as JSON, what is lost in starting left out."""
-    took = []
+    there, back = [], []
     with opened(name) as crew:
         for item in range(-WARM, trips):
-            began = time.perf_counter()
-            if crew.call(tasks.noop, item) != item:
+            began = time.monotonic()
+            found, called = crew.call(tasks.when, item)
+            ended = time.monotonic()
+            if found != item:
                 raise WrongResult(f"another result for {item}")
-            took.append((time.perf_counter() - began) * 1e6)
+            there.append((called - began) * 1e6)
+            back.append((ended - called) * 1e6)
             if item == -1:
                 before = spent()
         used = spent() - before
-    print(json.dumps({"trip": sorted(took[WARM:])[trips // 2], "processor": used / trips}))
+    there, back = there[WARM:], back[WARM:]
+    took = {"trip": list(map(sum, zip(there, back, strict=True))), "there": there, "back": back}
+    print(json.dumps({**{name: sorted(each)[trips // 2] for name, each in took.items()}, "processor": used / trips}))
 
 
 def spent() -> float:
@@ -150,14 +156,15 @@ def main() -> None:
         name: partial(ask, name, options.trips) for name in ("chain", "minimal", "zpipe_")
     }
     rounds = harness.interleave(systems, options)
-    rows = [["one item there and back", "µs", "least", "greatest", "of the chain's", "processor time, µs"]]
+    rows = [["one item there and back", "µs", "least", "greatest", "of the chain's", "there", "back", "processor time"]]
     figures: dict[str, Any] = {}
     for name, runs in rounds.results.items():
-        trip, used = (harness.spread(run.more[key] for run in runs) for key in ("trip", "processor"))
+        trip, *parts = (harness.spread(run.more[key] for run in runs) for key in ("trip", "there", "back", "processor"))
         ratio = harness.spread(harness.per_round(rounds.results["chain"], runs))
-        figures[name] = {"trip": trip, "processor": used, "ratio": ratio}
+        figures[name] = {"trip": trip, **dict(zip(("there", "back", "processor"), parts, strict=True)), "ratio": ratio}
         shown = [f"{trip[key]:.0f}" for key in ("median", "min", "max")]
-        rows.append([name.rstrip("_"), *shown, f"{ratio['median']:.2f}", f"{used['median']:.0f}"])
+        also = [f"{part['median']:.0f}" for part in parts]
+        rows.append([name.rstrip("_"), *shown, f"{ratio['median']:.2f}", *also])
     harness.report(options, where, {"trips": figures}, f"{harness.table(rows)}\n\n{rounds.noise()}")
 
 

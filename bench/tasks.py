@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import time
 
-__all__ = ["nap", "noop", "stamp", "step"]
+__all__ = ["nap", "noop", "stamp", "step", "when"]
 
 
 def noop(item: int) -> int:
     """Return the item."""
     return item
+
+
+def when(item: int) -> tuple[int, float]:
+    """Return the item and the time, on the clock that all processes of a host share."""
+    return item, time.monotonic()
 
 
 def nap(seconds: float) -> tuple[float, float]:
