@@ -16,6 +16,7 @@ import zmq
 from zpipe.core.handshake import Fault
 from zpipe.core.wire import Buffer
 from zpipe.errors import UsageError
+from zpipe.net.allocation import keep_freed
 from zpipe.net.borrowed import borrowed
 from zpipe.net.loop import Loop
 
@@ -95,6 +96,7 @@ def raise_limits() -> int:
 
 def make_context() -> Any:
     """Return a context of this process, able to hold as many lanes as the open-file limit allows."""
+    keep_freed()
     context: Any = zmq.Context()
     context.set(zmq.MAX_SOCKETS, min(65_535, max(1023, 3 * raise_limits())))
     context.set(zmq.IPV6, 1)
