@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -40,6 +40,9 @@ LIMITS = {
     "chunks of 1: bytes a chunk": 220.0,
     "chunks of 1: calls a chunk": 250.0,
     "chunks of 1: memory blocks that stay a chunk": 3.0,
+    "64 KiB there and back, chunks of 16: messages a chunk": 4.5,
+    "64 KiB there and back, chunks of 16: frames a chunk": 12.0,
+    "64 KiB there and back, chunks of 16: bytes an item's byte": 3.5,
     "1 MiB there and back: messages an item": 4.5,
     "1 MiB there and back: bytes an item's byte": 3.5,
     "1 MiB there and back: bytes copied on the way out an item's byte": 0.1,
@@ -52,6 +55,7 @@ class Counts:
     """What this process did."""
 
     messages: int = 0
+    frames: int = 0
     bytes: int = 0
     copied: int = 0
     calls: int = 0
@@ -63,8 +67,9 @@ def counting(*, calls: bool) -> Iterator[Counts]:
     counts = Counts()
     send, receive, to_copy = link.send, link.receive, link._to_copy
 
-    def note(frames: Iterable[Any]) -> None:
+    def note(frames: Sequence[Any]) -> None:
         counts.messages += 1
+        counts.frames += len(frames)
         counts.bytes += sum(map(len, frames))
 
     def counted_send(made: Any, frames: Any) -> bool:
@@ -139,14 +144,14 @@ def staying(chunks: int) -> float:
 def count() -> dict[str, float]:
     """Return all counts, by the names of LIMITS."""
     numbers, singles, size = list(range(200_000)), list(range(2_000)), 1 << 20
-    large = [bytes([n]) * size for n in range(40)]
+    large, medium = [bytes([n]) * size for n in range(40)], [bytes([n]) * (size // 16) for n in range(160)]
     found: dict[str, float] = {}
 
     def per(name: str, number: float, what: Callable[[], float]) -> None:
         found[name] = what() / number
 
-    many, one, big = (
-        through(items, chunk, calls=False) for items, chunk in ((numbers, 1000), (singles, 1), (large, 1))
+    many, one, some, big = (
+        through(items, chunk, calls=False) for items, chunk in ((numbers, 1000), (singles, 1), (medium, 16), (large, 1))
     )
     per("chunks of 1,000: messages a chunk", 200, lambda: many.messages)
     per("chunks of 1,000: bytes a chunk", 200, lambda: many.bytes)
@@ -156,6 +161,9 @@ def count() -> dict[str, float]:
     per("chunks of 1: bytes a chunk", len(singles), lambda: one.bytes)
     per("chunks of 1: calls a chunk", len(singles), lambda: through(singles, 1, calls=True).calls)
     per("chunks of 1: memory blocks that stay a chunk", 1, lambda: staying(2_000))
+    per("64 KiB there and back, chunks of 16: messages a chunk", 10, lambda: some.messages)
+    per("64 KiB there and back, chunks of 16: frames a chunk", 10, lambda: some.frames)
+    per("64 KiB there and back, chunks of 16: bytes an item's byte", len(medium) * size // 16, lambda: some.bytes)
     per("1 MiB there and back: messages an item", len(large), lambda: big.messages)
     per("1 MiB there and back: bytes an item's byte", len(large) * size, lambda: big.bytes)
     per("1 MiB there and back: bytes copied on the way out an item's byte", len(large) * size, lambda: big.copied)

@@ -252,6 +252,28 @@ class TestArrays:
         """A frame of its own would cost more than the copy."""
         assert len(serialize.dumps([np.zeros(4), np.zeros(9)])) == 1
 
+    def test_many_small_ones_share_a_frame(self, np: Any) -> None:
+        """And each that comes out is writable, and has memory of its own."""
+        arrays = [np.full(SOME, n, dtype=np.int32) for n in range(20)]
+        frames = serialize.dumps(arrays)
+        assert len(frames) == 2
+        for n, array in enumerate(serialize.loads(arrived(frames))):
+            assert (array == n).all()
+            assert array.flags.writeable
+            assert memoryview(array.base).nbytes == array.nbytes
+
+    def test_plain_ones_are_pickled_in_fewer_steps(self, np: Any) -> None:
+        """Once one was seen; and what comes out is what NumPy's own pickle gives."""
+        serialize.dumps([np.zeros(SOME)])
+        for kind in ("?", "i2", ">i4", "u8", "f4", "c16", "M8[s]", "S8", "U3", [("a", "i4"), ("b", "O")]):
+            for shape in ((SOME,), (2, SOME), (2, 3, SOME), (SOME, 0)):
+                array = np.zeros(shape, dtype=kind)
+                for one in (array, array.T, array[1:], array.view(np.recarray)):
+                    there, own = carried([one])[0], pickle.loads(pickle.dumps(one, protocol=5))
+                    assert (type(there), there.dtype, there.shape) == (type(own), own.dtype, own.shape)
+                    assert there.flags.writeable
+                    assert there.tobytes() == own.tobytes() or kind[1:] == [("b", "O")]
+
     def test_a_read_only_view_of_changing_memory_is_copied(self, np: Any) -> None:
         """Read-only for the viewer does not mean that nobody changes it."""
         array = np.zeros(MUCH, dtype=np.uint8)

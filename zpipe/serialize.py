@@ -1,8 +1,9 @@
 """The only door to pickle: everything that is pickled or unpickled passes here.
 
-Payloads are pickle protocol 5 with out-of-band buffers: a list of frames, the pickle first, then one frame for each
-large buffer (PEP 574). Plain pickle does it wherever it can; what it can't carry, and what it would carry as a name in
-`__main__`, which is another module in a worker, goes through cloudpickle, imported only then.
+Payloads are pickle protocol 5 with out-of-band buffers (PEP 574): a list of frames, the pickle first, then one frame
+for each large buffer, and for small ones together (`zpipe.core.bundle`). Plain pickle does it wherever it can; what it
+can't carry, and what it would carry as a name in `__main__`, which is another module in a worker, goes through
+cloudpickle, imported only then.
 
 A frame that is `bytes` or a read-only memoryview is not changed by anybody while it is being sent, so that it may be
 sent without a copy. Any other must be copied.
@@ -10,6 +11,7 @@ sent without a copy. Any other must be copied.
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 import weakref
@@ -18,6 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, ClassVar
 
+from zpipe.core.bundle import bundled, unbundled
 from zpipe.core.wire import MAX_FRAMES, Buffer
 
 __all__ = [
@@ -45,6 +48,12 @@ MAX_BUFFERS = MAX_FRAMES // 2
 
 _large_seen: set[bool] = set()
 """Not empty once large bytes were found in a value: from then on they are looked for before pickle copies them."""
+
+_PLAIN = frozenset("biufc")
+"""Kinds of arrays whose pickle is their shape, dtype and memory."""
+
+_arrays_seen: list[Any] = []
+"""What pickles from then on, once an array of NumPy's was found in a value."""
 
 _Callback = Callable[[pickle.PickleBuffer], bool]
 
@@ -80,13 +89,13 @@ def dumps(value: Any, *, owned: bool = False) -> list[Buffer]:
     if _large_seen and _starts_large(value):
         return _dump_lifted(_lift(value, _DEPTH, {}), buffers, keep_inside)
     try:
-        head = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+        head = _dump(value, keep_inside)
     except Exception:  # noqa: BLE001 - cloudpickle then says what is wrong, if anything is
         head = b""
     if not head:
         buffers.clear()
         head = _dump_by_value(_lift(value, _DEPTH, {}), keep_inside)
-        return [head, *buffers]
+        return bundled(head, buffers) if len(buffers) > 1 else [head, *buffers]
     if len(head) >= LARGE and _may_hold_large(value, len(head)):
         lifted = _lift(value, _DEPTH, {})
         if lifted is not value:
@@ -96,7 +105,44 @@ def dumps(value: Any, *, owned: bool = False) -> list[Buffer]:
     if _NAMED in head and head.find(_OF_MAIN) >= 0:
         buffers.clear()
         head = _dump_by_value(value, keep_inside)
-    return [head, *buffers]
+    if buffers and not _arrays_seen:
+        _see_arrays(buffers)
+    return bundled(head, buffers) if len(buffers) > 1 else [head, *buffers]
+
+
+def _dump(value: Any, keep_inside: _Callback | None) -> bytes:
+    """Return what pickle makes of a value."""
+    if not _arrays_seen:
+        return pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+    stream = io.BytesIO()
+    _arrays_seen[0](stream, protocol=5, buffer_callback=keep_inside).dump(value)
+    return stream.getvalue()
+
+
+def _see_arrays(buffers: list[Buffer]) -> None:
+    """From now on NumPy's arrays are pickled in fewer steps, if one of these is of such an array."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and any(type(b) is memoryview and type(b.obj) is numpy.ndarray for b in buffers):
+        _arrays_seen.append(_arrays_pickler(numpy))
+
+
+def _arrays_pickler(numpy: Any) -> Any:
+    """Return a pickler with a rule for plain arrays, whose own way imports two modules for each of them."""
+    ndarray, frombuffer = numpy.ndarray, numpy.frombuffer
+    rebuild = numpy.zeros((2, 2)).__reduce_ex__(5)[0]
+
+    class Arrays(pickle.Pickler):
+        def reducer_override(self, thing: Any) -> Any:
+            if type(thing) is not ndarray or thing.nbytes < OUT_OF_BAND:
+                return NotImplemented
+            kind = thing.dtype
+            if kind.kind not in _PLAIN or not thing.flags.c_contiguous:
+                return NotImplemented
+            if thing.ndim == 1:
+                return frombuffer, (pickle.PickleBuffer(thing), kind)
+            return rebuild, (pickle.PickleBuffer(thing), kind, thing.shape, "C")
+
+    return Arrays
 
 
 def _dump_lifted(value: Any, buffers: list[Buffer], keep_inside: _Callback) -> list[Buffer]:
@@ -105,13 +151,13 @@ def _dump_lifted(value: Any, buffers: list[Buffer], keep_inside: _Callback) -> l
     if head is None:
         buffers.clear()
         head = _dump_by_value(value, keep_inside)
-    return [head, *buffers]
+    return bundled(head, buffers) if len(buffers) > 1 else [head, *buffers]
 
 
 def _try_plain(value: Any, keep_inside: _Callback | None) -> bytes | None:
     """Return what pickle makes of a value, or None when it takes cloudpickle."""
     try:
-        head = pickle.dumps(value, protocol=5, buffer_callback=keep_inside)
+        head = _dump(value, keep_inside)
     except Exception:  # noqa: BLE001 - cloudpickle then says what is wrong, if anything is
         return None
     return None if _NAMED in head and head.find(_OF_MAIN) >= 0 else head
@@ -179,8 +225,6 @@ def _lift(value: Any, depth: int, known: dict[int, _Lifted]) -> Any:
 
 def _dump_by_value(value: Any, keep_inside: _Callback | None = None) -> bytes:
     """Return what cloudpickle makes of a value."""
-    import io
-
     stream = io.BytesIO()
     _by_value()(stream, protocol=5, buffer_callback=keep_inside).dump(value)
     return stream.getvalue()
@@ -274,9 +318,14 @@ def _count_alone() -> int:
 _ALONE = _count_alone()
 
 
-def loads(frames: Sequence[Buffer]) -> Any:
-    """Return the value that `dumps` made the frames of. Arrays are views of the frames, writable if those are."""
-    return pickle.loads(frames[0], buffers=frames[1:])  # noqa: S301 - the one door
+def loads(frames: Sequence[Buffer], *, sharing: bool = False) -> Any:
+    """Return the value that `dumps` made the frames of.
+
+    Large arrays are views of the frames, writable if those are; small ones have memory of their own, unless they may
+    be `sharing` a frame with others.
+    """
+    buffers = unbundled(frames, sharing=sharing) if len(frames) > 1 else ()
+    return pickle.loads(frames[0], buffers=buffers)  # noqa: S301 - the one door
 
 
 def dump_record(value: Any) -> bytes:
@@ -303,8 +352,6 @@ def dump_compared(value: Any, stand_in: Callable[[Any], Any], reduce: Callable[[
     with those that are no plain data, and returns what a `__reduce__` would, or NotImplemented. Raises whatever pickle
     raises for a value that can't be pickled.
     """
-    import io
-
     stream = io.BytesIO()
     _Compared(stream, stand_in, reduce).dump(value)
     return stream.getvalue()

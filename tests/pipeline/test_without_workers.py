@@ -31,6 +31,24 @@ def test_calls_and_maps() -> None:
         assert threading.active_count() == before
 
 
+def _count_up(numbers: Any) -> Any:
+    numbers += 1
+    return numbers
+
+
+def test_arrays_are_copies_that_may_be_written_to() -> None:
+    """Alone and with others, whatever their size; those of the script stay as they are, and so do results."""
+    np = pytest.importorskip("numpy", reason="tells how NumPy's arrays are given to functions")
+    for size in (10, 5_000, 100_000):
+        arrays = [np.zeros(size) for _ in range(3)]
+        with zpipe.Pipeline(inline=True) as pipe:
+            for chunk in (1, 3):
+                for made in pipe.map(_count_up, arrays, chunksize=chunk):
+                    assert (made == 1).all()
+                    made[0] = 2
+        assert not any(array.any() for array in arrays)
+
+
 def test_the_functions_are_the_scripts_own() -> None:
     """What they do to what they close over is seen; what they are given is a copy."""
     seen, given = [], [[1], [2]]

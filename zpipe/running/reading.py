@@ -75,7 +75,7 @@ def _read_row(spec: JobSpec, chunk: Chunk) -> tuple[list[Any], Unread]:
 
 def _read_pickle(spec: JobSpec, start: int, count: int, frames: Sequence[Buffer]) -> tuple[Any, Unread]:
     try:
-        items = serialize.loads(frames)
+        items = serialize.loads(frames, sharing=True)
     except BaseException as error:  # noqa: BLE001 - a class this worker lacks, say: the items fail
         why: records.Error | BaseException = error
         if spec.encoding != "outcomes":
