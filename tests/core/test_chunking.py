@@ -33,7 +33,7 @@ def test_a_chunk_takes_the_target_time() -> None:
 def test_light_items_are_bounded_by_count_and_heavy_ones_by_bytes() -> None:
     """No-op chunks stop growing at MAX_ITEMS, chunks of big items at MAX_BYTES."""
     assert settled(1e-8).size(None, 4) == chunking.MAX_ITEMS
-    assert settled(1e-6, size=1 << 18).size(None, 4) == 4
+    assert settled(1e-6, size=chunking.MAX_BYTES // 4).size(None, 4) == 4
 
 
 def test_growth_is_capped() -> None:

@@ -19,7 +19,7 @@ TARGET_UNEVEN = 0.005
 MAX_ITEMS = 16_384
 """A longer chunk gains no throughput, and costs latency and memory."""
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 4 << 20
 """A chunk of big items stops growing here, counted on the heavier of its two legs."""
 
 GROWTH = 4
