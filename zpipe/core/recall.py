@@ -24,10 +24,10 @@ And from one that found more than are recalled at once.
 """
 
 
-MANY, BRIEFLY = 128, 3e-6
+MANY, BRIEFLY = 128, 1e-5
 """From so many lanes on, seconds for each that pass from any search of all of them to the next.
 
-Each takes a tenth of that, and a thousand workers that run dry would each be the reason for one.
+Each takes some hundredths of that, and a thousand workers that run dry would each be the reason for one.
 """
 
 
