@@ -6,7 +6,7 @@ import pytest
 
 from zpipe.core.chunk import Chunk
 from zpipe.core.chunking import WAITING, Chunker
-from zpipe.core.lane import LONG, PATIENCE, Lane
+from zpipe.core.lane import CARRIED, LONG, PATIENCE, Lane
 from zpipe.core.recall import AT_ONCE, BRIEFLY, MANY, SEARCH, Recalls
 
 
@@ -98,3 +98,10 @@ def test_of_very_many_lanes_some_are_found_at_a_time() -> None:
     assert recalls.hungry(now) == []
     assert recalls.look == now + BRIEFLY * MANY
     assert recalls.overdue(recalls.look) == [1]
+
+
+def test_what_is_carried_for_a_while_is_not_late() -> None:
+    """A chunk of megabytes is on its way for longer than its items take, there and back."""
+    _, lanes = recalls(2)
+    lanes[1].observe(0.0001, CARRIED // 10)
+    assert lanes[1].due == lanes[1].shareable == pytest.approx(100.1 + PATIENCE)

@@ -24,6 +24,9 @@ LONG = 2.0
 They are not before it has run this many times what so many of its own task's items take, or for that long.
 """
 
+HEAVY, CARRIED = 1 << 18, 100 << 20
+"""Bytes from which a chunk is not late while it is on its way, and those a second that go there and back at least."""
+
 STEP = 1.15
 """By how much the guess at that middle one goes up or down with each chunk."""
 
@@ -141,6 +144,11 @@ class Lane:
         self.load = self.load - chunk.cost if self.held else 0.0
 
     @property
+    def carried(self) -> float:
+        """Seconds that a chunk is on its way, there and back, at most."""
+        return self.size / CARRIED if self.size > HEAVY else 0.0
+
+    @property
     def due(self) -> float:
         """When what waits here has waited too long: what takes as long as its like usually does is no straggler.
 
@@ -149,7 +157,7 @@ class Lane:
         running, usual = self.running, OVERDUE * self.typical
         if running is not None and running.chunker.known:
             usual = max(usual, LONG * running.chunker.cost(len(running)))
-        return self.since + max(PATIENCE, min(usual, max(WAITING, LONG * self.typical)))
+        return self.since + self.carried + max(PATIENCE, min(usual, max(WAITING, LONG * self.typical)))
 
     def check(self) -> None:
         """Assert that what is counted is what there is."""
@@ -159,7 +167,9 @@ class Lane:
     def shareable(self) -> float:
         """When the running chunk has run for so long that its items are worth giving to others; never: infinity."""
         running = self.running
-        return self.since + PATIENCE if running is not None and running.stop - running.start > 1 else inf
+        if running is None or running.stop - running.start == 1:
+            return inf
+        return self.since + self.carried + PATIENCE
 
     def observe(self, seconds: float, size: int, lag: float = 0.0, count: int = 1) -> None:
         """Smooth the chunk service time and weight, and set the window by them and the sink's `lag`.
