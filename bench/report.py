@@ -111,15 +111,14 @@ def commands_table(results: Results) -> str:
 def scale_table(results: Results) -> str:
     """Return what more workers and more items cost."""
     lines = _head(
-        "workers of one ventilator", "chunks/s, one at a time", "µs of a core each", "chunks/s, many ahead", "MB"
+        "workers of one ventilator",
+        *("chunks/s, one at a time", "µs of a core each", "chunks/s, many ahead", "µs of a core each", "MB"),
     )
     fleets = results["workers"]["fleets"]
     for count, alone in fleets["one at a time"].items():
         many = fleets["many ahead"][count]
-        rates = [f"{kind['rate']['median']:,.0f}" for kind in (alone, many)]
-        lines.append(
-            _row(f"{int(count):,}", rates[0], f"{alone['µs']['median']:.0f}", rates[1], f"{alone['MB']['median']:.0f}")
-        )
+        shown = [(f"{kind['rate']['median']:,.0f}", f"{kind['µs']['median']:.0f}") for kind in (alone, many)]
+        lines.append(_row(f"{int(count):,}", *shown[0], *shown[1], f"{alone['MB']['median']:.0f}"))
     lines += ["", *_head("items", "ns an item", "MB, ventilator and sink", "MB, largest worker")]
     for items, figure in results["items"]["sizes"].items():
         lines.append(_row(items, *(f"{figure[key]['median']:.0f}" for key in ("ns", "MB", "worker MB"))))

@@ -30,16 +30,15 @@ NOOP = f"{HERE / 'tasks.py'}:noop"
 
 
 class First:
-    """Notes when the first item is taken from a source, by another clock too, and is not in the way of the others."""
+    """Notes when the first item is taken from a source, and is not in the way of the others."""
 
-    def __init__(self, source: Any, clock: Callable[[], float] = time.monotonic) -> None:
-        self.at = self.other = 0.0
-        self._clock = clock
+    def __init__(self, source: Any) -> None:
+        self.at = 0.0
         self._source, self._take = source, source.take
         source.take = self._first
 
     def _first(self, most: int) -> Any:
-        self.at, self.other = time.monotonic(), self._clock()
+        self.at = time.monotonic()
         self._source.take = self._take
         return self._take(most)
 

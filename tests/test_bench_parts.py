@@ -17,14 +17,19 @@ sys.path.insert(0, str(BENCH))
 import bursts  # noqa: E402
 import handover  # noqa: E402
 import harness  # noqa: E402
+import passes  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
 import unequal  # noqa: E402
+import workers  # noqa: E402
 import workloads  # noqa: E402
 
 # The benchmarks are scripts, whose folder is on the path: to other tests their names mean other things.
 sys.path.remove(str(BENCH))
-for script in ("balance", "bursts", "handover", "harness", "peers", "report", "tasks", "unequal", "workloads"):
+SCRIPTS = """
+    balance bursts chain fleet floor handover harness passes peers report tasks throughput unequal workers workloads
+"""
+for script in SCRIPTS.split():
     del sys.modules[script]
 
 
@@ -133,6 +138,23 @@ def test_batches_and_lumps_are_the_items() -> None:
     lists = list(peers.batches(range(7), 3))
     assert lists == [[0, 1, 2], [3, 4, 5], [6]]
     assert list(peers.flat(peers.lump(abs, one) for one in lists)) == list(range(7))
+
+
+def test_the_dispatch_rate_is_that_of_lanes_up_to_speed() -> None:
+    """The clocks run from a third of the results to the last, however many come at a time, and each is counted."""
+    tally = harness.Tally(10)
+    clocks = workers.Clocks(tally)
+    for values in ([0], [1], [2, 3, 4], [5], [6, 7, 8, 9]):
+        clocks.add(values)
+    assert tally.check(1.0).items == 10
+    assert [done for done, _, _ in clocks.marks] == [5, 10]
+
+
+def test_the_passes_are_those_of_the_way_there_and_back() -> None:
+    """Each takes some time, and what comes out is right, or there would be no figures."""
+    found = passes.passes(40_000)
+    first, *_, last = found
+    assert (first, last, len(found)) == ("pull into a list", "hand out and count", 9)
 
 
 def test_every_peer_has_the_interface() -> None:
