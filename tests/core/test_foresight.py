@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zpipe.core.chunking import Chunker
-from zpipe.core.foresight import AHEAD, AHEAD_ITEMS, TOGETHER, Foresight
+from zpipe.core.foresight import AHEAD, AHEAD_ITEMS, DEEP, TOGETHER, TURN, Foresight
 
 
 def looked(foresight: Foresight, size: int, slots: int, chunker: Chunker | None = None) -> Foresight:
@@ -55,6 +55,19 @@ def test_quick_items_are_pulled_far_ahead() -> None:
     quick = looked(Foresight(None), 1, 20, chunker)
     assert quick.room(0, 0) == AHEAD_ITEMS
     assert quick.few == TOGETHER
+
+
+def test_chunks_that_are_over_in_no_time_are_pulled_further_ahead() -> None:
+    """Workers are not to run dry while another thread has the interpreter; slow or heavy items need no more."""
+
+    def chunks(seconds: float, size: int) -> int:
+        chunker = Chunker()
+        chunker.observe(1000, 1000 * seconds, 1000 * size)
+        return looked(Foresight(None), 1000, 2, chunker).room(0, 0) // 1000
+
+    assert chunks(1e-7, 5) == chunks(1e-3, 5) + 2 * DEEP
+    assert chunks(TURN / 3500, 5) == chunks(1e-3, 5) + 2 * 3
+    assert chunks(1e-7, 10_000) == chunks(1e-3, 5)
 
 
 def test_whole_chunks_are_pulled() -> None:

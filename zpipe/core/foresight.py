@@ -14,6 +14,10 @@ AHEAD = 64
 AHEAD_SECONDS, AHEAD_ITEMS, AHEAD_BYTES = 0.01, 4096, 1 << 20
 """Later at least as many as the workers do in such a time, but no more items and bytes than these."""
 
+TURN, DEEP = 0.005, 5
+"""And more by what they do in such a time, so many chunks for each at most: it is a thread's turn at the interpreter,
+and whoever takes results may keep the thread that hands chunks out from it for so long."""
+
 TOGETHER, SHARE = 64, 8
 """Results that may be taken at once, at most: so many, and such a part of what is pulled ahead."""
 
@@ -41,7 +45,8 @@ class Foresight:
         if ahead is None:
             workers = max(slots(), 1)
             many = min(workers * chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
-            ahead = least = max(AHEAD, size * (4 * workers + 4), many, 2 * workers * self._width, reach)
+            spare = workers * min(chunker.within(TURN, AHEAD_BYTES) // size, DEEP)
+            ahead = least = max(AHEAD, size * (4 * workers + 4 + spare), many, 2 * workers * self._width, reach)
             self.few = min(TOGETHER, ahead // SHARE)
             self._step = size
         self._ahead, self._worth = ahead, min(least, max(ahead // 4, 1))
