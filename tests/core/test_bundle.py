@@ -50,6 +50,14 @@ def test_small_ones_share_frames_and_large_ones_are_sent_from_where_they_are() -
     assert frames[4] is large
 
 
+def test_each_begins_where_numbers_may_begin() -> None:
+    """An array is taken from where its buffer begins in the frame, after others of any size."""
+    frames = bundled(HEAD, [b"x" * 5001, memoryview(b"y" * 4097), b"z" * 8192])
+    frame = bytes(frames[1])
+    assert (frame.index(b"y"), frame.index(b"z")) == (5008, 5008 + 4112)
+    assert list(map(bytes, unbundled(frames))) == [b"x" * 5001, b"y" * 4097, b"z" * 8192]
+
+
 def test_one_of_a_kind_is_left_alone() -> None:
     """A single small buffer has a frame of its own, and the pickle nothing behind it."""
     buffers: list[Buffer] = [bytearray(5000), bytearray(BUNDLED)]
@@ -78,7 +86,7 @@ def test_frames_that_never_were_away_are_copied() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[bundle.FIRST | 5001], [bundle.FIRST | 4000, 1001], [bundle.FIRST | 1, 0], [1], [0, 0]]
+    "words", [[bundle.FIRST | 5001], [bundle.FIRST | 4000, 1002], [bundle.FIRST | 1, 0], [1], [0, 0]]
 )
 def test_sizes_that_are_not_there_are_refused(words: list[int]) -> None:
     """A payload that says of its buffers what is not so can't be read."""

@@ -6,7 +6,8 @@ that is kept keeps nothing of the others, unless that is no matter (a worker's i
 
 A pickle ends with a full stop. Behind that of a payload with bundles, where no unpickler looks, is a word for each
 buffer, the number of words, and a zero: `0` for a buffer with a frame of its own, else its bytes, with `FIRST` if it
-begins the next frame, and with `VIEWED` if it need not be copied out.
+begins the next frame, and with `VIEWED` if it need not be copied out. In its frame each begins at a
+multiple of `ALIGNED`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ BUNDLED = 131_072
 BUNDLE = 1 << 20
 """Bytes that a frame has at most that buffers share."""
 
+ALIGNED = 16
+"""Bytes: a multiple of these is where each begins, as some code takes no array whose numbers begin anywhere."""
+
 FIRST, VIEWED = 1 << 31, 1 << 30
 
 _SIZE = VIEWED - 1
 _STOP = ord(".")
 _COUNT = struct.Struct("<IB")
+_GAPS = [bytes(gap) for gap in range(ALIGNED)]
 _COPIED = frozenset({bytes, bytearray})
 
 
@@ -46,14 +51,17 @@ def bundled(head: Buffer, buffers: list[Buffer]) -> list[Buffer]:
             frames.append(buffer)
             continue
         word = size | VIEWED if type(buffer) is memoryview and type(buffer.obj) in _COPIED else size
-        room -= size
+        gap = -size % ALIGNED
+        room -= size + gap
         if room < 0:
             word |= FIRST
-            bundle, room = [], BUNDLE - size
+            bundle, room = [], BUNDLE - size - gap
             bundles.append((len(frames), bundle))
             frames.append(b"")
         words.append(word)
         bundle.append(buffer)
+        if gap:
+            bundle.append(_GAPS[gap])
     if len(frames) > len(buffers):
         return [head, *buffers]  # nothing to share
     for place, bundle in bundles:
@@ -89,10 +97,11 @@ def _apart(head: Buffer, frames: Sequence[Buffer], sharing: bool) -> list[Buffer
                 continue
             at, bundle = 0, memoryview(frames[place])
             viewed = VIEWED if bundle.readonly or not sharing else FIRST | VIEWED | _SIZE
-        start, at = at, at + (word & _SIZE)
-        if at > len(bundle):
+        size = word & _SIZE
+        part = bundle[at : at + size]
+        if len(part) < size:
             raise IndexError
-        part = bundle[start:at]
+        at += size + -size % ALIGNED
         buffers.append(part if word & viewed else bytearray(part))
     return buffers
 
