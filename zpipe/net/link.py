@@ -31,6 +31,7 @@ __all__ = [
     "make_context",
     "make_socket",
     "mechanism",
+    "prepare",
     "raise_limits",
     "receive",
     "send",
@@ -179,9 +180,22 @@ def mechanism(url: str, patience: float = 1.0) -> str:
     return said[12:32].rstrip(b"\0").decode("ascii", "replace") if len(said) == 64 else ""
 
 
+def prepare(endpoint: str) -> None:
+    """Load what a socket at this address may take, which is slow to load and which those of one machine do without.
+
+    Later all files may be open that a process may have, by those who connect, and none be left to load it from.
+    """
+    if not endpoint.startswith("ipc://"):
+        import hashlib  # noqa: F401
+        import hmac  # noqa: F401
+        import socket  # noqa: F401
+        import urllib.parse  # noqa: F401
+
+
 def bind(made: Any, endpoint: str, ports: Sequence[int] = ()) -> str:
     """Bind a socket at `endpoint`, or at the first free one of `ports` there; return where. Raises UsageError."""
     _have_room()
+    prepare(endpoint)
     if endpoint.startswith("ipc://"):
         _check_unused(endpoint)
     base = endpoint.rpartition(":")[0]

@@ -59,6 +59,7 @@ class Dialog:
     def connect(self) -> None:
         """Look for the ventilator; it goes on until `close`."""
         approach(self._control, self._url, self._keys, self._handshakes.key)
+        link.prepare(self._url)
         self._control.connect(self._url)
 
     @property
