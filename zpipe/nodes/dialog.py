@@ -83,6 +83,7 @@ class Dialog:
             self._up()
         elif event == link.DOWN and self._standing:
             self._standing = False
+            self.read()  # what it said before it went: once it has gone, some of that would not be heeded
             self._down()
         elif event == link.FAILED:
             self._failed = True
