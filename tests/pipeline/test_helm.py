@@ -240,7 +240,32 @@ def test_the_end_while_somebody_takes_results(gate: str) -> None:
         assert not helm_of(pipe).out or not helm_of(pipe).leader
 
 
-@pytest.mark.parametrize("part", ["_take", "_offer"])
+def test_the_end_between_a_result_and_whoever_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is nobody's any more once all calls have failed: whoever was about to take it leaves it."""
+    with zpipe.Pipeline(workers=1) as pipe:
+        assert pipe.submit(chores.double, 1).result(PATIENCE) == 2
+        found = Helm._await
+
+        def late(helm: Helm, milliseconds: int | None) -> bool:
+            came = found(helm, milliseconds)
+            if came:
+                pipe._engine.abort("ended meanwhile")
+                wait_until(lambda: not pipe._engine._work.tickets, "all calls to have failed")
+            return came
+
+        monkeypatch.setattr(Helm, "_await", late)
+
+        def go_on() -> None:
+            for _ in range(1000):
+                pipe.submit(chores.double, 2).result(PATIENCE)
+
+        with pytest.raises(zpipe.BrokenPipeline, match="ended meanwhile"):
+            go_on()
+        pipe.shutdown()
+        assert helm_of(pipe).fault is None
+
+
+@pytest.mark.parametrize("part", ["_take", "_take_expected", "_offer"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_in_a_helpers_hands_breaks_the_pipeline(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Nobody is left waiting for what is uncertain: calls fail, and so does whoever submits later."""

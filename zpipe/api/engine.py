@@ -436,6 +436,7 @@ class Engine:
         with self.lock:
             self.broken = error
         with self.helm.lock:
+            self.helm.desist()
             self._work.fail(error)
 
     def _end(self) -> None:

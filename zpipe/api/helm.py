@@ -76,6 +76,10 @@ class Helm:
 
     # the pipeline's thread
 
+    def desist(self) -> None:
+        """Have nobody begin to help any more. The lock is held: all calls are about to fail, what comes is nobody's."""
+        self._over = True
+
     def close(self) -> None:
         """Have nobody help any more; return when nobody does."""
         self._over = True
@@ -187,7 +191,8 @@ class Helm:
                 if not self._await(left):
                     continue
             with self.lock:
-                self._look(future, expected=not self._unread)
+                if not self._over:
+                    self._look(future, expected=not self._unread)
 
     def _look(self, future: PipelineFuture[Any], *, expected: bool) -> None:
         """Take the first result there is, and if it is not the one, see to all there are. `expected`: there is one."""

@@ -196,10 +196,11 @@ class Work:
         return stop <= (ticket if ticket is not None else self.tickets[self._first(start)])[0]
 
     def _first(self, item: int) -> int:
-        """Return the first of those that were taken together with an item."""
-        while item not in self.tickets:
-            item -= 1
-        return item
+        """Return the first of those that were taken together with an item. Raises KeyError if none is waited for."""
+        for first in range(item, -1, -1):
+            if first in self.tickets:
+                return first
+        raise KeyError(item)
 
     def deliver(self, result: wire.Result, frames: Sequence[wire.Buffer]) -> None:
         """Hand outcomes to whoever the items were taken from."""
