@@ -350,10 +350,10 @@ class TestValues:
     def test_too_many_buffers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Buffers beyond what a message may have frames travel inside the pickle."""
         monkeypatch.setattr(records, "MAX_FRAMES", 3)
-        some = [pickle.PickleBuffer(bytes([n]) * 100_000) for n in range(3)]
+        some = [pickle.PickleBuffer(bytes([n]) * 200_000) for n in range(3)]
         frames = encode(batch(some), "values", LIMIT)
         assert len(frames) == 1
-        assert serialize.loads(frames) == [bytes([n]) * 100_000 for n in range(3)]
+        assert serialize.loads(frames) == [bytes([n]) * 200_000 for n in range(3)]
 
     def test_value_that_has_no_pickle(self) -> None:
         """A value that can't be pickled fails its item alone."""

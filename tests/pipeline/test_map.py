@@ -82,10 +82,10 @@ def test_a_list_runs_though_nobody_looks(pipe: zpipe.Pipeline, tmp_path: Path) -
 
 
 def test_an_iterator_is_pulled_no_further_than_the_buffer(pipe: zpipe.Pipeline) -> None:
-    """`buffersize` items at the call, one more for each result taken; no thread pulls in between."""
+    """`buffersize` items at most at the call, fewer if there are results by then; one more for each result taken."""
     source = Source()
     results = pipe.map(chores.double, source, buffersize=8)
-    assert source.pulled == 8
+    assert 1 <= source.pulled <= 8
     for taken in range(1, 100):
         assert next(results) == (taken - 1) * 2
         assert source.pulled <= taken + 8
