@@ -115,6 +115,9 @@ class _Helm:
     def dispatch(self) -> bool:
         return False
 
+    def desist(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
