@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+from zpipe.api.functions import Function
+from zpipe.api.maps import MapCall
 from zpipe.api.work import Work
+from zpipe.core.chunking import FIRST, MAX_BYTES, MAX_ITEMS, Chunker
 from zpipe.core.spec import JobSpec, TaskSpec
 from zpipe.core.wire import Result
 
@@ -32,3 +36,80 @@ def test_it_is_known_what_was_sent_together() -> None:
         work.deliver(Result("job", 1, start, stop, 1, 0.0), [])
     assert (one.got, other.got) == ([(2, 2), (0, 2), (4, 1)], [(0, 5)])
     assert not work.tickets
+
+
+def chunks_of(items: Any, chunker: Chunker) -> list[tuple[int, int]]:
+    """Return of all chunks of a call how many items each has, and how many bytes."""
+    call = MapCall(
+        Function(1, TaskSpec("pickle", "f", b"")),
+        items,
+        ordered=False,
+        wake=lambda: None,
+        chunker=chunker,
+        slots=lambda: 2,
+    )
+    found = []
+    while not call.given:
+        call.pull()
+        while (taken := call.take(chunker.size(None, 2))) is not None:
+            found.append((taken[0], sum(map(len, taken[1]))))
+            call.arrived(0, taken[0], ValueError(), 1)
+            call.next()
+    return found
+
+
+def seen_light() -> Chunker:
+    """Return what has seen many items that take no time and have no weight."""
+    chunker = Chunker()
+    for _ in range(400):
+        chunker.observe(MAX_ITEMS, 1e-7 * MAX_ITEMS, 28 * MAX_ITEMS)
+    return chunker
+
+
+def test_heavy_items_of_a_function_that_had_light_ones_make_no_heavy_chunks() -> None:
+    """Neither do such that are pulled, nor such that begin in the middle of a call, but for one chunk."""
+    heavy = [bytearray(1 << 16) for _ in range(500)]
+    for items in (heavy, iter(heavy)):
+        found = chunks_of(items, seen_light())
+        assert sum(count for count, _ in found) == len(heavy)
+        assert max(size for _, size in found) <= 1.1 * MAX_BYTES
+    found = chunks_of([*range(2 * FIRST), *heavy], seen_light())
+    assert sum(size > 1.1 * MAX_BYTES for _, size in found) <= 1
+
+
+def test_a_call_whose_size_is_fixed_has_chunks_of_that() -> None:
+    """From the first one on."""
+    assert {count for count, _ in chunks_of(range(1000), Chunker(100))} == {100}
+
+
+def test_a_call_of_light_items_has_large_chunks_at_once() -> None:
+    """One item is weighed ahead of them."""
+    for items in (range(200_000), iter(range(200_000))):
+        assert chunks_of(items, seen_light())[0][0] == MAX_ITEMS
+
+
+def test_items_that_cannot_be_pickled_are_told_in_their_turn() -> None:
+    """To weigh one ahead of the others fails nobody."""
+    call = MapCall(
+        Function(1, TaskSpec("pickle", "f", b"")),
+        [threading.Lock(), *range(50)],
+        wake=lambda: None,
+        chunker=seen_light(),
+        slots=lambda: 2,
+    )
+    assert call.take(MAX_ITEMS) is None
+    found = call.next()
+    assert found is not None
+    assert isinstance(found[1], TypeError)
+    assert (call.take(MAX_ITEMS) or (0,))[0] == 50
+
+
+def test_few_items_are_pulled_before_one_is_weighed() -> None:
+    """However many of other calls went together."""
+    numbers = iter(range(100_000))
+    made = (bytes(1 << 16) for _ in numbers)
+    call = MapCall(
+        Function(1, TaskSpec("pickle", "f", b"")), made, wake=lambda: None, chunker=seen_light(), slots=lambda: 2
+    )
+    call.pull()
+    assert FIRST < next(numbers) < 2000

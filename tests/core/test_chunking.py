@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zpipe.core import chunking
-from zpipe.core.chunking import Chunker, window
+from zpipe.core.chunking import Chunker, Heft, window
 
 
 def settled(item_seconds: float, size: int = 0, chunks: int = 400) -> Chunker:
@@ -114,3 +114,18 @@ def test_a_lane_is_deeper_by_what_the_journal_takes() -> None:
     assert (window(0.012, 1.0), window(0.012, 1.0, 0.015)) == (2, 3)
     assert (window(0.1, 1.0), window(0.1, 1.0, 0.02)) == (1, 2)
     assert window(1.0, 1.0, 0.02) == 1
+
+
+def test_a_call_has_chunks_by_what_its_own_items_weigh() -> None:
+    """Few items first, then as many as go into a chunk's bytes."""
+    heft = Heft()
+    assert (heft.most, heft.known) == (chunking.FIRST, False)
+    heft.weigh(1, 28)
+    assert heft.known
+    assert heft.most >= chunking.MAX_ITEMS
+    heft.weigh(16, 16 << 20)
+    assert heft.most == chunking.MAX_BYTES >> 20
+    heft.weigh(1, 1 << 30)
+    assert heft.most == 1
+    heft.weigh(3, 0)
+    assert heft.most >= chunking.MAX_ITEMS

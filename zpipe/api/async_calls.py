@@ -279,7 +279,7 @@ class _Call(MapCall):
             self.bell.set()
 
     def _space(self) -> int:
-        return min(BREATH, self._room(self.chunker.size(None, 1)))
+        return min(BREATH, self._room(self.size))
 
     def _put(self, block: list[Any]) -> None:
         self.put_in(block.copy())

@@ -82,7 +82,7 @@ class LinkedCall(MapCall):
                 before.release()  # that may have been its last
             pulling = False
             while self._iterator is not None and not self._closed and self._cut is None:
-                if not whole and self._room(self.chunker.size(None, 1), pulling) <= 0:
+                if not whole and self._room(self.size, pulling) <= 0:
                     return
                 pulling = True
                 before.pull(whole)
@@ -122,7 +122,7 @@ class LinkedCall(MapCall):
         """Whether there is something to carry on, here or in a stage before, and room for it."""
         if self._iterator is None or self._closed or self._cut is not None:
             return False
-        if self._room(self.chunker.size(None, 1), pulling=False) <= 0:
+        if self._room(self.size, pulling=False) <= 0:
             return False
         before = self._upstream.call
         return before.poll() or (isinstance(before, LinkedCall) and before.fed())

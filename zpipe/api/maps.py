@@ -6,6 +6,7 @@ pickling. Whoever iterates pulls items from lazy iterables, and unpickles result
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -19,7 +20,7 @@ from zpipe.api.condition import Condition
 from zpipe.api.functions import Function
 from zpipe.api.handover import Receiver
 from zpipe.api.zipped import Zipped
-from zpipe.core.chunking import Chunker
+from zpipe.core.chunking import FIRST, Chunker, Heft
 from zpipe.core.foresight import Foresight
 from zpipe.core.wire import Buffer
 
@@ -68,6 +69,7 @@ class MapCall:
     ) -> None:
         self._foresight = Foresight(bound, width)
         self.function, self.chunker = function, chunker
+        self._heft = Heft() if chunker.fixed is None else None
         self._wake, self._slots, self.ordered, self._bound = wake, slots, ordered, bound
         self._sequence: Sequence[Any] | None = None
         self._iterator: Iterator[Any] | None = None
@@ -136,6 +138,11 @@ class MapCall:
 
     def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
         """Return the next items."""
+        heft = self._heft
+        if heft is not None:
+            if not heft.known and self._sequence is not None and self._at + FIRST < len(self._sequence):
+                self._weigh(self._sequence[self._at : self._at + 1])
+            most = min(most, heft.most)
         start, items = self.draw(most)
         if not (count := len(items)):
             return None
@@ -146,6 +153,8 @@ class MapCall:
                 self.arrived(start, 1, error, 0)
                 return None
             return self._apart(start, items)
+        if heft is not None:
+            heft.weigh(count, sum(map(len, frames)))
         return count, frames, Part(self, start)
 
     def _apart(self, start: int, items: Sequence[Any]) -> tuple[int, list[Buffer], Receiver] | None:
@@ -235,8 +244,10 @@ class MapCall:
         pulling = False
         with self._pulling:
             while (iterator := self._iterator) is not None and not self._closed and self._cut is None:
-                size = self.chunker.size(None, 1)
+                size = self.size
                 room = size if whole else self._room(size, pulling)
+                if self._heft is not None and not self._heft.known:
+                    room = min(room, size)
                 if room <= 0 or (pulling and self._ready and not whole):
                     break  # whoever waits for results is not to wait for all that a slow iterable has
                 pulling = True
@@ -264,6 +275,8 @@ class MapCall:
 
     def put_in(self, block: list[Any]) -> None:
         """Put items in, unless no more are wanted."""
+        if self._heft is not None and not self._heft.known and len(block) >= FIRST:
+            self._weigh(block[-1:])
         with self._news:
             if block and self._cut is None and not self._closed:
                 self._pulled += len(block)
@@ -272,9 +285,22 @@ class MapCall:
                 self._blocks.append(block)
         self._wake()
 
+    def _weigh(self, sample: Sequence[Any]) -> None:
+        """See what one item weighs, before there are many of them."""
+        assert self._heft is not None
+        with contextlib.suppress(Exception):  # in its turn it will be told
+            self._heft.weigh(1, sum(map(len, serialize.dumps(sample, owned=True))))
+
+    @property
+    def size(self) -> int:
+        """How many items a chunk has that is made now, but for the end's."""
+        size = self.chunker.size(None, 1)
+        return size if self._heft is None else min(size, self._heft.most)
+
     def _room(self, size: int, pulling: bool = True) -> int:
         """Return how many items may be pulled now."""
-        self._foresight.look(size, self._slots, self.chunker, 0 if self.claimed is None else self.claimed.reach)
+        reach = 0 if self.claimed is None else self.claimed.reach
+        self._foresight.look(size, self._slots, self.chunker, reach, self._heft)
         return self._foresight.room(self._returned, self._pulled, begun=pulling)
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["LANE_SECONDS", "Chunker", "window"]
+__all__ = ["LANE_SECONDS", "Chunker", "Heft", "window"]
 
 TARGET = 0.050
 """Seconds a chunk aims at where items take much the same time."""
@@ -24,6 +24,9 @@ MAX_BYTES = 4 << 20
 
 GROWTH = 4
 """A chunk is at most this many times the largest one whose time is known."""
+
+FIRST = 16
+"""Items of a call that are together at most while none of them has been weighed, whatever is known of other calls'."""
 
 UNEVEN = 16.0
 """Squared coefficient of variation that is assumed of items until they prove even."""
@@ -120,6 +123,26 @@ class Chunker:
         if not self._items or not self._seconds:
             return 0
         return int(self._items * min(seconds / self._seconds, size / max(self._bytes, 1.0)))
+
+
+class Heft:
+    """How many items of one call may be in a chunk, by what the last ones weigh.
+
+    What a `Chunker` knows is of chunks that are done, maybe of other calls: the same function may be given numbers
+    first, and arrays then.
+    """
+
+    __slots__ = ("known", "most")
+
+    def __init__(self) -> None:
+        self.most = FIRST
+        """Items that the next chunk may have."""
+        self.known = False
+        """Whether anything of this call has been weighed."""
+
+    def weigh(self, items: int, size: int) -> None:
+        """So many items weigh `size` bytes."""
+        self.most, self.known = max(1, MAX_BYTES * items // max(size, 1)), True
 
 
 def window(seconds: float, size: float, lag: float = 0.0) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from zpipe.core.chunking import Chunker
+from zpipe.core.chunking import Chunker, Heft
 
 __all__ = ["Foresight"]
 
@@ -36,15 +36,18 @@ class Foresight:
         self.few = TOGETHER if bound is None else 0
         """How many results may be taken at once."""
 
-    def look(self, size: int, slots: Callable[[], int], chunker: Chunker, reach: int = 0) -> None:
+    def look(
+        self, size: int, slots: Callable[[], int], chunker: Chunker, reach: int = 0, heft: Heft | None = None
+    ) -> None:
         """See anew how far ahead is right, for chunks of `size` items on so many workers.
 
-        `reach`: so many items at least, if nobody has set a bound.
+        `reach`: so many items at least, if nobody has set a bound. `heft`: what is known of their own weight.
         """
         ahead, least = self._bound, size
         if ahead is None:
             workers = max(slots(), 1)
-            many = min(workers * chunker.within(AHEAD_SECONDS, AHEAD_BYTES), AHEAD_ITEMS)
+            within = chunker.within(AHEAD_SECONDS, AHEAD_BYTES)
+            many = min(workers * (within if heft is None else min(within, heft.most)), AHEAD_ITEMS)
             spare = workers * min(chunker.within(TURN, AHEAD_BYTES) // size, DEEP)
             ahead = least = max(AHEAD, size * (4 * workers + 4 + spare), many, 2 * workers * self._width, reach)
             self.few = min(TOGETHER, ahead // SHARE)
