@@ -163,12 +163,12 @@ def _say(text: str) -> None:
 
 
 def _busy() -> float:
-    """Seconds all cores together have been busy since the machine's start."""
+    """Seconds all cores together have been busy since the machine's start, or with other machines on the same host."""
     try:
-        user, nice, system, _idle, _wait, irq, soft, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+        user, nice, system, _idle, _wait, irq, soft, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
     except (OSError, ValueError):
         return 0.0
-    return (user + nice + system + irq + soft) / TICKS
+    return (user + nice + system + irq + soft + stolen) / TICKS
 
 
 def busy_here() -> float:
