@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ COLUMNS: dict[str, tuple[str, bool]] = {
 """What each workload's figure is, and whether more of it is better."""
 
 YARDSTICK = "chain"
+FAR = 20
+"""From the greatest figure of a panel to its least, from which on its axis is logarithmic."""
+
+LABEL = 24
+"""Characters of a line beside a bar."""
+
 Results = dict[str, Any]
 
 
@@ -198,14 +205,14 @@ def plot(results: Results, path: Path) -> None:
         rates = {
             p["name"]: p["workloads"][key]["rate"] for p in peers.values() if "rate" in p["workloads"].get(key, {})
         }
-        _panel(axis, title, more, rates, log=key != "sleeps")
+        _panel(axis, title, more, rates)
     rates = {name: figure["rate"] for name, figure in results.get("commands", {}).get("systems", {}).items()}
-    _panel(axes.flat[len(panels)], "shell commands/s", True, rates, log=True)
+    _panel(axes.flat[len(panels)], "shell commands/s", True, rates)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
-def _panel(axis: Any, title: str, more: bool, rates: dict[str, dict[str, float]], *, log: bool) -> None:
+def _panel(axis: Any, title: str, more: bool, rates: dict[str, dict[str, float]]) -> None:
     names = sorted(rates, key=lambda name: rates[name]["median"], reverse=not more)
     middle = [rates[name]["median"] for name in names]
     spread = [
@@ -213,9 +220,10 @@ def _panel(axis: Any, title: str, more: bool, rates: dict[str, dict[str, float]]
         [rates[n]["max"] - rates[n]["median"] for n in names],
     ]
     colours = ["#d1495b" if name == "zpipe" else "#9aa5b1" if "bare" in name else "#30638e" for name in names]
-    axis.barh(names, middle, xerr=spread, color=colours, error_kw={"elinewidth": 0.8, "ecolor": "#333333"})
+    shown = [textwrap.fill(name, LABEL) for name in names]
+    axis.barh(shown, middle, xerr=spread, color=colours, error_kw={"elinewidth": 0.8, "ecolor": "#333333"})
     axis.set_title(f"{title} ({'more' if more else 'less'} is better)", fontsize=8)
-    if log and names:
+    if names and max(middle) > FAR * min(middle):
         axis.set_xscale("log")
     axis.grid(axis="x", alpha=0.3)
 
