@@ -62,8 +62,21 @@ def test_only_quick_chunks_of_a_fixed_size_are_rows() -> None:
     ledger = proven()
     assert ledger.row(1, ledger.chunker, 40) == 10, "half of what is left, for all lanes"
     assert ledger.row(2, ledger.chunker, None) == 1, "that lane has proved nothing"
-    ledger.on_wide(2, 0, 5)
-    assert ledger.row(1, ledger.chunker, None) == 1
+
+
+def test_no_rows_are_sent_while_any_worker_runs_many_items_at_a_time() -> None:
+    """They are again once the last such worker is gone, whichever went first, and however many tasks it told of."""
+    for order in ((2, 3), (3, 2)):
+        ledger = proven()
+        ledger.on_ready(3)
+        for number in (2, 3):
+            ledger.on_wide(number, 0, 5)
+            ledger.on_wide(number, 1, 7)
+            assert ledger.row(1, ledger.chunker, None) == 1
+        for number in order:
+            assert ledger.row(1, ledger.chunker, None) == 1
+            ledger.returns.on_lost(number)
+        assert ledger.row(1, ledger.chunker, None) == ROW
 
 
 def test_a_row_counts_for_as_many_chunks_as_it_has() -> None:

@@ -51,8 +51,8 @@ class Ledger:
         """The sink's reorder buffer is at its bound: nothing new, only what fills the gap."""
         self.most: Callable[[Chunker, Lane], int] = lambda chunker, lane: min(quick(chunker), lane.credit)
         """How many chunks of a chunker a row may have that goes down a lane now."""
-        self.wide = False
-        """A worker has said that it runs many items at a time: how long one takes tells little of the next."""
+        self._wide: list[int] = []
+        """Lanes whose workers have said that they run many items at a time; some may be gone."""
         self._outstanding: dict[int, Chunk] = {}
         self._suspects = Suspects(self._outstanding, max_crashes)
         self._pending = Pending(self._outstanding, self._suspects)
@@ -94,9 +94,17 @@ class Ledger:
             return
         if not isinstance(lane, WideLane):
             lane = self.lanes[number] = WideLane(lane)
-        self.wide = True
+            self._wide.append(number)
         lane.widen(task, items)
         lane.mixed = lane.mixed or busy
+
+    @property
+    def wide(self) -> bool:
+        """Whether a worker runs many items at a time: how long one takes tells little of the next then."""
+        wide = self._wide
+        while wide and wide[-1] not in self.lanes:
+            wide.pop()
+        return bool(wide)
 
     # time
 
