@@ -21,7 +21,7 @@ from zpipe.api.results import unpacked
 from zpipe.api.work import Work
 from zpipe.core.agenda import AHEAD
 from zpipe.core.chunk import Chunk
-from zpipe.core.chunking import Chunker
+from zpipe.core.chunking import MAX_BYTES, Chunker
 from zpipe.core.claim import Claim, Rate, Schedule
 from zpipe.core.ledger import Ledger
 from zpipe.core.spec import TaskSpec
@@ -247,6 +247,33 @@ def test_what_cannot_be_pickled_fails_alone() -> None:
     desk.order()
     assert [future.exception() is None for future in futures] == [True, True, False, True]
     assert [isinstance(value, int) for value in taken(call)] == [True, False, True]
+    assert desk.over()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_heavy_items_of_a_function_that_had_light_ones_go_few_at_a_time(mapped: bool) -> None:
+    """Those that do not fit go on waiting: they can be cancelled, are run once, and count for nobody's limit."""
+    desk = Desk(Schedule(max_in_flight=1000), chunk=None)
+    for chunker in (desk.function.chunker, desk.function.quick):
+        for _ in range(400):
+            chunker.observe(16_384, 1e-3, 16_384)
+    light, heavy = list(range(100)), [str(n) * (1 << 17) for n in range(1000, 1050)]
+    for items in (light, heavy):
+        call = desk.map(items) if mapped else None
+        futures = [] if mapped else [desk.submit(item) for item in items]
+        first = desk.take()
+        assert first is not None
+        assert first.size <= 1.1 * MAX_BYTES
+        assert (len(first) < 10) == (items is heavy)
+        assert [future.running() for future in futures] == [place < len(first) for place in range(len(futures))]
+        cancelled = len(futures) and items is heavy and futures[30].cancel()
+        found = desk.done(first)
+        while (chunk := desk.take()) is not None:
+            assert chunk.size <= 1.1 * MAX_BYTES
+            found += desk.done(chunk)
+        assert sorted(map(str, found)) == sorted(str(item) for item in items if not (cancelled and item == items[30]))
+        assert call is None or taken(call) == items
+        assert all(future.cancelled() == (place == 30 and items is heavy) for place, future in enumerate(futures))
     assert desk.over()
 
 

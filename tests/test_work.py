@@ -6,7 +6,9 @@ import threading
 from typing import Any
 
 from zpipe.api.functions import Function
+from zpipe.api.futures import PipelineFuture
 from zpipe.api.maps import MapCall
+from zpipe.api.submits import Submits
 from zpipe.api.work import Work
 from zpipe.core.chunking import FIRST, MAX_BYTES, MAX_ITEMS, Chunker
 from zpipe.core.spec import JobSpec, TaskSpec
@@ -75,6 +77,49 @@ def test_heavy_items_of_a_function_that_had_light_ones_make_no_heavy_chunks() ->
         assert max(size for _, size in found) <= 1.1 * MAX_BYTES
     found = chunks_of([*range(2 * FIRST), *heavy], seen_light())
     assert sum(size > 1.1 * MAX_BYTES for _, size in found) <= 1
+
+
+def submitted(items: list[Any], function: Function) -> Submits:
+    """Return these items as they wait, each with its future."""
+    submits = Submits()
+    submits.queue.extend((function, item, PipelineFuture()) for item in items)
+    return submits
+
+
+def sizes(submits: Submits) -> list[tuple[int, int]]:
+    """Return of all chunks of what waits how many items each has, and how many bytes."""
+    found = []
+    while submits.queue:
+        taken = submits.take(MAX_ITEMS)
+        assert taken is not None
+        found.append((taken[0], sum(map(len, taken[1]))))
+    return found
+
+
+def test_heavy_items_that_are_submitted_make_no_heavy_chunks() -> None:
+    """Whatever was submitted before them, in the same moment too; light ones behind them go together again."""
+    light, heavy = list(range(5000)), [str(n) * (1 << 15) for n in range(1000, 1300)]
+    function = Function(1, TaskSpec("pickle", "f", b""))
+    for items in (light, heavy, light + heavy):
+        found = sizes(submitted(items, function))
+        assert sum(count for count, _ in found) == len(items)
+        assert max(size for _, size in found) <= 1.1 * MAX_BYTES
+    found = sizes(submitted(light, function))
+    assert [count for count, _ in found][1:] == [5000 - found[0][0]]
+
+
+def test_submitted_items_whose_number_is_fixed_go_together() -> None:
+    """However heavy they are."""
+    submits = submitted(["x" * MAX_BYTES] * 4, Function(1, TaskSpec("pickle", "f", b""), 2))
+    assert [(submits.take(2) or (0,))[0] for _ in range(2)] == [2, 2]
+
+
+def test_an_item_of_another_function_is_not_weighed_for_it() -> None:
+    """Those of one function go by what its own items weigh."""
+    one, other = (Function(number, TaskSpec("pickle", "f", b"")) for number in (1, 2))
+    submits = submitted([1] * 100, one)
+    submits.queue.extend(submitted(["x" * MAX_BYTES] * 5, other).queue)
+    assert sizes(submits)[0][0] == 100
 
 
 def test_a_call_whose_size_is_fixed_has_chunks_of_that() -> None:

@@ -16,7 +16,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 from zpipe import serialize
-from zpipe.core.chunking import Chunker
+from zpipe.core.chunking import Chunker, Heft
 from zpipe.core.spec import Call, TaskSpec
 
 __all__ = ["QUICK", "Function", "Functions", "check_callable"]
@@ -36,10 +36,10 @@ class Function:
 
     `held` counts up what was handed over, by whoever has the lock; `uses` is the pipeline's thread's: what it has
     taken from maps, less all that has its outcome. `chunker` sizes the chunks of many items, `quick` of those whose
-    outcomes are wanted one by one.
+    outcomes are wanted one by one; what these weigh is known by `heft`, unless their number is fixed.
     """
 
-    __slots__ = ("chunker", "held", "identity", "number", "quick", "spec", "uses")
+    __slots__ = ("chunker", "heft", "held", "identity", "number", "quick", "spec", "uses")
 
     def __init__(self, number: int, spec: TaskSpec, chunk: int | None = None, most: int | None = None) -> None:
         self.identity = b""
@@ -49,6 +49,7 @@ class Function:
         self.held = self.uses = 0
         self.chunker = Chunker(chunk, most=most)
         self.quick = Chunker(chunk, target=QUICK, floor=QUICK, most=most)
+        self.heft = Heft() if chunk is None else None
 
 
 class _Bindings:

@@ -12,6 +12,8 @@ from zpipe import serialize
 from zpipe.api.handover import Receiver
 from zpipe.api.maps import WEIGHT, MapCall, Part
 from zpipe.api.submits import Together, begin
+from zpipe.api.weighing import fitting
+from zpipe.core.chunking import Heft
 from zpipe.core.wire import Buffer
 from zpipe.schedule.parked import Parked
 
@@ -52,10 +54,12 @@ class MapLot(Parked):
 
     def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
         """Return the payload of these items, or of those up to the first that can't be pickled."""
-        if self.map.call.closed:
+        call = self.map.call
+        if call.closed:
             self.drop(count)
             return count, None
-        count, frames, error = _pickled(self.items[skip : skip + count])
+        count = _fitting(call.heft, self.items, skip, count)
+        count, frames, error = _pickled(self.items[skip : skip + count], call.heft)
         self.map.parked -= count
         if error is not None:
             self._part.settle(skip, 1, error, WEIGHT)
@@ -66,7 +70,8 @@ class MapLot(Parked):
         if self.map.call.closed:
             return count, None
         self.map.parked -= count
-        return count, _Waived(self.items[skip : skip + count], lambda place, error: self._fail(skip + place, error))
+        items, heft = self.items[skip : skip + count], self.map.call.heft
+        return count, _Waived(items, heft, lambda place, error: self._fail(skip + place, error))
 
     def _fail(self, place: int, error: BaseException) -> None:
         self._part.settle(place, 1, error, WEIGHT)
@@ -81,13 +86,14 @@ class SubmitLot(Parked):
         super().__init__(items, serialize.dumps)
         self.together = together
         self.start = 0
-        self._begun = range(0)
+        self._begun: set[int] = set()
         """Those that have begun, as far as their futures know, and are still here."""
 
     def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
         """Return the payload of these items, up to the first that is cancelled or can't be pickled; or let go of it."""
         futures, function = self.together.futures, self.together.function
         ready = 0
+        count = _fitting(function.heft, self.items, skip, count)
         for place in range(skip, skip + count):
             future = futures[place]
             if future is None or not (place in self._begun or begin(future)):
@@ -97,8 +103,9 @@ class SubmitLot(Parked):
         if not ready:
             function.uses -= 1
             return 1, None
-        many, frames, error = _pickled(self.items[skip : skip + ready])
-        self._begun = range(skip + many, skip + ready)
+        many, frames, error = _pickled(self.items[skip : skip + ready], function.heft)
+        self._begun.difference_update(range(skip, skip + many))
+        self._begun.update(range(skip + many, skip + ready))
         if error is not None:
             self._fail(skip, error)
         return many, frames
@@ -111,8 +118,10 @@ class SubmitLot(Parked):
             if future is None or not (place in self._begun or begin(future)):
                 break
             ready += 1
-        items = self.items[skip : skip + ready]
-        return ready or 1, _Waived(items, lambda place, error: self._fail(skip + place, error)) if ready else None
+        if not ready:
+            return 1, None
+        items, heft = self.items[skip : skip + ready], self.together.function.heft
+        return ready, _Waived(items, heft, lambda place, error: self._fail(skip + place, error))
 
     def _fail(self, place: int, error: BaseException) -> None:
         future, self.together.futures[place] = self.together.futures[place], None
@@ -124,27 +133,36 @@ class SubmitLot(Parked):
 class _Waived(Parked):
     """Items that need not be sent, as it seemed, and are now. `fail(place, error)`: one of them can't be pickled."""
 
-    __slots__ = ("_fail",)
+    __slots__ = ("_fail", "_heft")
 
-    def __init__(self, items: Sequence[Any], fail: Callable[[int, BaseException], None]) -> None:
+    def __init__(self, items: Sequence[Any], heft: Heft | None, fail: Callable[[int, BaseException], None]) -> None:
         super().__init__(items, serialize.dumps)
-        self._fail = fail
+        self._heft, self._fail = heft, fail
 
     def frames(self, skip: int, count: int) -> tuple[int, list[Buffer] | None]:
-        count, frames, error = _pickled(self.items[skip : skip + count])
+        count = _fitting(self._heft, self.items, skip, count)
+        count, frames, error = _pickled(self.items[skip : skip + count], self._heft)
         if error is not None:
             self._fail(skip, error)
         return count, frames
 
 
-def _pickled(items: Sequence[Any]) -> tuple[int, list[Buffer] | None, BaseException | None]:
+def _fitting(heft: Heft | None, items: Sequence[Any], skip: int, count: int) -> int:
+    return fitting(heft, count, lambda place: items[skip + place])
+
+
+def _pickled(items: Sequence[Any], heft: Heft | None) -> tuple[int, list[Buffer] | None, BaseException | None]:
     """Return how many of these items go together, and their payload; or of the first alone why it can't be pickled."""
     count = len(items)
     try:
-        return count, serialize.dumps(list(items) if count < SMALL else items, owned=True), None
+        frames = serialize.dumps(list(items) if count < SMALL else items, owned=True)
     except BaseException as error:  # noqa: BLE001 - pickling runs the items' own code
         if count == 1:
             return 1, None, error
+    else:
+        if heft is not None:
+            heft.weigh(count, sum(map(len, frames)))
+        return count, frames, None
     good = 0
     for item in items[:-1]:
         try:
@@ -152,4 +170,4 @@ def _pickled(items: Sequence[Any]) -> tuple[int, list[Buffer] | None, BaseExcept
         except BaseException:  # noqa: BLE001 - as above
             break
         good += 1
-    return _pickled(items[: max(good, 1)])
+    return _pickled(items[: max(good, 1)], heft)

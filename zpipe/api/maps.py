@@ -6,7 +6,6 @@ pickling. Whoever iterates pulls items from lazy iterables, and unpickles result
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from zpipe import serialize
 from zpipe.api.condition import Condition
 from zpipe.api.functions import Function
 from zpipe.api.handover import Receiver
+from zpipe.api.weighing import weigh
 from zpipe.api.zipped import Zipped
 from zpipe.core.chunking import FIRST, Chunker, Heft
 from zpipe.core.foresight import Foresight
@@ -69,7 +69,8 @@ class MapCall:
     ) -> None:
         self._foresight = Foresight(bound, width)
         self.function, self.chunker = function, chunker
-        self._heft = Heft() if chunker.fixed is None else None
+        self.heft = Heft() if chunker.fixed is None else None
+        """What its items weigh, unless their number is fixed."""
         self._wake, self._slots, self.ordered, self._bound = wake, slots, ordered, bound
         self._sequence: Sequence[Any] | None = None
         self._iterator: Iterator[Any] | None = None
@@ -138,10 +139,10 @@ class MapCall:
 
     def take(self, most: int) -> tuple[int, list[Buffer], Receiver] | None:
         """Return the next items."""
-        heft = self._heft
+        heft = self.heft
         if heft is not None:
             if not heft.known and self._sequence is not None and self._at + FIRST < len(self._sequence):
-                self._weigh(self._sequence[self._at : self._at + 1])
+                weigh(heft, self._sequence[self._at : self._at + 1])
             most = min(most, heft.most)
         start, items = self.draw(most)
         if not (count := len(items)):
@@ -246,7 +247,7 @@ class MapCall:
             while (iterator := self._iterator) is not None and not self._closed and self._cut is None:
                 size = self.size
                 room = size if whole else self._room(size, pulling)
-                if self._heft is not None and not self._heft.known:
+                if self.heft is not None and not self.heft.known:
                     room = min(room, size)
                 if room <= 0 or (pulling and self._ready and not whole):
                     break  # whoever waits for results is not to wait for all that a slow iterable has
@@ -275,8 +276,8 @@ class MapCall:
 
     def put_in(self, block: list[Any]) -> None:
         """Put items in, unless no more are wanted."""
-        if self._heft is not None and not self._heft.known and len(block) >= FIRST:
-            self._weigh(block[-1:])
+        if self.heft is not None and not self.heft.known and len(block) >= FIRST:
+            weigh(self.heft, block[-1:])
         with self._news:
             if block and self._cut is None and not self._closed:
                 self._pulled += len(block)
@@ -285,22 +286,16 @@ class MapCall:
                 self._blocks.append(block)
         self._wake()
 
-    def _weigh(self, sample: Sequence[Any]) -> None:
-        """See what one item weighs, before there are many of them."""
-        assert self._heft is not None
-        with contextlib.suppress(Exception):  # in its turn it will be told
-            self._heft.weigh(1, sum(map(len, serialize.dumps(sample, owned=True))))
-
     @property
     def size(self) -> int:
         """How many items a chunk has that is made now, but for the end's."""
         size = self.chunker.size(None, 1)
-        return size if self._heft is None else min(size, self._heft.most)
+        return size if self.heft is None else min(size, self.heft.most)
 
     def _room(self, size: int, pulling: bool = True) -> int:
         """Return how many items may be pulled now."""
         reach = 0 if self.claimed is None else self.claimed.reach
-        self._foresight.look(size, self._slots, self.chunker, reach, self._heft)
+        self._foresight.look(size, self._slots, self.chunker, reach, self.heft)
         return self._foresight.room(self._returned, self._pulled, begun=pulling)
 
     @property

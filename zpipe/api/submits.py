@@ -14,6 +14,7 @@ from zpipe import serialize
 from zpipe.api.functions import Function
 from zpipe.api.futures import PipelineFuture
 from zpipe.api.handover import Receiver
+from zpipe.api.weighing import fitting
 from zpipe.core.chunking import Chunker
 from zpipe.core.wire import Buffer
 from zpipe.running import outcomes
@@ -115,6 +116,7 @@ class Submits:
         if not queue:
             return None
         function = queue[0][0]
+        most = self._fitting(function, most)
         items: list[Any] = []
         futures: list[_Future] = []
         while queue and queue[0][0] is function and len(items) < most:
@@ -127,7 +129,19 @@ class Submits:
         frames = self._pickle(function, items, futures) if items else None
         if frames is None:
             return None
+        if function.heft is not None:
+            function.heft.weigh(len(items), sum(map(len, frames)))
         return len(futures), frames, Together(self, function, futures)
+
+    def _fitting(self, function: Function, most: int) -> int:
+        """Return how many of the next items, `most` at most, go together if they are all of this function."""
+        queue = self.queue
+
+        def at(place: int) -> Any:
+            entry = queue[place]
+            return entry[1] if entry[0] is function else queue[0][1]
+
+        return fitting(function.heft, min(most, len(queue)), at)
 
     def take_one(self) -> tuple[Function, list[Buffer], Receiver] | None:
         """Return the next item, of which there is one, and whose it is: `take` in fewer steps."""
