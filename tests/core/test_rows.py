@@ -86,11 +86,12 @@ def test_a_row_counts_for_as_many_chunks_as_it_has() -> None:
     before = lane.credit
     chunk = row(ledger)
     assert (lane.credit, lane.backlog) == (before - 8, 7)
+    assert (ledger.in_flight, ledger.chunks) == (1, 8)
     ledger.account.on_receipt(of(chunk, 0, 5), 7.0)
-    assert (lane.backlog, lane.since) == (2, 7.0)
+    assert (lane.backlog, lane.since, ledger.chunks) == (2, 7.0, 3)
     ledger.check()
     ledger.account.on_receipt(of(chunk, 5, 8), 8.0)
-    assert (lane.backlog, lane.count, ledger.in_flight) == (-1, 0, 0)
+    assert (lane.backlog, lane.count, ledger.in_flight, ledger.chunks) == (-1, 0, 0, 0)
     assert lane.receipts == 208
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -105,6 +106,25 @@ def test_what_is_done_comes_while_another_item_takes_its_time(rows: list[int], m
                 taker.join()
         assert sorted(found) == list(range(2 * MANY + 1))
     assert rows
+
+
+def test_whoever_asks_is_told_of_chunks_and_not_of_rows(rows: list[int], mark: str, gate: str) -> None:
+    """While an item holds up a worker, each chunk that waits for it counts."""
+    with zpipe.Pipeline(1, chunk=1) as pipe:
+        ventilator = pipe._engine._ventilator
+
+        def told() -> bool:
+            with contextlib.suppress(RuntimeError):  # the pipeline's thread is at work on what is counted
+                return ventilator.state().in_flight > ventilator.ledger.in_flight
+            return False
+
+        results = pipe.map(partial(chores.held_and_noted_unless, gate), [*range(1, MANY), 0, *range(1, MANY)])
+        try:
+            wait_until(Path(f"{gate} noted").exists, "the item that takes its time")
+            wait_until(told, lambda: f"all chunks to be told of, not {ventilator.state().in_flight}")
+        finally:
+            Path(gate).touch()
+        assert sorted(results) == sorted([*range(1, MANY), 0, *range(1, MANY)])
 
 
 def test_only_what_ran_is_charged_when_a_worker_dies(rows: list[int], mark: str) -> None:

@@ -292,8 +292,13 @@ class Ledger:
 
     @property
     def in_flight(self) -> int:
-        """Chunks issued and not receipted, pending ones included."""
+        """Chunks issued and not receipted, pending ones included, and a row as one."""
         return len(self._outstanding)
+
+    @property
+    def chunks(self) -> int:
+        """As `in_flight`, but with each chunk of a row by itself: what a person is told."""
+        return sum(chunk.left for chunk in self._outstanding.values())
 
     @property
     def finished(self) -> bool:

@@ -419,7 +419,7 @@ class Ventilator:
             total,
             exact,
             director.workers,
-            ledger.in_flight,
+            ledger.chunks,
             time.monotonic() - self._began,
             director.lifecycle.paused,
             director.lifecycle.draining,
