@@ -339,6 +339,14 @@ class TestFailures:
         """Where there is no record of a failure, the failure carries it."""
         assert "# where it went wrong" in run(spec("divide", encoding), [0]).failures[0].traceback
 
+    @pytest.mark.parametrize(
+        ("task", "error"), [("builtins:int", "ValueError"), ("decimal:Decimal", "InvalidOperation")]
+    )
+    def test_trace_without_a_frame(self, task: str, error: str) -> None:
+        """Of a task that is not written in Python there is no line but the one that is told anyway."""
+        (failure,) = run(JobSpec(TaskSpec("import", task), "raw"), ["four"]).failures
+        assert (failure.type, failure.traceback) == (error, "")
+
     def test_large_result(self) -> None:
         """A result over the job's limit fails its item."""
         outcome = run(spec("sized", "json", max_result=1000), [10, 2000, 20])

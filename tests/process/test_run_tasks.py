@@ -97,6 +97,14 @@ def test_an_item_that_raises_fails_alone(zpipe: Zpipe) -> None:
     assert node.err.splitlines()[-1].endswith("1 failed")
 
 
+def test_an_error_is_told_once(zpipe: Zpipe) -> None:
+    """Where results are plain text the traceback is on standard error, if there is one: not for a task in C."""
+    for task, lines in (("builtins:int", 1), ("jobs:fail_on_seven", 5)):
+        node = zpipe.run("run", task, "--jsonl", "--raw", *FAST, text='"7"\n"x"\n' if lines == 1 else "7\n", status=1)
+        assert len(node.err.splitlines()) == lines, node.err
+        assert " failed: ValueError: " in node.err.splitlines()[0]
+
+
 def test_whatever_a_task_raises_fails_its_item_alone(zpipe: Zpipe) -> None:
     """SystemExit, recursion without an end, running out of memory, StopIteration: each fails one item."""
     node = zpipe.run("run", "jobs:raise_something", "--range", "0:6", "--chunk", "6", *FAST, status=1)

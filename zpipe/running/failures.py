@@ -13,7 +13,7 @@ from zpipe.errors import CommandFailed, Expired, ItemTimeout
 from zpipe.running import records
 from zpipe.running.traces import message_text, trace_text
 
-__all__ = ["NO_TRACE", "STOPPED", "explain", "too_long"]
+__all__ = ["NO_TRACE", "STOPPED", "explain", "spelled", "too_long"]
 
 STOPPED = "the task raised StopIteration: next() on an iterator that has ended, perhaps; give next() a default"
 NO_TRACE: records.Error = {"message": STOPPED, "traceback": ""}
@@ -38,3 +38,10 @@ def explain(error: BaseException) -> records.Error:
     if isinstance(error, CommandFailed):
         return {**said, "exit": error.status, "stdout": error.stdout, "stderr": error.stderr}
     return {**said, "traceback": trace_text(error)}
+
+
+def spelled(error: records.Error) -> str:
+    """Return an item's traceback; empty if it has no line but that of the type and the message."""
+    trace: str = error["traceback"]
+    said = f"{error['type']}: {error['message']}\n" if error["message"] else f"{error['type']}\n"
+    return "" if trace.endswith(said) and "\n" not in trace.removesuffix(said) else trace

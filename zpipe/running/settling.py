@@ -19,7 +19,7 @@ from zpipe.core.wire import Buffer, Chunk, Failure
 from zpipe.errors import Expired, ItemTimeout, TaskError
 from zpipe.running import keepsakes, outcomes, packing, records, tasks
 from zpipe.running.awaitables import Awaiting, is_async, is_awaitable
-from zpipe.running.failures import explain, too_long
+from zpipe.running.failures import explain, spelled, too_long
 from zpipe.running.joblog import Clock
 from zpipe.running.retries import Rule
 
@@ -250,7 +250,7 @@ class Settling:
                 index,
                 error["type"],
                 error["message"],
-                error["traceback"] if spell else "",
+                spelled(error) if spell else "",
                 records.letter(batch, index, error, worker, self.spec.stage) if letters else b"",
             )
             for index, error in sorted(batch.errors.items())
