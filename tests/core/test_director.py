@@ -223,6 +223,22 @@ def test_unfit_workers_are_left_out_and_end_the_job_if_nobody_is_fit() -> None:
     assert (end.error, end.status) == ("no module x", 2)
 
 
+def test_one_that_leaves_over_an_unfit_one_does_not_hide_why() -> None:
+    """Its host takes all of its workers away when one is unfit: the job fails for that reason, if nothing was done."""
+    for done in (False, True):
+        director = make()
+        first, second = enter(director, 1), enter(director, 2)
+        if done:
+            issue(director, second)
+        assert of(End, director.on_message(b"w1", wire.Unfit(first, "no module x"), 0.0)) == []
+        actions = director.on_message(b"w2", wire.Leave(second, int(done)), 0.0)
+        if done:
+            assert of(End, actions) == []
+            actions = director.on_receipts(wire.Receipts("job", [wire.Receipt(0, 1, second, 0.1, 0, 1)]), 0.0)
+            assert Retire(second) in actions
+        assert [(end.error, end.status) for end in of(End, actions)] == ([] if done else [("no module x", 2)])
+
+
 def test_the_end_is_the_sinks_word() -> None:
     """All receipts make it closing; the sink's Finished makes it over, and everybody is told."""
     director = make()

@@ -206,6 +206,12 @@ def test_tries_of_one_stage(zpipe: Zpipe, folder: Path) -> None:
     assert "failed: " in node.err
 
 
+def test_a_later_stage_that_workers_can_not_load(zpipe: Zpipe) -> None:
+    """It ends the job with status 2 and the reason, as the first one does, though there are workers for that one."""
+    node = zpipe.run("run", "builtins:abs", "--then", "nowhere:found", "--range", "5", "-w", "2", status=2)
+    assert "no module 'nowhere' on this host" in node.err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

@@ -59,6 +59,8 @@ class Director:
         self._roster = Roster(base)
         self.lifecycle = Lifecycle(ledger, self.sink, self._roster, policy.halt)
         self._fit = False
+        self.unfit = ""
+        """Why the last worker that could not load a task could not; empty if all could."""
         self._unexplained: dict[int, Lost] = {}
         self.sieve: Sieve | None = None
         """What sets aside items that need not be run, if there is any such thing."""
@@ -387,21 +389,29 @@ class Director:
         lane = self.ledger.lanes.get(node.lane)
         if lane is not None and lane.busy:
             return []
-        return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left")]
+        return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left"), *self._forsake()]
 
     def _on_unfit(self, node: Node, reason: str, now: float) -> list[Action]:
         node.leaving = True
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
+        self.unfit = reason
         if not self._fit and not self.ledger.lanes:
-            return [*actions, *self.lifecycle.on_failed(reason, status=2)]
+            return [*actions, *self._forsake()]
         left_out = f"{node.name} can't load the task and is left out: {reason}"
         return [*actions, *self.gate.tell_of(node.join, "unfit", left_out, now)]
+
+    def _forsake(self) -> list[Action]:
+        """End the job if no worker is left and none could load the task: those that leave may do so over the others."""
+        if self._fit or not self.unfit or self.ledger.lanes:
+            return []
+        return self.lifecycle.on_failed(self.unfit, status=2)
 
     # receipts
 
     def on_receipts(self, message: wire.Receipts, now: float) -> list[Action]:
         """The sink has these. Lanes with new credit are the ledger's to tell; leaving workers may go now."""
         was_full, self.ledger.full = self.ledger.full, message.full
+        self._fit = self._fit or bool(message.receipts)
         self.ledger.account.lag = message.lag
         if message.limit is not None:
             self.ledger.account.on_limit(message.limit)
@@ -423,7 +433,6 @@ class Director:
             actions.append(Fill(list(free)))
         if self.policy.speculate:
             actions += self._recall(self.ledger.speculation.take_losers(now), items=True)
-        self._fit = self._fit or bool(message.receipts)
         return actions + self.lifecycle.on_receipts()
 
     # a person's question
