@@ -207,6 +207,7 @@ def test_a_node_that_never_connects_is_dropped() -> None:
     """An admitted node that died before it connected leaves no trace but time."""
     director = make()
     director.on_message(b"w1", join(1), 0.0)
+    assert director.waiting("url").startswith("1 worker has joined but can't reach its lane, ")
     assert director.deadline() == LINK
     assert director.on_tick(LINK - 1) == []
     assert Retire(1) in director.on_tick(LINK)

@@ -132,7 +132,7 @@ def test_an_ordinary_function_has_no_concurrency(zpipe: Zpipe) -> None:
     """That is said, with what to do, and the job has not begun; of a command, too."""
     for way in WAYS.values():
         node = zpipe.run("run", "builtins:int", "--range", "5", "--concurrency", "5", *way, status=2)
-        assert "no coroutine function: it returned a int" in node.err
+        assert "no coroutine function: it returned a value of type int" in node.err
         assert "Traceback" not in node.err
     node = zpipe.run("run", "--command", "true", "--range", "5", "--concurrency", "5", status=2)
     assert "--concurrency is for coroutine functions" in node.err

@@ -27,9 +27,8 @@ def awaited(url: str, life: Lifecycle, sink: Seat, roster: Roster, ledger: Ledge
     linking = sum(not node.ready and not node.sink for node in roster)
     if linking and not workers:
         results = sink.wants.endpoint if sink.wants is not None else ""
-        return (
-            f"{linking} workers have joined but are not ready: they can't reach their lanes, or the sink at {results}"
-        )
+        one, many = "1 worker has joined but can't reach its lane", "workers have joined but can't reach their lanes"
+        return f"{one if linking == 1 else f'{linking} {many}'}, or the sink at {results}"
     if not workers:
         have = "no worker has joined yet" if not joined else "all workers are gone"
         return f"{have}; start one with: zpipe worker {url}"

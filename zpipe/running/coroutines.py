@@ -227,8 +227,8 @@ class Coroutines:
 
     def _refuse(self, kind: str) -> None:
         self.refused = (
-            f"the task is no coroutine function: it returned a {kind}, and would hold up all others. Leave out "
-            "--concurrency: ordinary functions run one item at a time in each worker"
+            f"the task is no coroutine function: it returned a value of type {kind}, and would hold up all others. "
+            "Leave out --concurrency: ordinary functions run one item at a time in each worker"
         )
         self._runs.clear()
         self._tell()
