@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from zpipe import serialize
 from zpipe.api.functions import Function
 from zpipe.api.futures import PipelineFuture
-from zpipe.api.maps import MapCall
+from zpipe.api.maps import TOGETHER, MapCall
 from zpipe.api.submits import Submits
 from zpipe.api.work import Work
 from zpipe.core.chunking import FIRST, MAX_BYTES, MAX_ITEMS, Chunker
@@ -40,18 +44,18 @@ def test_it_is_known_what_was_sent_together() -> None:
     assert not work.tickets
 
 
+def map_call(items: Any, chunker: Chunker) -> MapCall:
+    """Return a call of two workers, whose results are taken as they come."""
+    function = Function(1, TaskSpec("pickle", "f", b""))
+    return MapCall(function, items, ordered=False, wake=lambda: None, chunker=chunker, slots=lambda: 2)
+
+
 def chunks_of(items: Any, chunker: Chunker) -> list[tuple[int, int]]:
     """Return of all chunks of a call how many items each has, and how many bytes."""
-    call = MapCall(
-        Function(1, TaskSpec("pickle", "f", b"")),
-        items,
-        ordered=False,
-        wake=lambda: None,
-        chunker=chunker,
-        slots=lambda: 2,
-    )
+    call = map_call(items, chunker)
     found = []
     while not call.given:
+        call.release()
         call.pull()
         while (taken := call.take(chunker.size(None, 2))) is not None:
             found.append((taken[0], sum(map(len, taken[1]))))
@@ -69,14 +73,95 @@ def seen_light() -> Chunker:
 
 
 def test_heavy_items_of_a_function_that_had_light_ones_make_no_heavy_chunks() -> None:
-    """Neither do such that are pulled, nor such that begin in the middle of a call, but for one chunk."""
+    """Neither do such that are pulled, nor such that begin in the middle of a call, or come again."""
     heavy = [bytearray(1 << 16) for _ in range(500)]
-    for items in (heavy, iter(heavy)):
-        found = chunks_of(items, seen_light())
-        assert sum(count for count, _ in found) == len(heavy)
-        assert max(size for _, size in found) <= 1.1 * MAX_BYTES
-    found = chunks_of([*range(2 * FIRST), *heavy], seen_light())
-    assert sum(size > 1.1 * MAX_BYTES for _, size in found) <= 1
+    late = [*range(2 * FIRST), *heavy]
+    later = [*range(50_000), *heavy]
+    for items in (heavy, late, later, [*heavy, *later]):
+        for given in (items, iter(items)):
+            found = chunks_of(given, seen_light())
+            assert sum(count for count, _ in found) == len(items)
+            assert max(size for _, size in found) <= 1.1 * MAX_BYTES
+
+
+def test_few_heavy_items_are_pulled_behind_many_light_ones() -> None:
+    """Till the light ones are done there may be as many as are pulled at once, and no more."""
+    pulled = 0
+
+    def made() -> Iterator[Any]:
+        nonlocal pulled
+        yield from range(200_000)
+        for pulled in range(100_000):  # noqa: B007
+            yield bytes(1 << 16)
+
+    call = map_call(made(), seen_light())
+    while not pulled:
+        call.pull()
+        if (taken := call.take(MAX_ITEMS)) is not None and not pulled:
+            call.arrived(0, taken[0], ValueError(), 1)
+            call.next()
+    assert pulled <= 2 * TOGETHER
+
+
+def test_light_items_behind_heavy_ones_go_in_large_chunks_again() -> None:
+    """From the first chunk or two of them on."""
+    items = [*(bytearray(1 << 20) for _ in range(50)), *range(400_000)]
+    for given in (items, iter(items)):
+        assert len(chunks_of(given, seen_light())) < 150
+
+
+def test_items_of_which_one_is_heavy_go_in_large_chunks() -> None:
+    """Wherever it is."""
+    for at in (0, 2047, 2048, 16_383, 99_999):
+        items: list[Any] = [*range(100_000)]
+        items[at] = bytearray(MAX_BYTES)
+        for given in (items, iter(items)):
+            assert len(chunks_of(given, seen_light())) < 100
+
+
+class Leaving:
+    """Can't be pickled: that would end the process."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("at", [0, FIRST - 1, 99])
+@pytest.mark.parametrize("kind", [list, iter])
+def test_whatever_pickling_raises_is_told_in_its_turn(error: type[BaseException], at: int, kind: Any) -> None:
+    """To nobody else, and nothing is lost for it."""
+    items: list[Any] = [*range(at), Leaving(error), *range(at + 1, 100)]
+    call = map_call(kind(items), seen_light())
+    found: list[Any] = []
+    while not call.given or call.poll():
+        call.pull()
+        if (taken := call.take(MAX_ITEMS)) is not None:
+            call.arrived(len(found), taken[0], taken[1], 1)
+        while call.poll() and (entry := call.next()) is not None:
+            count, what = entry
+            found += [what] if isinstance(what, BaseException) else serialize.loads(what)
+            assert count
+    assert type(found.pop(at)) is error
+    assert found == [*range(at), *range(at + 1, 100)]
+
+
+def test_what_was_pulled_before_an_interrupt_is_not_lost() -> None:
+    """Whoever is interrupted may go on."""
+
+    def made() -> Iterator[int]:
+        yield from range(5)
+        raise KeyboardInterrupt
+
+    call = map_call(made(), seen_light())
+    with pytest.raises(KeyboardInterrupt):
+        call.pull()
+    taken = call.take(MAX_ITEMS)
+    assert taken is not None
+    assert serialize.loads(taken[1]) == [*range(5)]
 
 
 def submitted(items: list[Any], function: Function) -> Submits:

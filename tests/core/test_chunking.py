@@ -129,3 +129,28 @@ def test_a_call_has_chunks_by_what_its_own_items_weigh() -> None:
     assert heft.most == 1
     heft.weigh(3, 0)
     assert heft.most >= chunking.MAX_ITEMS
+
+
+def test_one_heavy_item_at_an_end_of_many_has_fewer_of_them_go_together() -> None:
+    """As many as would do if all were like it, or a quarter at a time, as far as those behind are light."""
+    heft = Heft()
+    assert heft.fitting(16_384, lambda at: 28) == 16_384
+    assert heft.fitting(16_384, lambda at: 1 << 16) == chunking.MAX_BYTES >> 16
+    assert heft.fitting(16_384, lambda at: 1 << 30 if at > 4095 else 28) == 4096
+    assert heft.fitting(16_384, lambda at: 28 if at else 1 << 16) == chunking.MAX_BYTES >> 16
+    assert heft.fitting(16_384, lambda at: 1 << 30) <= chunking.FIRST
+    assert heft.fitting(chunking.FIRST, lambda at: 1 << 30) == chunking.FIRST
+
+
+def test_a_pulled_item_that_is_heavy_has_few_pulled_until_one_is_light_again() -> None:
+    """Whatever those weigh that went before."""
+    heft = Heft()
+    assert heft.wants(chunking.FIRST)
+    assert not heft.wants(chunking.FIRST - 1)
+    heft.look(1 << 20)
+    heft.weigh(1000, 28_000)
+    assert heft.most == chunking.MAX_BYTES >> 20
+    assert heft.wants(1)
+    heft.look(28)
+    assert heft.most >= chunking.MAX_ITEMS
+    assert not heft.wants(1)

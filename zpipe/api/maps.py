@@ -18,9 +18,9 @@ from zpipe import serialize
 from zpipe.api.condition import Condition
 from zpipe.api.functions import Function
 from zpipe.api.handover import Receiver
-from zpipe.api.weighing import weigh
+from zpipe.api.weighing import weight
 from zpipe.api.zipped import Zipped
-from zpipe.core.chunking import FIRST, Chunker, Heft
+from zpipe.core.chunking import Chunker, Heft
 from zpipe.core.foresight import Foresight
 from zpipe.core.wire import Buffer
 
@@ -37,6 +37,9 @@ WEIGHT = 512
 
 LIGHT = WEIGHT + 1024
 """Bytes that a result has at most which is returned with others."""
+
+TOGETHER = 2048
+"""Items pulled at once, at most: then one of them is weighed."""
 
 BURST = 0.002
 """Seconds of pulling after which is looked again how much room there is."""
@@ -141,10 +144,10 @@ class MapCall:
         """Return the next items."""
         heft = self.heft
         if heft is not None:
-            if not heft.known and self._sequence is not None and self._at + FIRST < len(self._sequence):
-                weigh(heft, self._sequence[self._at : self._at + 1])
-            most = min(most, heft.most)
+            most = min(most, heft.taken)
         start, items = self.draw(most)
+        if heft is not None:
+            items = self._fitting(start, items, heft)
         if not (count := len(items)):
             return None
         try:
@@ -157,6 +160,16 @@ class MapCall:
         if heft is not None:
             heft.weigh(count, sum(map(len, frames)))
         return count, frames, Part(self, start)
+
+    def _fitting(self, start: int, items: Sequence[Any], heft: Heft) -> Sequence[Any]:
+        """Return of these, which were drawn last, those that go together; the others are to be drawn again."""
+        count, fitting = len(items), 0
+        try:
+            fitting = heft.fitting(count, lambda at: weight(items[at : at + 1]))
+        finally:  # an interrupt loses none of them
+            if fitting < count:
+                self.put_back(start + fitting, items[fitting:])
+        return items[:fitting] if fitting < count else items
 
     def _apart(self, start: int, items: Sequence[Any]) -> tuple[int, list[Buffer], Receiver] | None:
         """Some of these items can't be pickled: go on one by one, those ahead of the first such one for now."""
@@ -260,24 +273,32 @@ class MapCall:
         while room > 0 and not self._closed and self._cut is None:
             block: list[Any] = []
             try:
-                block.extend(islice(iterator, min(size, room)))  # keeps what came before an exception
+                block.extend(islice(iterator, min(size, room, TOGETHER)))  # keeps what came before an exception
             except Exception as error:  # noqa: BLE001 - the iterable's own code
                 self.put_in(block)
                 self.cut(error)
                 return
+            except BaseException:  # an interrupt, after which more may be asked for
+                self.put_in(block)
+                raise
             if not block:
                 self._iterator = None
                 self._wake()  # this may have been all that was waited for
                 return
             self.put_in(block)
             room -= len(block)
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or (self.heft is not None and self.heft.most < size):
                 return
 
     def put_in(self, block: list[Any]) -> None:
         """Put items in, unless no more are wanted."""
-        if self.heft is not None and not self.heft.known and len(block) >= FIRST:
-            weigh(self.heft, block[-1:])
+        try:
+            if self.heft is not None and block and self.heft.wants(len(block)):
+                self.heft.look(weight(block[-1:]))
+        finally:  # an interrupt loses none of them
+            self._add(block)
+
+    def _add(self, block: list[Any]) -> None:
         with self._news:
             if block and self._cut is None and not self._closed:
                 self._pulled += len(block)

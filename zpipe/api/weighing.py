@@ -1,32 +1,26 @@
-"""How many items of a script's calls are pickled together, as long as it is not known what each of them weighs."""
+"""What items of a script's calls weigh, and so how many of them are pickled together."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from zpipe import serialize
-from zpipe.core.chunking import FIRST, Heft
+from zpipe.api.held import Held
+from zpipe.core.chunking import Heft
 
-__all__ = ["fitting", "weigh"]
+__all__ = ["fitting", "weight"]
 
 
-def weigh(heft: Heft, sample: Sequence[Any]) -> None:
-    """See what one item weighs, before there are many of them. If it can't be pickled, that is told in its turn."""
-    with contextlib.suppress(Exception):
-        heft.weigh(1, sum(map(len, serialize.dumps(sample, owned=True))))
+def weight(items: Sequence[Any]) -> int:
+    """Return how many bytes some items take, 0 if they can't be pickled: that is told in their turn."""
+    with Held():  # or it could not be told whether the script was interrupted
+        try:
+            return sum(map(len, serialize.dumps(items, owned=True)))
+        except BaseException:  # noqa: BLE001 - the items' own code
+            return 0
 
 
 def fitting(heft: Heft | None, count: int, at: Callable[[int], Any]) -> int:
-    """Return how many of the next `count` items go together: more than a few only by what the last of them weighs.
-
-    `at(place)` is one of them. Without a `heft` all do.
-    """
-    if heft is None:
-        return count
-    if heft.known:
-        count = min(count, heft.most)
-    if count > FIRST:
-        weigh(heft, [at(count - 1)])
-    return min(count, heft.most)
+    """Return how many of the next `count` items go together, of which `at(place)` is one; without a `heft` all do."""
+    return count if heft is None else heft.fitting(min(count, heft.taken), lambda place: weight([at(place)]))

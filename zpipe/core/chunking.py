@@ -7,6 +7,7 @@ Before it, a chunk is as many items as take `TARGET` seconds by the workers' own
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 __all__ = ["LANE_SECONDS", "Chunker", "Heft", "window"]
 
@@ -26,7 +27,7 @@ GROWTH = 4
 """A chunk is at most this many times the largest one whose time is known."""
 
 FIRST = 16
-"""Items of a call that are together at most while none of them has been weighed, whatever is known of other calls'."""
+"""Items that are together at most without one of them having been weighed by itself."""
 
 UNEVEN = 16.0
 """Squared coefficient of variation that is assumed of items until they prove even."""
@@ -126,23 +127,54 @@ class Chunker:
 
 
 class Heft:
-    """How many items of one call may be in a chunk, by what the last ones weigh.
+    """How many items of one call may be in a chunk, by what the last ones weigh, and those that were pulled last.
 
     What a `Chunker` knows is of chunks that are done, maybe of other calls: the same function may be given numbers
-    first, and arrays then.
+    first, and arrays then. So may one call: one item of many is weighed before they go together.
     """
 
-    __slots__ = ("known", "most")
+    __slots__ = ("_pulled", "known", "taken")
 
     def __init__(self) -> None:
-        self.most = FIRST
-        """Items that the next chunk may have."""
+        self.taken = MAX_ITEMS
+        """Items that the next chunk may have by what the one before weighed."""
+        self._pulled = FIRST
         self.known = False
         """Whether anything of this call has been weighed."""
 
+    @property
+    def most(self) -> int:
+        """Items that chunks may have which are pulled now."""
+        return min(self.taken, self._pulled)
+
+    def wants(self, count: int) -> bool:
+        """Whether to weigh one of so many items that were pulled together."""
+        return count >= FIRST or (self.known and self._pulled * GROWTH < self.taken)
+
+    def look(self, size: int) -> None:
+        """One of the items pulled last weighs `size` bytes."""
+        self._pulled, self.known = self.fit(1, size), True
+
     def weigh(self, items: int, size: int) -> None:
-        """So many items weigh `size` bytes."""
-        self.most, self.known = max(1, MAX_BYTES * items // max(size, 1)), True
+        """So many items, a chunk, weigh `size` bytes."""
+        self.taken = self.fit(items, size)
+        if not self.known:
+            self._pulled, self.known = self.taken, True
+
+    def fitting(self, count: int, weight: Callable[[int], int]) -> int:
+        """Return how many of the next `count` items go together; `weight` says what the item at a place weighs.
+
+        Fewer, if the first or the last of many is too heavy for so many like it.
+        """
+        first = weight(0) if count > FIRST else 0
+        while count > FIRST and (fit := self.fit(1, max(first, weight(count - 1)))) < count:
+            count = max(fit, count // GROWTH)
+        return count
+
+    @staticmethod
+    def fit(items: int, size: int) -> int:
+        """Return how many items go into a chunk's bytes, if so many weigh `size`."""
+        return max(1, MAX_BYTES * items // max(size, 1))
 
 
 def window(seconds: float, size: float, lag: float = 0.0) -> int:
