@@ -80,11 +80,12 @@ def test_workers_that_join(zpipe: Zpipe) -> None:
     def bench(seconds: str) -> Node:
         url = f"{LOCAL}:{free_port()}"
         node = zpipe.start("bench", "--bind", url, "--wait-workers", "3", "--payload", "0", "--seconds", seconds,
-                           "--json")  # fmt: skip
-        node.said(f"zpipe: listening; start workers with: zpipe worker {url}")
-        workers = [zpipe.start("worker", url, "--slots", "2")]
-        node.said(f"zpipe: waiting for workers: 2 of 3 are ready; start them with: zpipe worker {url}")
-        workers.append(zpipe.start("worker", url, "--slots", "1"))
+                           "--json", "--insecure")  # fmt: skip
+        node.said(f"zpipe: listening; start workers with: zpipe worker {url} --insecure")
+        join = ("worker", url, "--insecure", "--slots")
+        workers = [zpipe.start(*join, "2")]
+        node.said(f"zpipe: waiting for workers: 2 of 3 are ready; start them with: zpipe worker {url} --insecure")
+        workers.append(zpipe.start(*join, "1"))
         node.end()
         for worker in workers:
             worker.ended(0)
@@ -99,6 +100,13 @@ def test_what_cannot_be(zpipe: Zpipe) -> None:
         (("--payload", "lots"), "'lots' is no size"),
         (("--payload", "1G"), "too large: give 128 MiB at most"),
         (("--chunk", "auto,0"), "'0' is no chunk size; write a number from 1 on, or auto"),
+        (("--chunk", "1,300", "--payload", "0,1M"), "a chunk of 300 items of 1 MiB is too large: give 256 MiB in all"),
+        (("--chunk", str(10**30), "--payload", "0"), "items of a number is too large"),
+        (("--seconds", "nan"), "'nan' is no number"),
+        (("--seconds", "inf"), "'inf' is no number"),
+        (("--heartbeat", "nan"), "'nan' is no number"),
+        (("--heartbeat", "3e6"), "'3e6' is no number up to 1,000,000"),
+        (("--wait-workers", str(10**30), "--bind", f"{LOCAL}:0"), "the most there may be"),
         (("--seconds", "1"), "1 s are too few for 9 measurements: give 1.8 at least"),
         (("--workers", "0"), "--workers 0 leaves nobody to work; add --bind URL"),
         (("--workers", "1", "--wait-workers", "2"), "--wait-workers 2 can't come true with 1 workers"),

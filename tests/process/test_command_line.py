@@ -42,11 +42,17 @@ def test_the_help_of_all(zpipe: Zpipe) -> None:
 
 
 def test_what_does_not_exist(zpipe: Zpipe) -> None:
-    """An unknown command or option is told with the known ones or the nearest, and the status is 2."""
+    """An unknown command, option or number is told, with the known ones or the nearest, and the status is 2."""
     cases = [
         (("rum",), "'rum'", "run, ventilator, worker, sink"),
         (("run", "--worker", "3", "jobs:same"), "--worker", "--workers"),
         (("run", "--workers", "many", "jobs:same"), "'many'", "--workers"),
+        (("run", "--retries", str(10**30), "jobs:same"), str(10**30), "--retries"),
+        *(
+            (("run", option, number, "jobs:same"), f"'{number}'", option)
+            for option in ("--timeout", "--heartbeat", "--retry-delay", "--retry-max-delay", "--burst")
+            for number in ("nan", "inf")
+        ),
     ]
     for (args, *said), (status, out, err) in zip(cases, zpipe.forked(*(args for args, *_ in cases)), strict=True):
         assert (status, out) == (2, ""), args

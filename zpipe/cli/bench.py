@@ -72,7 +72,7 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
 @options.key_options
 @click.option(
     "--wait-workers",
-    type=click.IntRange(min=1),
+    type=options.Whole(1),
     metavar="N",
     help="Begin when N workers are ready, those here included.  [default: those here, or 1]",
 )
@@ -94,7 +94,7 @@ Every result is compared with what it has to be; a wrong one ends the benchmark 
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0.1),
+    type=options.Number(0.1),
     default=10.0,
     show_default=True,
     metavar="S",

@@ -11,7 +11,9 @@ from zpipe.core import wire
 
 __all__ = [
     "SETTINGS",
+    "Number",
     "Size",
+    "Whole",
     "codec_option",
     "connect_timeout_option",
     "heartbeat_option",
@@ -27,6 +29,12 @@ SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
 }
+
+MOST = 1_000_000_000
+"""The largest number of items, tries or seconds, 31 years, that an option may have."""
+
+LONGEST_SILENCE = 1_000_000
+"""Seconds; ZeroMQ counts milliseconds with 31 bits."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +61,33 @@ class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if self._most is not None and size > self._most:
             self.fail(f"{value!r} is more than {self._most >> 20}M, the most there may be", param, ctx)
         return size
+
+
+class Number(click.FloatRange):
+    """A number that is one: no "nan", and no more than `most`."""
+
+    def __init__(self, least: float, most: float = MOST) -> None:
+        super().__init__(least)
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not number <= self._most:
+            self.fail(f"{value!r} is no number up to {self._most:,}", param, ctx)
+        return number
+
+
+class Whole(click.IntRange):
+    """A whole number of no more than `MOST`."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(least)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number: int = super().convert(value, param, ctx)
+        if number > MOST:
+            self.fail(f"{value!r} is more than {MOST:,}, the most there may be", param, ctx)
+        return number
 
 
 def _apply(options: list[Callable[[F], F]]) -> Callable[[F], F]:
@@ -95,14 +130,14 @@ _SOURCE: list[Callable[[Any], Any]] = [
 _TRIES: list[Callable[[Any], Any]] = [
     click.option(
         "--retries",
-        type=click.IntRange(min=0),
+        type=Whole(0),
         default=0,
         metavar="N",
         help="Try an item that fails N times more, on another worker if there is one.  [default: 0]",
     ),
     click.option(
         "--retry-delay",
-        type=click.FloatRange(min=0.0),
+        type=Number(0.0),
         default=1.0,
         show_default=True,
         metavar="S",
@@ -110,7 +145,7 @@ _TRIES: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--retry-max-delay",
-        type=click.FloatRange(min=0.0),
+        type=Number(0.0),
         default=60.0,
         show_default=True,
         metavar="S",
@@ -127,7 +162,7 @@ _TRIES: list[Callable[[Any], Any]] = [
 _LIMITS: list[Callable[[Any], Any]] = [
     click.option(
         "--timeout",
-        type=click.FloatRange(min=0.01),
+        type=Number(0.01),
         metavar="S",
         help="Kill an item's worker, with all it has started, once the item has run for S seconds. That is a "
         "failed try (of type ItemTimeout); the rest of its chunk is run again.  [default: none]",
@@ -141,7 +176,7 @@ _LIMITS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--max-crashes",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         default=3,
         show_default=True,
         metavar="N",
@@ -149,7 +184,7 @@ _LIMITS: list[Callable[[Any], Any]] = [
     ),
     click.option(
         "--max-tasks-per-worker",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         metavar="N",
         help="Replace a worker's process by a fresh one, after the chunk with its N-th item, if there is more "
         "to do: for libraries that leak.  [default: never]",
@@ -189,13 +224,13 @@ _ENDINGS: list[Callable[[Any], Any]] = [
 _NODES: list[Callable[[Any], Any]] = [
     click.option(
         "--chunk",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         metavar="N",
         help="Items a chunk; by default as many as suit the workers' own timings.",
     ),
     click.option(
         "--expect-workers",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         default=1,
         metavar="N",
         help="Begin when N workers are ready.  [default: 1]",
@@ -227,7 +262,7 @@ def heartbeat_option(who: str = "a host") -> Callable[[F], F]:
     """For how long `who` may be silent: for every command that runs a node."""
     return click.option(
         "--heartbeat",
-        type=click.FloatRange(min=0.2),
+        type=Number(0.2, LONGEST_SILENCE),
         default=10.0,
         show_default=True,
         metavar="S",
@@ -246,7 +281,7 @@ def workers_option(default: str, zero: str = "") -> Callable[[F], F]:
     return click.option(
         "-w",
         "--workers",
-        type=click.IntRange(min=0),
+        type=Whole(0),
         metavar="N",
         help=f"Worker processes here; 0: none.{zero}  [default: {default}]",
     )
@@ -256,7 +291,7 @@ def connect_timeout_option(function: F) -> F:
     """How long a node waits for its ventilator: for `worker` and `sink`."""
     return click.option(
         "--connect-timeout",
-        type=click.FloatRange(min=0.1),
+        type=Number(0.1),
         metavar="S",
         help="Give up if no ventilator answers for S seconds.  [default: wait]",
     )(function)

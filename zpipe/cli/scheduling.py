@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import msgspec
 
+from zpipe.cli.options import Number, Whole
 from zpipe.core.policy import Policy
 from zpipe.core.spec import JobSpec
 from zpipe.errors import TaskError, UsageError
@@ -48,19 +49,17 @@ _OPTIONS = [
     click.option("--rate", metavar="N/UNIT", help="Start so many items a second at most: 100/s, 30/m, 1000/h."),
     click.option(
         "--burst",
-        type=click.FloatRange(min=1),
+        type=Number(1),
         metavar="N",
         help="So many of them at once after a rest.  [default: what a tenth of a second gives]",
     ),
-    click.option(
-        "--max-in-flight", type=click.IntRange(min=1), metavar="N", help="Have N items at workers at most at a time."
-    ),
+    click.option("--max-in-flight", type=Whole(1), metavar="N", help="Have N items at workers at most at a time."),
     click.option("--rate-key", metavar="EXPR", help="What tells apart the items for the three options below."),
     click.option("--rate-per-key", metavar="N/UNIT", help="As --rate, for each rate key."),
-    click.option("--burst-per-key", type=click.FloatRange(min=1), metavar="N", help="As --burst, for each rate key."),
+    click.option("--burst-per-key", type=Number(1), metavar="N", help="As --burst, for each rate key."),
     click.option(
         "--max-in-flight-per-key",
-        type=click.IntRange(min=1),
+        type=Whole(1),
         metavar="N",
         help="As --max-in-flight, for each rate key.",
     ),

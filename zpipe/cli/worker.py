@@ -39,7 +39,7 @@ Stop it with Ctrl-C or SIGTERM: each slot finishes the item it is at and hands t
 @click.option(
     "-n",
     "--slots",
-    type=click.IntRange(min=1),
+    type=options.Whole(1),
     metavar="N",
     help="Worker processes.  [default: the cores this process may use]",
 )

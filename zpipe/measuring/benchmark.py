@@ -58,6 +58,12 @@ WARM, END = 0.3, 0.9
 LARGEST = 128 << 20
 """Bytes of the largest payload: results of twice that fail."""
 
+LARGEST_CHUNK = 256 << 20
+"""Bytes of all payloads in a chunk, at most. One that is larger takes longer than anybody measures, and much memory."""
+
+NUMBER = 8
+"""Bytes that a payload of 0 takes there."""
+
 DISTINCT, DISTINCT_BYTES = 32_768, 32 << 20
 """Different payloads, unless they take more than so many bytes; never less than two.
 
@@ -99,6 +105,12 @@ class Plan(msgspec.Struct, frozen=True):
         if max(self.payloads) > LARGEST:
             raise UsageError(
                 f"a payload of {size_text(max(self.payloads))} is too large: give {size_text(LARGEST)} at most"
+            )
+        chunk = max(chunk or 1 for chunk in self.chunks)
+        if chunk * max(*self.payloads, NUMBER) > LARGEST_CHUNK:
+            what = size_text(max(self.payloads)) if max(self.payloads) else "a number"
+            raise UsageError(
+                f"a chunk of {chunk:,} items of {what} is too large: give {size_text(LARGEST_CHUNK)} in all at most"
             )
         if self.seconds < self.count * SHARE - 1e-9:
             raise UsageError(
@@ -259,7 +271,7 @@ def await_workers(pipe: Pipeline, wanted: int, tell: Tell, *, patience: float | 
             raise ZpipeError(f"{there} of {wanted} workers came in {patience:g} s: is this machine very busy?")
         if now - said >= REMIND:
             said = now
-            start = f"; start them with: zpipe worker {pipe.url}" if pipe.url else ""
+            start = f"; start them with: {pipe._engine.worker_line}" if pipe.url else ""
             tell(f"waiting for workers: {there} of {wanted} are ready{start}", True)
         time.sleep(0.01)
 
