@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 
 import pytest
@@ -53,6 +54,33 @@ def test_too_slow(pipe: zpipe.Pipeline, monkeypatch: pytest.MonkeyPatch, gate: s
     monkeypatch.setattr(benchmark, "echo", partial(chores.held, gate))
     with pytest.raises(ZpipeError, match=r"^not one item came back within 0.2 s: give more --seconds, or a smaller"):
         measure(pipe, Plan(0.4), silent)
+
+
+@pytest.mark.parametrize("said", ["", "not one item came back"])
+def test_it_ends_when_all_workers_are_gone(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """What they had is not waited for, whether there are figures or not."""
+    pending = []
+
+    def measured(pipe: zpipe.Pipeline, *_: object, **__: object) -> str:
+        pending.append(pipe.submit(chores.negative, 1))
+        if said:
+            raise ZpipeError(said)
+        return "figures"
+
+    def given() -> object:
+        try:
+            return benchmark.run(Plan(1.0), silent, bind="tcp://127.0.0.1:0", insecure=True)
+        except ZpipeError as error:
+            return str(error)
+
+    monkeypatch.setattr(benchmark, "await_workers", lambda *_, **__: None)
+    monkeypatch.setattr(benchmark, "measure", measured)
+    found: list[object] = []
+    running = threading.Thread(target=lambda: found.append(given()), daemon=True)
+    running.start()
+    running.join(60)
+    assert found == [said or "figures"]
+    assert isinstance(pending[0].exception(0), zpipe.BrokenPipeline)
 
 
 def test_workers_that_do_not_come() -> None:

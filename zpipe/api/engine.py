@@ -206,6 +206,11 @@ class Engine:
         return self._ventilator.director.counts.lost
 
     @property
+    def waits(self) -> bool:
+        """Whether anything that was handed over has no outcome yet, but for maps' items that were not sent."""
+        return bool(self._work.tickets or self._work.submits.queue)
+
+    @property
     def worker_line(self) -> str:
         """The command line that starts workers elsewhere."""
         return self._ventilator.worker_line

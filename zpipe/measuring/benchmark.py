@@ -82,6 +82,9 @@ TRIPS = 10
 PATIENCE = 60.0
 """Seconds a pipeline's own workers have to come."""
 
+MOMENT = 0.1
+"""Seconds after which it is looked again whether anybody is left."""
+
 REMIND = 5.0
 """Seconds after which it is said again what is being waited for."""
 
@@ -225,9 +228,24 @@ def run(
             tell(f"listening; start workers with: {pipe._engine.worker_line}", True)
         await_workers(pipe, wanted, tell, patience=PATIENCE if bind is None else None)
         endpoint = "ipc" if pipe.url is None else f"{pipe.url}{' with a key' if curve else ''}"
-        figures = measure(pipe, plan, tell, endpoint=endpoint)
+        try:
+            figures = measure(pipe, plan, tell, endpoint=endpoint)
+        except ZpipeError:
+            _end(pipe)
+            raise
+        _end(pipe)
         tell("", False)
     return figures
+
+
+def _end(pipe: Pipeline) -> None:
+    """Have what is under way come to its end, unless there is nobody left to bring it there."""
+    engine = pipe._engine
+    pipe.shutdown(wait=False, cancel_futures=True)
+    while not engine.finished.wait(MOMENT):
+        if engine.waits and not engine.workers:
+            engine.abort("all workers are gone")
+            break
 
 
 def measure(pipe: Pipeline, plan: Plan, tell: Tell, *, endpoint: str = "") -> Figures:
