@@ -56,10 +56,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--only", default=",".join(QUESTIONS), help="names of questions (%(default)s)")
     options = parser.parse_args()
+    names = options.only.split(",")
+    if unknown := [name for name in names if name not in QUESTIONS]:
+        parser.error(f"no such question: {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
     results = json.loads(report.RESULTS.read_text()) if report.RESULTS.exists() else {"others": {}}
     results["environment"] = harness.environment()
     failed = []
-    for name in options.only.split(","):
+    for name in names:
         began = time.monotonic()
         try:
             found = ask(name, options.quick)

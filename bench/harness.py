@@ -92,7 +92,7 @@ def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
     """Parse the options all benchmarks have, and `more`: a name and its default each, of arguments what they are."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of tables")
-    parser.add_argument("--rounds", type=int, default=rounds, help="how often each is run, in turn (%(default)s)")
+    parser.add_argument("--rounds", type=_rounds, default=rounds, help="how often each is run, in turn (%(default)s)")
     parser.add_argument(
         "--calm", type=float, default=0.3, help="cores others may use during a round that counts (%(default)s)"
     )
@@ -104,6 +104,12 @@ def arguments(doc: str, *, rounds: int = 5, **more: Any) -> argparse.Namespace:
         else:
             parser.add_argument(f"--{name}", type=type(default), default=default, help="(%(default)s)")
     return parser.parse_args()
+
+
+def _rounds(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} are too few: give 1 at least")
+    return number
 
 
 @dataclass

@@ -8,6 +8,7 @@ writes `plot.svg` and what stands between the marks `<!-- bench: NAME -->` and `
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import textwrap
@@ -241,4 +242,5 @@ def write(results: Results) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     write(json.loads(RESULTS.read_text()))

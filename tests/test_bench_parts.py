@@ -33,6 +33,19 @@ for script in SCRIPTS.split():
     del sys.modules[script]
 
 
+def test_what_cannot_be_measured_is_refused() -> None:
+    """With the status of wrong usage, before anything is measured or written."""
+    cases = [
+        ([str(BENCH), "--only", "items,nonsense"], "no such question: nonsense; there are beside, "),
+        ([str(BENCH / "items.py"), "--rounds", "0"], "0 are too few: give 1 at least"),
+        ([str(BENCH / "report.py"), "--lots"], "unrecognized arguments: --lots"),
+    ]
+    for command, said in cases:
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=300)
+        assert (done.returncode, done.stdout) == (2, ""), command
+        assert said in done.stderr
+
+
 def spread(median: float) -> dict[str, float]:
     """A figure measured three times."""
     return {"median": median, "min": median / 2, "max": median * 2, "n": 3}
