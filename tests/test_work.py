@@ -119,6 +119,18 @@ def test_items_of_which_one_is_heavy_go_in_large_chunks() -> None:
             assert len(chunks_of(given, seen_light())) < 100
 
 
+def test_a_huge_string_is_not_pickled_to_be_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its length is known."""
+    pickled: list[Any] = []
+    dumps = serialize.dumps
+    monkeypatch.setattr(serialize, "dumps", lambda value, **more: pickled.extend(value) or dumps(value, **more))
+    huge = [bytes(1 << 20), bytearray(1 << 20), "n" * (1 << 20)]
+    for one in huge:
+        chunks_of([*range(50), one], seen_light())
+        chunks_of(iter([*range(50), one]), seen_light())
+        assert sum(item is one for item in pickled) == 2
+
+
 class Leaving:
     """Can't be pickled: that would end the process."""
 

@@ -165,7 +165,7 @@ class MapCall:
         """Return of these, which were drawn last, those that go together; the others are to be drawn again."""
         count, fitting = len(items), 0
         try:
-            fitting = heft.fitting(count, lambda at: weight(items[at : at + 1]))
+            fitting = heft.fitting(count, lambda at: weight(items[at]))
         finally:  # an interrupt loses none of them
             if fitting < count:
                 self.put_back(start + fitting, items[fitting:])
@@ -294,7 +294,7 @@ class MapCall:
         """Put items in, unless no more are wanted."""
         try:
             if self.heft is not None and block and self.heft.wants(len(block)):
-                self.heft.look(weight(block[-1:]))
+                self.heft.look(weight(block[-1]))
         finally:  # an interrupt loses none of them
             self._add(block)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from zpipe import serialize
@@ -12,15 +12,17 @@ from zpipe.core.chunking import Heft
 __all__ = ["fitting", "weight"]
 
 
-def weight(items: Sequence[Any]) -> int:
-    """Return how many bytes some items take, 0 if they can't be pickled: that is told in their turn."""
+def weight(item: Any) -> int:
+    """Return how many bytes an item takes, about, or 0 if it can't be pickled: that is told in its turn."""
+    if type(item) in (bytes, bytearray, str):
+        return len(item)  # it may be a gigabyte
     with Held():  # or it could not be told whether the script was interrupted
         try:
-            return sum(map(len, serialize.dumps(items, owned=True)))
-        except BaseException:  # noqa: BLE001 - the items' own code
+            return sum(map(len, serialize.dumps([item], owned=True)))
+        except BaseException:  # noqa: BLE001 - the item's own code
             return 0
 
 
 def fitting(heft: Heft | None, count: int, at: Callable[[int], Any]) -> int:
     """Return how many of the next `count` items go together, of which `at(place)` is one; without a `heft` all do."""
-    return count if heft is None else heft.fitting(min(count, heft.taken), lambda place: weight([at(place)]))
+    return count if heft is None else heft.fitting(min(count, heft.taken), lambda place: weight(at(place)))
