@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +12,14 @@ from zpipe.core.chunking import Heft
 
 __all__ = ["fitting", "weight"]
 
+PLAIN = frozenset((bytes, bytearray, str, int, float, bool, type(None)))
+"""Types of items that are about as large as they are when pickled."""
+
 
 def weight(item: Any) -> int:
     """Return how many bytes an item takes, about, or 0 if it can't be pickled: that is told in its turn."""
-    if type(item) in (bytes, bytearray, str):
-        return len(item)  # it may be a gigabyte
+    if type(item) in PLAIN:
+        return sys.getsizeof(item)  # at once, though it may be a gigabyte
     with Held():  # or it could not be told whether the script was interrupted
         try:
             return sum(map(len, serialize.dumps([item], owned=True)))
