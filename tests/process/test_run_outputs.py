@@ -7,8 +7,10 @@ import json
 import os
 import pickle
 import signal
+from pathlib import Path
 from typing import Any
 
+import pytest
 from process.tools import LINUX, Zpipe, records, values, wait_until
 
 FAST = ("--workers", "2", "--quiet")
@@ -144,6 +146,18 @@ def test_a_reader_that_goes_away(zpipe: Zpipe) -> None:
     assert node.end() == 1
     assert "Traceback" not in node.err
     assert "Broken" not in node.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_an_answer_that_there_is_no_room_for(zpipe: Zpipe) -> None:
+    """Whatever tells something on stdout says so in one line; the job's results are there."""
+    job = ("run", "builtins:abs", "--range", "3", "--output", "results", "--raw", "--journal", "done")
+    for command in ((*job, "--json", "--quiet"), ("journal", "show", "done")):
+        with open("/dev/full", "w") as full:
+            node = zpipe.start(*command, popen={"stdout": full}).ended(1)
+        assert node.err.startswith("zpipe: can't write standard output: No space left on device; free "), node.err
+        assert node.err.count("\n") == 1, node.err
+    assert sorted((zpipe.folder / "results").read_text().split()) == ["0", "1", "2"]
 
 
 def test_results_of_a_run_that_was_stopped_are_kept(zpipe: Zpipe) -> None:

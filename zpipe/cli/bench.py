@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from zpipe.cli import options
+from zpipe.cli.telling import say
 from zpipe.core.spec import Codec
 from zpipe.errors import UsageError
 
@@ -163,4 +164,4 @@ def command(
         from zpipe.measuring.coded import run_coded
 
         found = run_coded(plan, tell, codec, **how)
-    click.echo(found.json() if json_ else found.text())
+    say(found.json() if json_ else found.text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from zpipe.cli import options
+from zpipe.cli.telling import say
 
 __all__ = ["command"]
 
@@ -32,7 +33,7 @@ def show(path: str, json_: bool) -> None:
     """Tell what the cache PATH has: results and bytes, in all and by task, how often one was found, their age."""
     from zpipe.caching import stock
 
-    click.echo(stock.shown(path, as_json=json_), nl=False)
+    say(stock.shown(path, as_json=json_), nl=False)
 
 
 @command.command("clear", context_settings=options.SETTINGS)

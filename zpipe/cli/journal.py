@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from zpipe.cli import options
+from zpipe.cli.telling import say
 
 __all__ = ["command"]
 
@@ -32,7 +33,7 @@ def show(file: str, json_: bool) -> None:
     """Tell what job FILE is the journal of, and how far that is."""
     from zpipe.output import resumption
 
-    click.echo(resumption.shown(file, as_json=json_), nl=False)
+    say(resumption.shown(file, as_json=json_), nl=False)
 
 
 @command.command("export", context_settings=options.SETTINGS)

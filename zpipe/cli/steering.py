@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zpipe.cli import options
+from zpipe.cli.telling import say
 from zpipe.errors import UsageError, ZpipeError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def status(job: str | None, json_: bool, **access: Any) -> None:
             continue
         rate = state.items / state.seconds if state.seconds > 0 else 0.0
         told: dict[str, Any] = {"url": url, **msgspec.structs.asdict(state), "items_per_second": rate}
-        click.echo(msgspec.json.encode(told).decode() if json_ else f"{name}: {_where(state)}")
+        say(msgspec.json.encode(told).decode() if json_ else f"{name}: {_where(state)}")
     if failed:
         raise ZpipeError("\n".join(map(str, failed)))
 
@@ -103,7 +104,7 @@ def pause(job: str | None, **access: Any) -> None:
     state = _ask(url, "pause", **access)
     if not state.paused:
         raise ZpipeError(f"{name} is not paused: it is ending already ({_where(state)})")
-    click.echo(f"{name}: {_where(state)}")
+    say(f"{name}: {_where(state)}")
 
 
 @_command("unpause", "Have a paused job go on.", "  zpipe unpause\n  zpipe unpause 4711")
@@ -111,7 +112,7 @@ def unpause(job: str | None, **access: Any) -> None:
     """Let a job go on."""
     name, url = _one(job)
     state = _ask(url, "unpause", **access)
-    click.echo(f"{name}: {_where(state)}")
+    say(f"{name}: {_where(state)}")
 
 
 @_command(
@@ -125,4 +126,4 @@ def cancel(job: str | None, drain: bool, **access: Any) -> None:
     """End a job."""
     name, url = _one(job)
     state = _ask(url, "drain" if drain else "cancel", **access)
-    click.echo(f"{name}: {_where(state)}")
+    say(f"{name}: {_where(state)}")

@@ -7,9 +7,22 @@ from typing import Any
 
 import click
 
+from zpipe.errors import OutputError
 from zpipe.report.summary import Summary
 
-__all__ = ["conclude", "progress"]
+__all__ = ["conclude", "progress", "say"]
+
+
+def say(text: str | bytes, *, nl: bool = True) -> None:
+    """Write what was asked for to standard output. Raises OutputError if that can't be done."""
+    try:
+        click.echo(text, nl=nl)
+    except BrokenPipeError:  # click's to end with
+        raise
+    except OSError as error:
+        from zpipe.output.partials import reason
+
+        raise OutputError(f"can't write standard output: {reason(error)}") from None
 
 
 def progress(quiet: bool, output: str | None) -> Any:
@@ -24,7 +37,8 @@ def conclude(summary: Summary, *, quiet: bool, as_json: bool, output: str | None
     """Tell how the job ended, and exit with its status."""
     to_stdout = output not in (None, "-")
     if as_json:
-        click.echo(summary.json().decode(), err=not to_stdout)
+        told = summary.json().decode()
+        say(told) if to_stdout else click.echo(told, err=True)
     elif not summary.closed and (not quiet or summary.error):
         click.echo(summary.line(), err=True)
         more = summary.error.splitlines()[1:]
