@@ -240,6 +240,33 @@ def test_one_that_leaves_over_an_unfit_one_does_not_hide_why() -> None:
         assert [(end.error, end.status) for end in of(End, actions)] == ([] if done else [("no module x", 2)])
 
 
+def test_one_that_leaves_elsewhere_says_nothing_of_an_unfit_one() -> None:
+    """It may have been able to load the task: the job waits for others, as ever."""
+    director = make()
+    first = enter(director, 1)
+    elsewhere = msgspec.structs.replace(join(2), host="elsewhere")
+    (admit,) = of(Admit, director.on_message(b"w2", elsewhere, 0.0))
+    director.on_linked(admit.lane)
+    director.on_message(b"w2", wire.Ready(admit.lane), 0.0)
+    director.on_message(b"w1", wire.Unfit(first, "no module x"), 0.0)
+    actions = director.on_message(b"w2", wire.Leave(admit.lane, 0), 0.0)
+    assert Retire(admit.lane) in actions
+    assert of(End, actions) == []
+    assert "all workers are gone" in director.waiting("url")
+
+
+def test_an_unfit_worker_does_not_end_a_job_of_which_all_is_done() -> None:
+    """The sink has all of it, from an earlier run, and is about to say so."""
+    director = make()
+    first, second = enter(director, 1), enter(director, 2)
+    director.lifecycle.on_exhausted()
+    assert director.lifecycle.phase is Phase.CLOSING
+    actions = director.on_message(b"w1", wire.Unfit(first, "no module x"), 0.0)
+    actions += director.on_message(b"w2", wire.Leave(second, 0), 0.0)
+    assert of(End, actions) == []
+    assert director.lifecycle.on_finished(wire.Finished("job", 0, 0)) == [End("", 0)]
+
+
 def test_the_end_is_the_sinks_word() -> None:
     """All receipts make it closing; the sink's Finished makes it over, and everybody is told."""
     director = make()

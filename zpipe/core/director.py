@@ -61,6 +61,8 @@ class Director:
         self._fit = False
         self.unfit = ""
         """Why the last worker that could not load a task could not; empty if all could."""
+        self._doubted: set[str] = set()
+        """The hosts of those: their other workers are taken away for it."""
         self._unexplained: dict[int, Lost] = {}
         self.sieve: Sieve | None = None
         """What sets aside items that need not be run, if there is any such thing."""
@@ -389,20 +391,24 @@ class Director:
         lane = self.ledger.lanes.get(node.lane)
         if lane is not None and lane.busy:
             return []
-        return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left"), *self._forsake()]
+        return [Reply(node.identity, wire.Bye()), *self._drop(node, "it left"), *self._forsake(node)]
 
     def _on_unfit(self, node: Node, reason: str, now: float) -> list[Action]:
         node.leaving = True
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
         self.unfit = reason
+        self._doubted.add(node.join.host)
         if not self._fit and not self.ledger.lanes:
-            return [*actions, *self._forsake()]
+            return [*actions, *self._forsake(node)]
         left_out = f"{node.name} can't load the task and is left out: {reason}"
         return [*actions, *self.gate.tell_of(node.join, "unfit", left_out, now)]
 
-    def _forsake(self) -> list[Action]:
-        """End the job if no worker is left and none could load the task: those that leave may do so over the others."""
-        if self._fit or not self.unfit or self.ledger.lanes:
+    def _forsake(self, node: Node) -> list[Action]:
+        """End the job if this was the last worker and none could load the task, as it seems.
+
+        One that leaves may do so since another one of its host could not; of one elsewhere that says nothing.
+        """
+        if self._fit or self.ledger.lanes or self.ledger.finished or node.join.host not in self._doubted:
             return []
         return self.lifecycle.on_failed(self.unfit, status=2)
 
