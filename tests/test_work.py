@@ -224,6 +224,21 @@ def test_a_call_whose_size_is_fixed_has_chunks_of_that() -> None:
     assert {count for count, _ in chunks_of(range(1000), Chunker(100))} == {100}
 
 
+def test_what_is_pulled_for_chunks_of_a_fixed_size_is_taken_in_such() -> None:
+    """However large they are, and soon they are taken."""
+    found: list[int] = []
+
+    def take() -> None:
+        if (taken := call.take(size)) is not None:
+            found.append(taken[0])
+
+    size = 2 * TOGETHER + 1
+    function = Function(1, TaskSpec("pickle", "f", b""))
+    call = MapCall(function, iter(range(4 * size)), wake=take, chunker=Chunker(size), slots=lambda: 2)
+    call.pull()
+    assert found == [size] * 4
+
+
 def test_a_call_of_light_items_has_large_chunks_at_once() -> None:
     """One item is weighed ahead of them."""
     for items in (range(200_000), iter(range(200_000))):

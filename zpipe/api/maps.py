@@ -39,7 +39,7 @@ LIGHT = WEIGHT + 1024
 """Bytes that a result has at most which is returned with others."""
 
 TOGETHER = 2048
-"""Items pulled at once, at most: then one of them is weighed."""
+"""Items pulled at once, at most, unless chunks are of a fixed size: then one of them is weighed."""
 
 BURST = 0.002
 """Seconds of pulling after which is looked again how much room there is."""
@@ -269,11 +269,11 @@ class MapCall:
 
     def _pull_some(self, iterator: Iterator[Any], size: int, room: int) -> None:
         """Put in blocks of `size` items until there is no room, or some time has passed."""
-        until = time.monotonic() + BURST
+        until, most = time.monotonic() + BURST, size if self.heft is None else TOGETHER
         while room > 0 and not self._closed and self._cut is None:
             block: list[Any] = []
             try:
-                block.extend(islice(iterator, min(size, room, TOGETHER)))  # keeps what came before an exception
+                block.extend(islice(iterator, min(size, room, most)))  # keeps what came before an exception
             except Exception as error:  # noqa: BLE001 - the iterable's own code
                 self.put_in(block)
                 self.cut(error)
