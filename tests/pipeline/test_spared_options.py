@@ -33,6 +33,13 @@ LIMITS: list[dict[str, Any]] = [{}, {"rate": 50_000}, {"max_in_flight": 2}, {"ag
 HOW = pytest.mark.parametrize("how", [{"workers": 1}, {"inline": True}], ids=["workers", "inline"])
 
 
+class Leaving:
+    """Can't be pickled: that would end the process."""
+
+    def __reduce__(self) -> Any:
+        raise SystemExit
+
+
 def note(path: str) -> Callable[[int], int]:
     """What leaves a trace of each run, has none for 5, and else squares."""
 
@@ -170,6 +177,8 @@ def test_what_can_not_be_pickled_and_what_ends_its_worker(tmp_path: Path) -> Non
         found = list(options.map(type, [1, lock, lock, 1], on_error="collect"))
         assert [found[0], found[3]] == [int, int]
         assert all(isinstance(one, TypeError) for one in found[1:3])
+        found = list(options.map(type, [1, Leaving(), 1], on_error="collect"))
+        assert [found[0], type(found[1]), found[2]] == [int, SystemExit, int]
         lost = list(options.map(chores.die_on_three, [3, 3, 4, 3], on_error="collect"))
         assert [isinstance(one, zpipe.WorkerLost) for one in lost] == [True, True, False, True]
         assert list(options.map(note(path), [2, 2, 2])) == [4, 4, 4]

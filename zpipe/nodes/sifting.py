@@ -238,7 +238,7 @@ class SiftedSupply(Supply):
         batch = Batch(len(items), "pickle", Parked(items, serialize.dumps))
         try:
             return self._looked_up(batch, task, None, first)
-        except Exception:  # noqa: BLE001 - pickling runs the items' own code: whoever sends them finds what is wrong
+        except BaseException:  # noqa: BLE001 - pickling runs the items' own code: whoever sends them finds what is wrong
             return None
 
     def _by_key(self, identity: bytes, task: int, item: Any) -> bytes | None:
