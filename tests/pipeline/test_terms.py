@@ -33,6 +33,13 @@ def test_an_item_that_takes_too_long_fails_alone() -> None:
         assert [futures[n].result() for n in (0, 2, 3)] == [2, 4, 5]
 
 
+def test_what_may_take_years() -> None:
+    """More than the kernel waits at a time, for an item or its result, is as good as no limit."""
+    years = 1e8
+    with zpipe.Pipeline(1, item_timeout=years) as pipe:
+        assert [pipe.submit(abs, -n).result(years) for n in range(50)] == [*range(50)]
+
+
 @pytest.mark.skipif(not LINUX, reason="only Linux tells how much memory processes hold")
 def test_an_item_that_takes_too_much_memory_fails_alone() -> None:
     """As one that crashes its workers, which says what the limit was."""

@@ -38,6 +38,9 @@ WATCH = 0.005
 PATIENCE = 0.005
 """Seconds that whoever would help waits for others to be through; they could be at something that takes its time."""
 
+LONGEST = 1_000_000_000
+"""Milliseconds to wait at most at a time: poll counts them with 31 bits."""
+
 MANY = 16
 """Results whose receipts are left for later at most, by whoever waits for one result after the other."""
 
@@ -185,7 +188,7 @@ class Helm:
             self.lock.release()
         while not (future.is_over() or held.came or self._over) and self._is_quiet():
             if not self._unread:
-                left = None if end is None else math.ceil((end - time.monotonic()) * 1000)
+                left = None if end is None else min(math.ceil((end - time.monotonic()) * 1000), LONGEST)
                 if left is not None and left <= 0:
                     return
                 if not self._await(left):

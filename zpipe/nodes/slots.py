@@ -41,6 +41,9 @@ HASTY = 1.0
 PATIENCE = 7
 """A slot whose processes crash before they have loaded a task, so many times in a row, is given up."""
 
+LONGEST = 1_000_000.0
+"""Seconds to wait at most at a time: epoll counts milliseconds with 31 bits."""
+
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGSYS, signal.SIGTRAP}
 """Signals a process brings on itself; any other comes from outside and is nobody's fault here."""
 
@@ -111,7 +114,7 @@ class Supervisor:
                     selector.register(self._config.orders, selectors.EVENT_READ)
                 while self._step(time.monotonic()):
                     due = self._due()
-                    ready = selector.select(None if due is None else max(0.0, due - time.monotonic()))
+                    ready = selector.select(None if due is None else min(max(0.0, due - time.monotonic()), LONGEST))
                     self._hear()
                     if any(key.fd == self._config.orders for key, _ in ready) and not self._obey():
                         selector.unregister(self._config.orders)
