@@ -6,6 +6,7 @@ digests, asks caches, and makes results of what is known, which go to the sink a
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -238,7 +239,9 @@ class SiftedSupply(Supply):
         batch = Batch(len(items), "pickle", Parked(items, serialize.dumps))
         try:
             return self._looked_up(batch, task, None, first)
-        except BaseException:  # noqa: BLE001 - pickling runs the items' own code: whoever sends them finds what is wrong
+        except BaseException as error:  # the items' own code: whoever sends them finds what is wrong
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # somebody's, not an item's
             return None
 
     def _by_key(self, identity: bytes, task: int, item: Any) -> bytes | None:
