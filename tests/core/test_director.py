@@ -224,6 +224,18 @@ def test_unfit_workers_are_left_out_and_end_the_job_if_nobody_is_fit() -> None:
     assert (end.error, end.status) == ("no module x", 2)
 
 
+@pytest.mark.parametrize("unfit", [False, True])
+def test_a_job_without_workers_says_why(unfit: bool) -> None:
+    """A task that could not be loaded is told of, with another status."""
+    director = make()
+    first, _ = enter(director, 1), enter(director, 2)
+    if unfit:
+        director.on_message(b"w1", wire.Unfit(first, "no module x"), 0.0)
+    (end,) = of(End, director.on_deserted())
+    assert end.status == 1 + unfit
+    assert (end.error == "no module x") == unfit
+
+
 def test_one_that_leaves_over_an_unfit_one_does_not_hide_why() -> None:
     """Its host takes all of its workers away when one is unfit: the job fails for that reason, if nothing was done."""
     for done in (False, True):

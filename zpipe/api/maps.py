@@ -18,7 +18,7 @@ from zpipe import serialize
 from zpipe.api.condition import Condition
 from zpipe.api.functions import Function
 from zpipe.api.handover import Receiver
-from zpipe.api.weighing import weight
+from zpipe.api.weighing import fitting, weight
 from zpipe.api.zipped import Zipped
 from zpipe.core.chunking import Chunker, Heft
 from zpipe.core.foresight import Foresight
@@ -163,13 +163,13 @@ class MapCall:
 
     def _fitting(self, start: int, items: Sequence[Any], heft: Heft) -> Sequence[Any]:
         """Return of these, which were drawn last, those that go together; the others are to be drawn again."""
-        count, fitting = len(items), 0
+        count, many = len(items), 0
         try:
-            fitting = heft.fitting(count, lambda at: weight(items[at]))
+            many = fitting(heft, count, items.__getitem__)
         finally:  # an interrupt loses none of them
-            if fitting < count:
-                self.put_back(start + fitting, items[fitting:])
-        return items[:fitting] if fitting < count else items
+            if many < count:
+                self.put_back(start + many, items[many:])
+        return items[:many] if many < count else items
 
     def _apart(self, start: int, items: Sequence[Any]) -> tuple[int, list[Buffer], Receiver] | None:
         """Some of these items can't be pickled: go on one by one, those ahead of the first such one for now."""

@@ -59,7 +59,7 @@ class Director:
         self._roster = Roster(base)
         self.lifecycle = Lifecycle(ledger, self.sink, self._roster, policy.halt)
         self._fit = False
-        self.unfit = ""
+        self._unfit = ""
         """Why the last worker that could not load a task could not; empty if all could."""
         self._doubted: set[str] = set()
         """The hosts of those: their other workers are taken away for it."""
@@ -396,7 +396,7 @@ class Director:
     def _on_unfit(self, node: Node, reason: str, now: float) -> list[Action]:
         node.leaving = True
         actions = [Reply(node.identity, wire.Refuse(reason)), *self._drop(node, "it can't load the task")]
-        self.unfit = reason
+        self._unfit = reason
         self._doubted.add(node.join.host)
         if not self._fit and not self.ledger.lanes:
             return [*actions, *self._forsake(node)]
@@ -410,7 +410,12 @@ class Director:
         """
         if self._fit or self.ledger.lanes or self.ledger.finished or node.join.host not in self._doubted:
             return []
-        return self.lifecycle.on_failed(self.unfit, status=2)
+        return self.lifecycle.on_failed(self._unfit, status=2)
+
+    def on_deserted(self) -> list[Action]:
+        """The only workers there can be, this process's own, have ended for good."""
+        why = self._unfit or "all local workers have ended before the job was done; see above why"
+        return self.lifecycle.on_failed(why, status=2 if self._unfit else 1)
 
     # receipts
 

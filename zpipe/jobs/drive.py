@@ -226,9 +226,7 @@ def spin(
             ventilator.on_tick(now)
             ventilator.on_wake()
             if slots is not None and slots.ended and ventilator.ended is None:
-                unfit = ventilator.director.unfit
-                ended = "all local workers have ended before the job was done; see above why"
-                ventilator.abort(unfit or ended, 2 if unfit else 1)
+                ventilator.desert()
 
 
 def conclude(front: Foreground, ventilator: Ventilator, sink: Sink | None, before: int = 0) -> Summary:

@@ -229,6 +229,10 @@ class Ventilator:
         """End the job here."""
         self._perform(self.director.lifecycle.on_failed(reason, status))
 
+    def desert(self) -> None:
+        """End the job, whose only workers have ended."""
+        self._perform(self.director.on_deserted())
+
     # time
 
     def deadline(self) -> float | None:
